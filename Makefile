@@ -1,0 +1,29 @@
+# ARGS goes to the script: make test ARGS="tests/fleet -x", make demo ARGS=--once
+ARGS ?=
+
+.PHONY: help install demo test test-all check bench clean
+
+help:      ## this list
+	@sed -nE 's/^([a-z-]+): .*## (.*)/make \1\t\2/p' Makefile
+
+install:   ## make .venv with everything; at once when up to date
+	@scripts/install
+
+demo: install      ## build the demo models, start the server, send it real requests
+	@scripts/demo $(ARGS)
+
+test: install      ## the tests, slow ones left out
+	@scripts/test $(ARGS)
+
+test-all: install  ## every test
+	@scripts/test --all $(ARGS)
+
+check: install     ## format, lint, types, layers
+	@scripts/check $(ARGS)
+
+bench: install     ## the server against plain transformers on this machine
+	@scripts/bench $(ARGS)
+
+clean:             ## what this repository built and cached
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,69 @@
+"""Request bodies, read by hand: a size limit while reading, then JSON whatever the Content-Type says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from starlette.types import Receive
+
+from app.errors import Cancelled, InputTooLarge, MalformedBody, UnsupportedMedia
+
+BINARY_MEDIA = ("image/", "audio/", "video/", "application/octet-stream", "application/pdf", "application/zip")
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], *, max_bytes: int) -> bytes:
+    """Raises InputTooLarge as soon as the limit is passed, UnsupportedMedia for an encoded body, Cancelled."""
+    _check_encoding(headers)
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise _too_large(max_bytes, f"{int(declared)} bytes")
+    chunks: list[bytes] = []
+    num_bytes = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Cancelled("The client left before its request was complete.")
+        chunk: bytes = message.get("body", b"")
+        num_bytes += len(chunk)
+        if num_bytes > max_bytes:
+            raise _too_large(max_bytes, "more")
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _too_large(max_bytes: int, actual: str) -> InputTooLarge:
+    return InputTooLarge(f"The body may have {max_bytes} bytes; this one has {actual}.")
+
+
+def _check_encoding(headers: Mapping[bytes, bytes]) -> None:
+    encoding = headers.get(b"content-encoding", b"").strip().lower()
+    if encoding not in (b"", b"identity"):
+        name = encoding[:32].decode("latin-1")
+        raise UnsupportedMedia(f"Content-Encoding {name!r} is not understood; send the body as it is.")
+
+
+def parse_json(body: bytes, headers: Mapping[bytes, bytes]) -> Any:
+    """Raises MalformedBody with the position, UnsupportedMedia for forms and media."""
+    media = headers.get(b"content-type", b"").decode("latin-1").strip().lower()
+    if media.startswith("multipart/"):
+        raise UnsupportedMedia("This task takes a JSON body, not a form.")
+    if not body:
+        raise MalformedBody('The body is empty; send JSON such as {"inputs": ...}.')
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if media.startswith(BINARY_MEDIA):
+            kind = media.partition(";")[0][:64]
+            raise UnsupportedMedia(f"This task takes a JSON body, not {kind}.") from None
+        raise MalformedBody(_what_is_wrong(body, error)) from None
+
+
+def _what_is_wrong(body: bytes, error: orjson.JSONDecodeError) -> str:
+    try:
+        body.decode()
+    except UnicodeDecodeError as not_utf8:
+        return f"The body is not UTF-8: {not_utf8.reason} at byte {not_utf8.start}."
+    return f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno} (character {error.pos})."

@@ -1,0 +1,202 @@
+"""Errors over HTTP: one table from class to status, one presenter per dialect, the handlers that use them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app import errors
+from app.api.record import record_of
+from app.errors import PipeserveError
+from app.tasks.registry import TASKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """How an error class is answered. The OpenAI dialect has its own words, and 400 for what the client got wrong.
+
+    retry_after_s: the default of `Retry-After`; None: no such header unless the error says. should_retry: false is
+    said in `x-should-retry`, which OpenAI's clients obey.
+    """
+
+    status: int
+    openai_status: int
+    openai_type: str
+    openai_code: str | None
+    retry_after_s: float | None = None
+    should_retry: bool = True
+
+
+def _client_error(status: int, *, openai_status: int | None = None, code: str | None = None) -> Row:
+    return Row(
+        status=status,
+        openai_status=openai_status or status,
+        openai_type="invalid_request_error",
+        openai_code=code,
+    )
+
+
+def _server_error(status: int, code: str, *, retry_after_s: float | None = None, should_retry: bool = True) -> Row:
+    return Row(
+        status=status,
+        openai_status=status,
+        openai_type="server_error",
+        openai_code=code,
+        retry_after_s=retry_after_s,
+        should_retry=should_retry,
+    )
+
+
+TABLE: Mapping[type[PipeserveError], Row] = {
+    errors.PipeserveError: _server_error(500, "error", should_retry=False),
+    errors.InvalidInput: _client_error(422, openai_status=400),
+    errors.MalformedBody: _client_error(400),
+    errors.InputTooLarge: _client_error(413, openai_status=400, code="context_length_exceeded"),
+    errors.UnsupportedMedia: _client_error(415),
+    errors.MethodNotAllowed: _client_error(405),
+    errors.NotAvailable: _server_error(501, "not_available", should_retry=False),
+    errors.NotServed: _client_error(404, code="model_not_found"),
+    errors.Overloaded: Row(
+        status=429, openai_status=429, openai_type="rate_limit_error", openai_code="overloaded", retry_after_s=1
+    ),
+    errors.Unavailable: _server_error(503, "unavailable", retry_after_s=1),
+    errors.ModelLoading: _server_error(503, "model_loading", retry_after_s=1),
+    errors.Draining: _server_error(503, "draining", retry_after_s=5),
+    errors.ModelFailed: _server_error(503, "model_failed", retry_after_s=30, should_retry=False),
+    errors.DeadlineExceeded: _server_error(504, "deadline_exceeded"),
+    errors.Cancelled: _client_error(499),
+    errors.BackendFailed: _server_error(500, "backend", should_retry=False),
+    errors.WorkerLost: _server_error(500, "worker_lost", should_retry=False),
+    errors.OutOfMemory: _server_error(500, "out_of_memory", should_retry=False),
+    errors.CatalogError: _server_error(500, "catalog", should_retry=False),
+}
+"""A class without a row fails a test, not a request."""
+
+OPENAI_PREFIXES = (
+    "/v1/audio/",
+    "/v1/chat/",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/images/",
+    "/v1/models",
+    "/v1/moderations",
+    "/v1/responses",
+)
+"""Paths of OpenAI's API, whether served yet or not; every other path is answered in Hugging Face's shape."""
+
+
+def speaks_openai(path: str) -> bool:
+    return path.startswith(OPENAI_PREFIXES)
+
+
+def hugging_face_body(error: PipeserveError, message: str) -> dict[str, Any]:
+    return {"error": message, "error_type": error.code}
+
+
+def openai_body(error: PipeserveError, message: str) -> dict[str, Any]:
+    row = TABLE[type(error)]
+    return {
+        "error": {"message": message, "type": row.openai_type, "param": error.param, "code": row.openai_code},
+    }
+
+
+def present(error: PipeserveError, *, path: str, request_id: str) -> dict[str, Any]:
+    """The body of an error in the dialect of the path. Failures of the server carry the request id, to be looked up."""
+    row = TABLE[type(error)]
+    message = f"{error.message} (request id {request_id})" if row.status == 500 else error.message
+    return openai_body(error, message) if speaks_openai(path) else hugging_face_body(error, message)
+
+
+def status_of(error: PipeserveError, *, path: str) -> int:
+    row = TABLE[type(error)]
+    return row.openai_status if speaks_openai(path) else row.status
+
+
+def error_headers(error: PipeserveError) -> dict[str, str]:
+    row = TABLE[type(error)]
+    headers = {}
+    retry_after_s = error.retry_after_s if error.retry_after_s is not None else row.retry_after_s
+    if retry_after_s is not None and math.isfinite(retry_after_s):
+        headers["retry-after"] = str(max(1, math.ceil(retry_after_s)))
+    if not row.should_retry:
+        headers["x-should-retry"] = "false"
+    return headers
+
+
+def error_response(error: PipeserveError, *, path: str, request_id: str) -> Response:
+    return Response(
+        orjson.dumps(present(error, path=path, request_id=request_id)),
+        status_code=status_of(error, path=path),
+        headers=error_headers(error),
+        media_type="application/json",
+    )
+
+
+def answer_pipeserve_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PipeserveError)
+    record = record_of(request.scope)
+    record.code = error.code
+    return error_response(error, path=request.scope["path"], request_id=record.request_id)
+
+
+def answer_http_exception(request: Request, error: Exception) -> Response:
+    """starlette's own: no such route, no such method."""
+    assert isinstance(error, HTTPException)
+    response = answer_pipeserve_error(request, _as_pipeserve_error(request, error))
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+def _as_pipeserve_error(request: Request, error: HTTPException) -> PipeserveError:
+    method, path = request.method, request.scope["path"]
+    if error.status_code == 404:
+        return errors.NotServed(_nothing_here(method, path))
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        return errors.MethodNotAllowed(f'"{path}" takes {allowed}, not {method}.')
+    if error.status_code == 413:
+        return errors.InputTooLarge("The body is larger than this server takes.")
+    if error.status_code < 500:
+        return errors.MalformedBody(str(error.detail))
+    return errors.PipeserveError("The server failed on this request.")
+
+
+def _nothing_here(method: str, path: str) -> str:
+    text = f'Nothing is served at {method} "{path}"; /openapi.json lists what is.'
+    return f"{text} The tasks under /v1/ are {', '.join(TASKS)}." if path.startswith("/v1/") else text
+
+
+def answer_validation_error(request: Request, error: Exception) -> Response:
+    """FastAPI's, for parameters of a path or query. Its `detail` never leaves the server."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    param = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    return answer_pipeserve_error(request, errors.InvalidInput(f"{param}: {first['msg']}.", param=param))
+
+
+def exception_handlers() -> dict[type[Exception], Callable[[Request, Exception], Any]]:
+    """For the app's exception middleware. What is none of these is a bug, answered by `RequestMiddleware`."""
+
+    async def pipeserve_error(request: Request, error: Exception) -> Response:
+        return answer_pipeserve_error(request, error)
+
+    async def http_exception(request: Request, error: Exception) -> Response:
+        return answer_http_exception(request, error)
+
+    async def validation_error(request: Request, error: Exception) -> Response:
+        return answer_validation_error(request, error)
+
+    return {
+        PipeserveError: pipeserve_error,
+        HTTPException: http_exception,
+        RequestValidationError: validation_error,
+    }

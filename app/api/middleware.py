@@ -1,0 +1,95 @@
+"""The outermost layer of every request: its id, its metrics, its log line, and the last resort for bugs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.errors import error_response
+from app.api.record import RequestRecord, request_id_from, timings_of
+from app.errors import PipeserveError
+from app.logs import ACCESS_LOGGER
+from app.telemetry import Telemetry
+
+QUIET_ROUTES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
+"""Asked every few seconds by machines: logged at DEBUG."""
+
+CLIENT_HAD_LEFT = 499
+
+logger = logging.getLogger(__name__)
+access_logger = logging.getLogger(ACCESS_LOGGER)
+
+
+class RequestMiddleware:
+    """Pure ASGI. is_accepting: false while the server drains; every answer then ends its connection."""
+
+    def __init__(
+        self, app: ASGIApp, *, telemetry: Telemetry, is_accepting: Callable[[], bool], clock: Callable[[], float]
+    ) -> None:
+        self._app = app
+        self._telemetry = telemetry
+        self._is_accepting = is_accepting
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        record = RequestRecord(request_id=request_id_from(headers), headers=headers, began_at=self._clock())
+        scope.setdefault("state", {})["record"] = record
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", record.request_id.encode())]
+                if not self._is_accepting():
+                    message["headers"].append((b"connection", b"close"))
+            await send(message)
+
+        self._telemetry.request_began()
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:  # the boundary of a request's task: a bug is logged once and answered
+            await self._answer_bug(record, scope, receive, send_with_id)
+        finally:
+            self._ended(scope, record)
+
+    async def _answer_bug(self, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> None:
+        """An answer that has begun cannot become another: uvicorn then closes the connection."""
+        record.code = PipeserveError.code
+        logger.exception("A request failed. This is a bug.", extra={"fields": {"request_id": record.request_id}})
+        if record.status == 0:
+            error = PipeserveError("The server failed on this request; its log has the details.")
+            await error_response(error, path=scope["path"], request_id=record.request_id)(scope, receive, send)
+
+    def _ended(self, scope: Scope, record: RequestRecord) -> None:
+        seconds = self._clock() - record.began_at
+        status = record.status or CLIENT_HAD_LEFT
+        route = record.route or getattr(scope.get("route"), "path", "")
+        self._telemetry.request_ended(
+            route=route, task=record.task, model=record.model, status=status, code=record.code, seconds=seconds
+        )
+        level = logging.DEBUG if route in QUIET_ROUTES else logging.INFO
+        if access_logger.isEnabledFor(level):
+            access_logger.log(level, "%s %s %d", scope["method"], _path(scope), status, extra=_fields(record, seconds))
+
+
+def _path(scope: Scope) -> str:
+    """As it was sent, without the query: what a client puts there may be a secret."""
+    raw: bytes = scope.get("raw_path") or b""
+    return raw.decode("latin-1")
+
+
+def _fields(record: RequestRecord, seconds: float) -> dict[str, object]:
+    fields: dict[str, object] = {"request_id": record.request_id, "total_ms": round(seconds * 1000, 3)}
+    if record.model:
+        fields["model"] = record.model
+    if record.code is not None:
+        fields["code"] = record.code
+    if record.result is not None:
+        fields |= timings_of(record.result)
+        fields["batch_size"] = record.result.batch_size
+    return {"fields": fields}

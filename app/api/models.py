@@ -1,0 +1,143 @@
+"""`/v1/models`: what is declared, in which state, and loading and unloading by hand. Errors are in OpenAI's shape."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from app import __version__
+from app.api.call import read_query
+from app.api.errors import openai_body
+from app.api.names import DeclaredNames
+from app.api.openapi import ERRORS, OPENAI_ERRORS, query_parameter
+from app.api.record import record_of
+from app.api.schemas import Health, ModelCard, ModelInfo, ModelList, model_card
+from app.api.sse import event, stream_events
+from app.channel.messages import Progress
+from app.errors import InvalidInput, ModelFailed, NotServed
+from app.fleet.requests import FleetAPI, ModelStatus
+
+
+def json_response(body: BaseModel) -> Response:
+    return Response(body.model_dump_json(), media_type="application/json")
+
+
+def _declared(names: DeclaredNames, path: str) -> str:
+    """The id that is this path, nothing more. Raises NotServed."""
+    model_id, rest = names.split(path)
+    if rest:
+        raise NotServed(
+            f'There is no model "{path.strip("/")}" here; GET /v1/models lists what there is.', param="model"
+        )
+    return model_id
+
+
+def models_router(fleet: FleetAPI, names: DeclaredNames, *, created: int) -> APIRouter:
+    """created: the unix time that OpenAI's `created` shows."""
+    router = APIRouter(tags=["models"], responses=OPENAI_ERRORS)
+
+    @router.get("/v1/models", responses={200: {"model": ModelList}})
+    async def list_models() -> Response:
+        """Every declared model: state, tasks, device, memory, last use."""
+        return json_response(ModelList(data=[model_card(status, created=created) for status in fleet.statuses()]))
+
+    @router.get("/v1/models/{model_id:path}", responses={200: {"model": ModelCard}})
+    async def get_model(model_id: str) -> Response:
+        """One declared model, by id or alias; ids may hold slashes."""
+        return json_response(model_card(fleet.status(_declared(names, model_id)), created=created))
+
+    @router.post("/v1/models/{model_id:path}/load", responses={200: LOAD_ANSWER}, openapi_extra=LOAD_EXTRA)
+    async def load_model(model_id: str, request: Request) -> Response:
+        """Load the model, if it is not: progress as server-sent events (`progress`, then `ready` or `error`).
+
+        With `Accept: application/json` or `?wait=true` the answer is the model's card once it is ready.
+        """
+        progress = fleet.load(_declared(names, model_id))
+        if _wants_json(request):
+            return json_response(model_card(await _last_status(progress), created=created))
+        request_id = record_of(request.scope).request_id
+        return await stream_events(
+            progress,
+            to_event=lambda item: _load_event(item, created),
+            error_event=lambda error: event("error", openai_body(error, f"{error.message} (request id {request_id})")),
+        )
+
+    @router.post("/v1/models/{model_id:path}/unload", responses={200: {"model": ModelCard}})
+    async def unload_model(model_id: str) -> Response:
+        """End the model's workers once their running jobs are answered."""
+        return json_response(model_card(await fleet.unload(_declared(names, model_id)), created=created))
+
+    return router
+
+
+LOAD_ANSWER: dict[str, Any] = {
+    "model": ModelCard,
+    "description": "The model is ready (JSON), or the stream of its progress.",
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "example": 'event: progress\ndata: {"phase":"load","done":0,"total":0}\n\nevent: ready\ndata: {...}\n\n',
+        }
+    },
+}
+
+LOAD_EXTRA = {"parameters": [query_parameter("wait", "true: answer with the model's card once it is ready.")]}
+
+
+def _wants_json(request: Request) -> bool:
+    wait = read_query(request.scope["query_string"], ("wait",)).get("wait")
+    if wait not in (None, "true", "1"):
+        raise InvalidInput("wait must be true; without it the answer is a stream.", param="wait")
+    accept = request.headers.get("accept", "")
+    return wait is not None or ("application/json" in accept and "text/event-stream" not in accept)
+
+
+async def _last_status(progress: AsyncIterator[Progress | ModelStatus]) -> ModelStatus:
+    status: ModelStatus | None = None
+    async for item in progress:
+        if isinstance(item, ModelStatus):
+            status = item
+    assert status is not None, "A load ended without a status. This is a bug."
+    return status
+
+
+def _load_event(item: Progress | ModelStatus, created: int) -> bytes:
+    if isinstance(item, Progress):
+        return event("progress", {name: getattr(item, name) for name in ("phase", "done", "total")})
+    return event("ready", model_card(item, created=created).model_dump())
+
+
+def model_pages_router(fleet: FleetAPI, names: DeclaredNames) -> APIRouter:
+    """What Hugging Face's clients ask below a model's URL."""
+    router = APIRouter(prefix="/models", tags=["models"], responses=ERRORS)
+
+    @router.get("/{model_id:path}/health", responses={200: {"model": Health}})
+    async def model_health(model_id: str) -> Response:
+        """200 unless the model cannot start. A model that is not loaded yet is well: it loads at its first request."""
+        status = fleet.status(_declared(names, model_id))
+        if status.state == "failed":
+            raise ModelFailed(status.reason or f'"{status.spec.id}" cannot start.')
+        return json_response(Health(status=status.state))
+
+    @router.get("/{model_id:path}/info", responses={200: {"model": ModelInfo}})
+    async def model_info(model_id: str) -> Response:
+        """The model in the words of Hugging Face's own servers."""
+        status = fleet.status(_declared(names, model_id))
+        return json_response(
+            ModelInfo(
+                model_id=status.spec.id,
+                model_sha=status.spec.revision,
+                model_dtype=status.dtype,
+                model_device_type=status.device,
+                model_pipeline_tag=status.spec.tasks[0] if status.spec.tasks else None,
+                max_input_length=status.max_length,
+                state=status.state,
+                version=__version__,
+            )
+        )
+
+    return router

@@ -1,0 +1,233 @@
+"""The OpenAPI document: FastAPI's for the routes around the tasks, ours for the task routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
+
+from app import __version__
+from app.api.schemas import Error, OpenAIError
+from app.tasks.base import Task
+from app.tasks.registry import TASKS
+
+REF = "#/components/schemas/{model}"
+
+STATUS_TEXTS = {
+    400: "The body is not JSON, or not UTF-8.",
+    404: "No such model, task or route; the sentence says what there is.",
+    405: "The route takes another method.",
+    413: "The input or body is over a limit; the sentence names the limit and the actual size.",
+    415: "A form, an image, an encoded body: nothing that this route reads.",
+    422: "A field or parameter is wrong; the sentence names it.",
+    429: "The queue is full: try again after `Retry-After` seconds.",
+    500: "The model failed on this request; the request id finds it in the log.",
+    501: "This installation lacks a library for it; the sentence names it.",
+    503: "Loading and the caller would not wait, or draining (`Retry-After`), or the model cannot start (its reason).",
+    504: "The deadline passed.",
+}
+
+ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": Error, "description": "An error."}}
+OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": OpenAIError, "description": "An error."}}
+
+ANSWER_HEADERS = {
+    "x-request-id": ("string", "The request's `X-Request-Id` (or `X-Amzn-Trace-Id`), else a new one."),
+    "x-model": ("string", "The id of the model that answered, percent-encoded."),
+    "x-queue-time": ("number", "Milliseconds spent waiting, for a load too."),
+    "x-prepare-time": ("number", "Milliseconds of tokenizing and the like."),
+    "x-forward-time": ("number", "Milliseconds of computing on the device."),
+    "x-finish-time": ("number", "Milliseconds from the model's output to the answer."),
+    "x-total-time": ("number", "Milliseconds since the request's headers were read."),
+    "x-batch-size": ("integer", "Items of the largest batch that this request was computed in."),
+}
+
+DESCRIPTION = """\
+Every Hugging Face pipeline behind one server. `POST /v1/<task>` takes `{"inputs": ..., "parameters": {...}}`, one input
+or a list. `model` in the body, as `?model=` or at the end of the path chooses among the declared models; without it the
+first declared one answers. Errors are `{"error": "<a sentence>", "error_type": "<a code>"}`; on the routes of OpenAI's
+API they have OpenAI's shape.
+"""
+
+
+def install_openapi(app: FastAPI) -> None:
+    """Replace the app's document, which is built at its first use and kept."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = build_openapi(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def build_openapi(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title="Pipeserve",
+        version=__version__,
+        description=DESCRIPTION,
+        routes=app.routes,
+        tags=[{"name": name} for name in ("tasks", "models", "server")],
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    task_schemas, definitions = _task_schemas()
+    schemas.update(definitions)
+    schemas.setdefault("Error", Error.model_json_schema(ref_template=REF))
+    schemas.update(task_schemas)
+    document["paths"] = {**_task_paths(), **document["paths"]}
+    return document
+
+
+def _pascal(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("-"))
+
+
+def _task_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Request and answer of each task, and the definitions that they refer to."""
+    adapters: list[tuple[tuple[str, str], Any, TypeAdapter[Any]]] = []
+    for task in TASKS.values():
+        adapters += [
+            ((task.name, "input"), "validation", TypeAdapter(task.input_type)),
+            ((task.name, "parameters"), "validation", TypeAdapter(task.parameters)),
+            ((task.name, "output"), "serialization", TypeAdapter(task.output_type)),
+        ]
+    parts, defined = TypeAdapter.json_schemas(adapters, ref_template=REF)
+    by_part = {key: schema for (key, _), schema in parts.items()}
+    definitions: dict[str, Any] = defined.get("$defs", {})
+    schemas = {}
+    for task in TASKS.values():
+        schemas[f"{_pascal(task.name)}Request"] = _request_schema(
+            task, by_part[task.name, "input"], by_part[task.name, "parameters"], definitions
+        )
+        schemas[f"{_pascal(task.name)}Answer"] = {
+            "title": f"{_pascal(task.name)}Answer",
+            **by_part[task.name, "output"],
+        }
+    return schemas, definitions
+
+
+def _request_schema(
+    task: Task, one_input: dict[str, Any], parameters: dict[str, Any], definitions: dict[str, Any]
+) -> dict[str, Any]:
+    fields = definitions[parameters["$ref"].rpartition("/")[2]] if "$ref" in parameters else parameters
+    required = ["inputs", "parameters"] if fields.get("required") else ["inputs"]
+    properties = {
+        "inputs": {"anyOf": [one_input, {"type": "array", "items": one_input, "minItems": 1}]},
+        "parameters": parameters,
+        "model": {"type": "string", "description": "A declared model. Unset: the first that serves the task."},
+        "keep_alive": {
+            "anyOf": [{"type": "number"}, {"type": "string"}],
+            "description": "How long the model stays loaded after this request: seconds, `500ms`, `20s`, `5m`, `1h`;"
+            " 0 unloads it at once, -1 never. Unset: as declared.",
+        },
+        "options": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "wait_for_model": {"type": "boolean", "description": "false: 503 at once if the model is not loaded."},
+                "use_cache": {"type": "boolean", "description": "Accepted; nothing is cached."},
+            },
+        },
+    }
+    for name in task.root_parameters:
+        properties[name] = fields["properties"][name]
+    return {
+        "title": f"{_pascal(task.name)}Request",
+        "type": "object",
+        "required": required,
+        "properties": properties,
+        "additionalProperties": False,
+        "examples": [task.example.body],
+    }
+
+
+def _task_paths() -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    model_id = _parameter("model_id", "path", "The id or alias of a declared model; it may hold slashes.")
+    for task in TASKS.values():
+        for name in (task.name, *task.aliases):
+            paths[f"/v1/{name}"] = {"post": _task_operation(task, name, "", [])}
+            paths[f"/v1/{name}/{{model_id}}"] = {"post": _task_operation(task, name, "_of_model", [model_id])}
+    task_name = _parameter("task", "path", "A task that the model serves.", enum=list(TASKS))
+    paths["/models/{model_id}"] = {"post": _model_operation("run_model", "Run the model's first task.", [model_id])}
+    paths["/models/{model_id}/pipeline/{task}"] = {
+        "post": _model_operation("run_model_task", "Run one of the model's tasks.", [model_id, task_name])
+    }
+    return paths
+
+
+def _task_operation(task: Task, name: str, suffix: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+    alias = f" An alias of `{task.name}`." if name != task.name else ""
+    schema = _pascal(task.name)
+    return {
+        "tags": ["tasks"],
+        "summary": task.summary,
+        "description": f"{task.summary}{alias}\n\nShares a forward: {task.batching}",
+        "operationId": name.replace("-", "_") + suffix,
+        "parameters": parameters + _call_parameters(with_model=not suffix),
+        "requestBody": _json_body({"$ref": REF.format(model=f"{schema}Request")}, task.example.body),
+        "responses": {
+            "200": _answer({"$ref": REF.format(model=f"{schema}Answer")}, task.example.answer),
+            **_error_answers(),
+        },
+    }
+
+
+def _model_operation(operation_id: str, summary: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+    names = [_pascal(name) for name in TASKS]
+    first = next(iter(TASKS.values()))
+    body = {"anyOf": [{"$ref": REF.format(model=f"{name}Request")} for name in names]}
+    answer = {"anyOf": [{"$ref": REF.format(model=f"{name}Answer")} for name in names]}
+    return {
+        "tags": ["tasks"],
+        "summary": summary,
+        "operationId": operation_id,
+        "parameters": parameters + _call_parameters(with_model=False),
+        "requestBody": _json_body(body, first.example.body),
+        "responses": {"200": _answer(answer, first.example.answer), **_error_answers()},
+    }
+
+
+def _parameter(name: str, where: str, text: str, **schema: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": where,
+        "required": where == "path",
+        "description": text,
+        "schema": {"type": "string", **schema},
+    }
+
+
+def query_parameter(name: str, text: str) -> dict[str, Any]:
+    return _parameter(name, "query", text)
+
+
+def _call_parameters(*, with_model: bool) -> list[dict[str, Any]]:
+    model = [_parameter("model", "query", "The same as `model` in the body.")] if with_model else []
+    return [
+        *model,
+        _parameter("keep_alive", "query", "The same as `keep_alive` in the body."),
+        _parameter("wait", "query", "false: 503 and `Retry-After` at once if the model is not loaded."),
+        _parameter("Prefer", "header", "`respond-async` is another way of saying `?wait=false`."),
+        _parameter("X-Request-Timeout", "header", "The deadline from now: seconds, `500ms`, `20s`. It shortens only."),
+        _parameter("X-Request-Id", "header", "Comes back in the answer and stands in the log."),
+    ]
+
+
+def _json_body(schema: dict[str, Any], example: Any) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
+
+
+def _answer(schema: dict[str, Any], example: Any) -> dict[str, Any]:
+    headers = {name: {"description": text, "schema": {"type": kind}} for name, (kind, text) in ANSWER_HEADERS.items()}
+    return {
+        "description": "The answer, in the order of the inputs.",
+        "headers": headers,
+        "content": {"application/json": {"schema": schema, "example": example}},
+    }
+
+
+def _error_answers() -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": REF.format(model="Error")}}}
+    return {str(status): {"description": text, "content": content} for status, text in STATUS_TEXTS.items()}

@@ -1,0 +1,87 @@
+"""The server's own routes: health, metrics, what there is."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.resources import files
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.staticfiles import StaticFiles
+from starlette.responses import PlainTextResponse, Response
+
+from app import __version__
+from app.api.models import json_response
+from app.api.openapi import ERRORS
+from app.api.schemas import Health, ServerInfo
+from app.errors import Draining
+from app.fleet.requests import FleetAPI
+from app.tasks.registry import TASKS
+from app.telemetry import Telemetry
+
+ASSETS = "/docs/assets"
+
+
+def ops_router(fleet: FleetAPI, telemetry: Telemetry) -> APIRouter:
+    router = APIRouter(tags=["server"], responses=ERRORS)
+
+    @router.head("/livez", include_in_schema=False)
+    @router.get("/livez", responses={200: {"content": {"text/plain": {"example": "ok"}}}})
+    async def livez() -> Response:
+        """Whether the server's event loop turns: `ok`, whatever the models do."""
+        return PlainTextResponse("ok")
+
+    @router.head("/readyz", include_in_schema=False)
+    @router.get("/readyz", responses={200: {"content": {"text/plain": {"example": "ok"}}}})
+    async def readyz() -> Response:
+        """Whether new requests are accepted: 503 while draining. Waits for no model."""
+        if not fleet.is_accepting:
+            raise Draining("The server is shutting down and takes no new requests.")
+        return PlainTextResponse("ok")
+
+    @router.head("/health", include_in_schema=False)
+    @router.get("/health", responses={200: {"model": Health}})
+    async def health() -> Response:
+        """200 as long as the server answers at all, as Hugging Face's clients ask."""
+        return json_response(Health(status="ok" if fleet.is_accepting else "draining"))
+
+    @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
+    async def metrics(request: Request) -> Response:
+        """Prometheus metrics; OpenMetrics for who asks in `Accept`."""
+        telemetry.refresh(fleet.statuses())
+        body, media_type = await asyncio.to_thread(telemetry.render, request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": media_type})
+
+    @router.get("/", responses={200: {"model": ServerInfo}})
+    async def root() -> Response:
+        """What this server is and serves."""
+        return json_response(_server_info(fleet))
+
+    return router
+
+
+def _server_info(fleet: FleetAPI) -> ServerInfo:
+    specs = [status.spec for status in fleet.statuses()]
+    serving = {task: [spec.id for spec in specs if task in spec.all_tasks] for task in TASKS}
+    return ServerInfo(
+        name="pipeserve",
+        version=__version__,
+        tasks={task: ids for task, ids in serving.items() if ids},
+        links={"docs": "/docs", "openapi": "/openapi.json", "models": "/v1/models", "metrics": "/metrics"},
+    )
+
+
+def install_docs(app: FastAPI) -> None:
+    """`/docs` from files on this machine: a server in a closed network has its documentation too."""
+    app.mount(ASSETS, StaticFiles(directory=str(files("fastapi_offline") / "static")), name="docs-assets")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        root = request.scope.get("root_path", "")
+        return get_swagger_ui_html(
+            openapi_url=f"{root}/openapi.json",
+            title="Pipeserve",
+            swagger_js_url=f"{root}{ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}{ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{root}{ASSETS}/favicon.png",
+        )

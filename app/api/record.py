@@ -1,0 +1,62 @@
+"""What is known of one HTTP request, gathered while it is answered, for its log line, metrics and headers."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import Scope
+
+from app.fleet.requests import JobResult
+
+MAX_ID_LENGTH = 128
+_NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._:=;/+@-]")
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestRecord:
+    """route: the form of the path, never the path itself. model: the entry's id once it is found."""
+
+    request_id: str
+    headers: Mapping[bytes, bytes]  # names in lower case
+    began_at: float  # of the clock that the middleware was given
+    route: str = ""
+    task: str = ""
+    model: str = ""
+    status: int = 0
+    code: str | None = None
+    result: JobResult | None = None
+
+
+def record_of(scope: Scope) -> RequestRecord:
+    """Set by `RequestMiddleware` before anything else sees the request."""
+    record: RequestRecord = scope["state"]["record"]
+    return record
+
+
+def request_id_from(headers: Mapping[bytes, bytes]) -> str:
+    """The client's `X-Request-Id`, else its `X-Amzn-Trace-Id` (huggingface_hub sends one), else a new one."""
+    for name in (b"x-request-id", b"x-amzn-trace-id"):
+        given = headers.get(name)
+        if given and (request_id := _sanitised(given)):
+            return request_id
+    return uuid.uuid4().hex
+
+
+def _sanitised(given: bytes) -> str:
+    return _NOT_IN_AN_ID.sub("", given[:MAX_ID_LENGTH].decode("latin-1"))
+
+
+def timings_of(result: JobResult) -> dict[str, float]:
+    """Milliseconds, for the log."""
+    timings = result.timings
+    seconds: dict[str, Any] = {
+        "queue_ms": timings.queue_s,
+        "prepare_ms": timings.prepare_s,
+        "forward_ms": timings.forward_s,
+        "finish_ms": timings.finish_s,
+    }
+    return {name: round(value * 1000, 3) for name, value in seconds.items()}

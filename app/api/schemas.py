@@ -1,0 +1,136 @@
+"""The JSON of the routes around the tasks, as `/docs` shows it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from app.fleet.requests import ModelStatus
+
+
+class Error(BaseModel):
+    """Every error of a task or server route."""
+
+    error: str = Field(description="A sentence for people.")
+    error_type: str = Field(description="A code for programs, such as `validation` or `overloaded`.")
+
+
+class OpenAIErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(BaseModel):
+    """Every error of a route that OpenAI's clients speak."""
+
+    error: OpenAIErrorDetail
+
+
+class ModelCard(BaseModel):
+    """A declared model, whether loaded or not."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="Unix time at which this server began to serve it.")
+    owned_by: str
+    aliases: list[str]
+    model: str = Field(description="The Hub id, or the name of a local folder.")
+    revision: str | None
+    tasks: list[str] = Field(description="Declared tasks, the entry's own first.")
+    implied_tasks: list[str] = Field(description="Tasks that the same weights answer as well.")
+    state: str = Field(description="unresolved, unloaded, loading, ready, unloading or failed.")
+    reason: str | None = Field(description="Why it failed.")
+    device: str | None
+    dtype: str | None
+    memory_bytes: int | None
+    num_parameters: int | None
+    max_length: int | None = Field(description="Tokens.")
+    embedding_size: int | None
+    loaded_at: float | None = Field(description="Unix time.")
+    last_used_at: float | None = Field(description="Unix time.")
+    in_flight: int = Field(description="Items admitted and not yet answered.")
+    queued: int = Field(description="Of these, items that wait.")
+    replicas: int
+    pinned: bool
+    keep_alive_s: float = Field(description="Seconds from the last use to unloading; -1: never.")
+    parameters: dict[str, Any] = Field(description="Defaults of this model's requests.")
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+class LoadProgress(BaseModel):
+    """The data of a `progress` event."""
+
+    phase: str = Field(description="download (bytes), load or warmup.")
+    done: int
+    total: int = Field(description="0 when it cannot be counted.")
+
+
+class Health(BaseModel):
+    status: str
+
+
+class ModelInfo(BaseModel):
+    """What `InferenceClient.get_endpoint_info` reads, in the words of Hugging Face's own servers."""
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str | None
+    model_device_type: str | None
+    model_pipeline_tag: str | None
+    max_input_length: int | None
+    state: str
+    version: str
+
+
+class ServerInfo(BaseModel):
+    name: str
+    version: str
+    tasks: dict[str, list[str]] = Field(description="Every task, with the models that answer it.")
+    links: dict[str, str]
+
+
+def model_card(status: ModelStatus, *, created: int) -> ModelCard:
+    spec = status.spec
+    return ModelCard(
+        id=spec.id,
+        created=created,
+        owned_by=_owner(spec.model),
+        aliases=list(spec.aliases),
+        model=_source(spec.model),
+        revision=spec.revision,
+        tasks=list(spec.tasks),
+        implied_tasks=list(spec.implied_tasks),
+        state=status.state,
+        reason=status.reason,
+        device=status.device,
+        dtype=status.dtype,
+        memory_bytes=status.memory_bytes,
+        num_parameters=status.num_parameters,
+        max_length=status.max_length,
+        embedding_size=status.embedding_size,
+        loaded_at=status.loaded_at,
+        last_used_at=status.last_used_at,
+        in_flight=status.in_flight,
+        queued=status.queued,
+        replicas=status.replicas,
+        pinned=spec.pinned,
+        keep_alive_s=spec.keep_alive_s,
+        parameters=spec.parameters,
+    )
+
+
+def _source(model: str) -> str:
+    """Where a folder lies on this machine is nobody's business."""
+    return model.rstrip("/").rpartition("/")[2] if model.startswith("/") else model
+
+
+def _owner(model: str) -> str:
+    owner, slash, _ = model.partition("/")
+    return owner if slash and owner else "local"

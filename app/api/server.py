@@ -1,0 +1,102 @@
+"""uvicorn with our way of stopping: drain while still listening, then end; a second signal ends at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from app.fleet.requests import FleetAPI
+
+logger = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+BACKLOG = 2048
+KEEP_ALIVE_S = 75  # longer than the 60 s of common load balancers, so that they and not we close idle connections
+LAST_WRITES_S = 5  # for answers that are still being sent after the drain
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Raises OSError. The protocol is named because asyncio sets TCP_NODELAY only on sockets that say TCP."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """announce: called once, when connections are accepted. Gets the signals when the main thread runs it."""
+
+    def __init__(self, app: ASGIApp, fleet: FleetAPI, *, drain_s: float, announce: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=LAST_WRITES_S,
+            )
+        )
+        self._fleet = fleet
+        self._drain_s = drain_s
+        self._announce = announce
+        self._stopping: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's own handlers close the listener at the first signal; ours must answer 503 through it."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # as uvicorn does: signals come to the main thread only
+            return
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self._signalled, number)
+        try:
+            yield
+        finally:
+            for number in STOP_SIGNALS:
+                loop.remove_signal_handler(number)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._announce()
+
+    def _signalled(self, number: int) -> None:
+        if self._stopping is not None:
+            # Workers see the end of this process at once, and the kernel ends those that do not.
+            os._exit(128 + number)
+        logger.info("%s: draining for up to %g s", signal.Signals(number).name, self._drain_s)
+        self._stopping = asyncio.get_running_loop().create_task(self._stop())
+
+    async def _stop(self) -> None:
+        try:
+            await self._fleet.drain(self._drain_s)
+            await self._fleet.stop()
+        finally:
+            self.should_exit = True

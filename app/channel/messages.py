@@ -1,0 +1,149 @@
+"""What the API process and a worker say to each other: tagged msgspec structs, msgpack on the wire.
+
+Every job that the API process submits is answered exactly once, by a `JobDone` or a `JobFailed`, or by the end of
+the connection. Times are seconds; memory is bytes; job ids are unique within one worker connection.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from app.errors import BackendFailed, PipeserveError, error_classes
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An error as data: the code names its class in `app/errors.py`."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+    @classmethod
+    def of(cls, error: PipeserveError) -> ErrorInfo:
+        return cls(code=error.code, message=error.message, param=error.param)
+
+    def to_error(self) -> PipeserveError:
+        return error_classes().get(self.code, BackendFailed)(self.message, param=self.param)
+
+
+class Timings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a job's time in the worker went. queue_s: waiting between stages; the rest: computing."""
+
+    queue_s: float
+    prepare_s: float
+    forward_s: float
+    finish_s: float
+
+
+# API process -> worker
+
+
+class Load(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """The first message: what this worker is to become. `spec` is `ModelSpec` as msgpack-ready builtins."""
+
+    spec: dict[str, Any]
+    num_threads: int
+
+
+class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """One job: a validated request of one or more inputs for one task."""
+
+    job_id: int
+    task: str
+    inputs: list[Any]
+    parameters: dict[str, Any]
+    alone: bool = False  # a suspect: share no batch with other jobs
+
+
+class Cancel(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Nobody waits for this job any more: drop what has not begun, answer nothing."""
+
+    job_id: int
+
+
+class SetThreads(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """The compute threads granted from the next forward on."""
+
+    num_threads: int
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Finish what is running, answer it, and end."""
+
+
+# worker -> API process
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """How far a load is. phase: "download" (bytes), "load" or "warmup" (both 0 when not countable)."""
+
+    phase: str
+    done: int = 0
+    total: int = 0
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """The model answers from now on."""
+
+    memory_bytes: int
+    device: str
+    dtype: str
+    num_parameters: int
+    load_s: float
+    tasks: list[str]
+    max_length: int | None = None
+    embedding_size: int | None = None
+
+
+class LoadFailed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """The model cannot start: code `out_of_memory`, `not_available`, `model_failed`, ..."""
+
+    error: ErrorInfo
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Once a second, from a thread of its own. rss_bytes: resident memory of the worker process."""
+
+    rss_bytes: int
+
+
+class StageBegan(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Sent before a stage touches these jobs: if the worker dies now, they are the suspects.
+
+    stage: "prepare", "forward" or "finish". A later message for the same stage replaces the earlier; no jobs: idle.
+    """
+
+    stage: str
+    job_ids: list[int]
+
+
+class BatchDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """One forward, for the metrics. tokens: real ones; padded_tokens: what was computed, padding included."""
+
+    task: str
+    num_items: int
+    tokens: int
+    padded_tokens: int
+    forward_s: float
+    reason: str = "ok"  # ok, error, out_of_memory (a bisected batch reports each forward)
+
+
+class JobDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """The answer of a job: one JSON fragment per input, encoded where it was made."""
+
+    job_id: int
+    outputs: list[bytes]
+    timings: Timings
+    batch_size: int  # the largest batch that one of its items was computed in
+    num_tokens: int
+
+
+class JobFailed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    job_id: int
+    error: ErrorInfo
+
+
+ToWorker = Load | Submit | Cancel | SetThreads | Stop
+FromWorker = Progress | Ready | LoadFailed | Heartbeat | StageBegan | BatchDone | JobDone | JobFailed

@@ -1,0 +1,100 @@
+"""What the HTTP layer asks of the fleet, and what it gets back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import msgspec
+
+from app.catalog import ModelSpec
+from app.channel.messages import Progress, Timings
+
+
+class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One validated request. deadline_s and keep_alive_s are durations from now; None: the model's own."""
+
+    model_id: str
+    task: str
+    inputs: list[Any]
+    parameters: dict[str, Any]
+    num_items: int  # permits it takes, one per input unless the task counts otherwise
+    request_id: str = ""
+    deadline_s: float | None = None
+    keep_alive_s: float | None = None
+    wait_for_load: bool = True
+
+
+class JobResult(msgspec.Struct, frozen=True, kw_only=True):
+    """outputs: one JSON fragment per input. queue_s: all waiting, in both processes (loads included)."""
+
+    outputs: list[bytes]
+    timings: Timings
+    load_wait_s: float
+    total_s: float
+    batch_size: int
+    num_tokens: int
+
+
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What `/v1/models` shows. state: unresolved, unloaded, loading, ready, unloading or failed."""
+
+    spec: ModelSpec
+    state: str
+    reason: str | None = None  # why it failed
+    device: str | None = None
+    dtype: str | None = None
+    memory_bytes: int | None = None
+    num_parameters: int | None = None
+    max_length: int | None = None
+    embedding_size: int | None = None
+    last_used_at: float | None = None  # unix time
+    loaded_at: float | None = None
+    in_flight: int = 0  # permits in use
+    queued: int = 0  # of these, how many wait for the model to load or for a forward
+    replicas: int = 0
+
+
+class FleetAPI(Protocol):
+    """Owned by the API process's event loop; every method is called on it."""
+
+    async def start(self) -> None:
+        """Begin: forkserver, preloads, resolving. Returns at once; readiness waits for none of it."""
+        ...
+
+    async def submit(self, request: JobRequest) -> JobResult:
+        """Answer one job. Cancelling the calling task cancels the job at whatever step it is.
+
+        Raises the errors of `app/errors.py`: NotServed, Overloaded (with retry_after_s), ModelLoading, ModelFailed,
+        Draining, DeadlineExceeded, InvalidInput, InputTooLarge, BackendFailed, WorkerLost.
+        """
+        ...
+
+    def statuses(self) -> list[ModelStatus]: ...
+
+    def status(self, model_id: str) -> ModelStatus:
+        """By id or alias. Raises NotServed."""
+        ...
+
+    def find(self, task: str, model: str | None) -> ModelSpec:
+        """The entry that answers `task`: the named one (id or alias), else the first declared. Raises NotServed."""
+        ...
+
+    def load(self, model_id: str) -> AsyncIterator[Progress | ModelStatus]:
+        """Load if needed; progress as it happens, the READY status last. Raises ModelFailed, NotServed, Draining."""
+        ...
+
+    async def unload(self, model_id: str) -> ModelStatus:
+        """End the model's workers once their running jobs are answered. Raises NotServed."""
+        ...
+
+    @property
+    def is_accepting(self) -> bool: ...
+
+    async def drain(self, timeout_s: float) -> None:
+        """Refuse new work with Draining, finish what is running up to the limit."""
+        ...
+
+    async def stop(self) -> None:
+        """End every worker now. Idempotent."""
+        ...

@@ -1,0 +1,90 @@
+"""The composition root: the only file that knows everybody."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from app import __version__
+from app.api.errors import exception_handlers
+from app.api.middleware import RequestMiddleware
+from app.api.models import model_pages_router, models_router
+from app.api.names import DeclaredNames
+from app.api.openapi import install_openapi
+from app.api.ops import install_docs, ops_router
+from app.api.server import Server, bind, url_of
+from app.api.tasks import TaskAnswerer, task_routes
+from app.catalog import Catalog
+from app.fleet.requests import FleetAPI
+from app.logs import configure_logging
+from app.settings import Settings
+from app.telemetry import Telemetry
+
+MakeFleet = Callable[[Settings, Catalog, Telemetry], FleetAPI]
+
+
+def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: Telemetry) -> FastAPI:
+    """The app's lifespan starts the fleet and stops it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await fleet.start()
+        try:
+            yield
+        finally:
+            await fleet.stop()
+
+    telemetry.declare(catalog.models)
+    app = FastAPI(
+        title="Pipeserve",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers=exception_handlers(),  # type: ignore[arg-type]  # invariant dict of FastAPI's
+    )
+    app.add_middleware(
+        RequestMiddleware, telemetry=telemetry, is_accepting=lambda: fleet.is_accepting, clock=time.perf_counter
+    )
+    names = DeclaredNames(catalog.models)
+    answerer = TaskAnswerer(fleet, max_body_bytes=settings.max_body_bytes, clock=time.perf_counter)
+    app.router.routes.extend(task_routes(answerer, fleet, names))
+    app.include_router(models_router(fleet, names, created=int(time.time())))
+    app.include_router(model_pages_router(fleet, names))
+    app.include_router(ops_router(fleet, telemetry))
+    install_docs(app)
+    install_openapi(app)
+    return app
+
+
+def serve(settings: Settings, catalog: Catalog, make_fleet: MakeFleet) -> None:
+    """Everything from here to the end of the server. Raises SystemExit when the address cannot be had."""
+    configure_logging(level=settings.log_level, form=settings.log_format)
+    telemetry = Telemetry(CollectorRegistry())
+    fleet = make_fleet(settings, catalog, telemetry)
+    run(settings, build_app(settings, catalog, fleet, telemetry), fleet)
+
+
+def run(settings: Settings, app: FastAPI, fleet: FleetAPI) -> None:
+    """Serve until a signal says to stop. Raises SystemExit with a sentence when the address cannot be had."""
+    try:
+        listener = bind(settings.host, settings.port)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SystemExit(f"cannot listen on {settings.host}:{settings.port}: {reason}") from None
+
+    def announce() -> None:
+        sys.stdout.write(f"serving on {url_of(listener)}\n")
+        sys.stdout.flush()
+
+    # What was made so far stays: the collector need not walk it in the midst of requests.
+    gc.collect()
+    gc.freeze()
+    Server(app, fleet, drain_s=settings.drain_s, announce=announce).run(sockets=[listener])

@@ -1,0 +1,1 @@
+"""What computes: the three stages of every task, on transformers models."""

@@ -1,0 +1,65 @@
+"""The seam between the worker's batching and the models: items, stages, a loaded model."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """The unit of batching: what one row of a forward needs. One input becomes one or more items.
+
+    cost: tokens (or pixels, seconds) before padding; the padded cost of a batch is max(cost) * len(batch).
+    group: only items with equal groups may share a forward (its parameters, its input keys).
+    features: model inputs and whatever `finish` needs, owned by the stages.
+    """
+
+    features: Any
+    cost: int
+    group: Hashable = None
+
+
+class Stages(Protocol):
+    """One task on one loaded model. `prepare` and `finish` run in CPU threads, `forward` on the device thread.
+
+    `prepare` and `finish` are called from one thread each (a clone per thread: see `LoadedModel.stages`), so an
+    implementation may own a tokenizer and need not lock it.
+    """
+
+    def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
+        """Items of each input, in order. Raises InvalidInput or InputTooLarge, with `param` such as `inputs[2]`."""
+        ...
+
+    def forward(self, items: Sequence[Item]) -> Iterable[Any]:
+        """One output per item, in order, on CPU memory, trimmed of padding."""
+        ...
+
+    def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> Any:
+        """The answer to one input, from all of its items: JSON-ready (str, int, float, list, dict, numpy arrays)."""
+        ...
+
+
+class LoadedModel(Protocol):
+    """A model on its device, serving one or more tasks from one copy of its weights."""
+
+    device: str  # "cpu", "cuda:0"
+    dtype: str  # "float32", ...
+    num_parameters: int
+    max_length: int | None  # tokens
+    embedding_size: int | None
+
+    def tasks(self) -> list[str]: ...
+
+    def stages(self, task: str) -> Stages:
+        """Fresh stages with a tokenizer of their own (weights shared), for one more thread."""
+        ...
+
+    def warm_up(self) -> None:
+        """One small forward per task, so that the first request pays for no lazy initialisation."""
+        ...
+
+    def set_num_threads(self, num_threads: int) -> None:
+        """Compute threads of the device thread's forwards. Call it on the device thread."""
+        ...

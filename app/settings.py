@@ -1,0 +1,30 @@
+"""What the operator chose at start, from flags and `PIPESERVE_*` variables: frozen, passed to whoever needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+def default_cache_dir() -> Path:
+    return Path.home() / ".cache" / "pipeserve"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Times in seconds, sizes in bytes. `app/cli` reads them from flags and the environment."""
+
+    models: Path = Path("models.yaml")
+    host: str = "127.0.0.1"
+    port: int = 8000
+    log_level: str = "info"
+    log_format: str = "text"  # or "json"
+    cache_dir: Path = field(default_factory=default_cache_dir)
+    max_body_bytes: int = 32 * 2**20
+    max_queue_items: int = 8192  # permits in total; models.yaml `queue:` overrides
+    drain_s: float = 30.0
+    load_wait_s: float = 300.0  # how long a request is held while its model loads
+    heartbeat_timeout_s: float = 10.0
+    load_heartbeat_timeout_s: float = 60.0
+    forward_timeout_s: float = 60.0
+    launcher: str = "auto"  # "forkserver" where the system has it, else "spawn"

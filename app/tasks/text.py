@@ -1,0 +1,12 @@
+"""The string types that text tasks are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+MAX_TEXT_CHARS = 1_000_000
+"""A longer text is refused before anything tokenizes it: no model's context comes near."""
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)]

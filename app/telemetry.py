@@ -1,0 +1,355 @@
+"""Every metric of the server, as one object built on one registry. Owned by the API process's event loop.
+
+Labels are bounded: models are the declared ones (a name from a client that is not declared becomes ""), tasks are the
+tasks that they serve, everything else is one of the constants below. All series exist before the first request.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import psutil
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from app import __version__
+from app.errors import Cancelled, error_classes
+
+if TYPE_CHECKING:
+    from app.catalog import ModelSpec
+    from app.channel.messages import BatchDone
+    from app.fleet.requests import JobResult, ModelStatus
+
+TASK_ROUTES = ("/v1/{task}", "/models/{model}")
+STATUSES = (200, 400, 404, 405, 413, 415, 422, 429, 499, 500, 501, 503, 504)
+STATES = ("unresolved", "unloaded", "loading", "ready", "unloading", "failed")
+JOB_OUTCOMES = ("done", "failed", "cancelled")
+BATCH_OUTCOMES = ("ok", "error", "out_of_memory")
+LOAD_OUTCOMES = ("ready", "failed", "out_of_memory")
+EVICTION_REASONS = ("memory", "keep_alive", "request", "shutdown")
+REJECTION_REASONS = ("model_queue", "total_queue", "draining", "failed")
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+TOKENS = (16, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+_TASK_MODEL = ("task", "model")
+
+
+class Telemetry:
+    """Implements `FleetEvents`; the HTTP layer calls `request_began` and `request_ended`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        # Series that say when others were made are noise; prometheus_client's switch for them is global and untyped.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry
+        self._models: dict[str, tuple[str, ...]] = {}
+        self._devices: dict[str, set[str]] = {}
+        self._make_request_metrics()
+        self._make_job_metrics()
+        self._make_model_metrics()
+        registry.register(ProcessCollector())
+
+    def _make_request_metrics(self) -> None:
+        registry = self.registry
+        self._requests = Counter(
+            "pipeserve_requests_total",
+            "HTTP requests answered, by the route's form and the status code (499: the client had left).",
+            ("route", "task", "model", "status"),
+            registry=registry,
+        )
+        self._request_seconds = Histogram(
+            "pipeserve_request_seconds",
+            "Time of a request for inference, from its headers to the last byte of the answer.",
+            _TASK_MODEL,
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._failures = Counter(
+            "pipeserve_failures_total",
+            "Requests for inference that ended in an error, by its code.",
+            ("task", "model", "code"),
+            registry=registry,
+        )
+        self._open_requests = Gauge(
+            "pipeserve_open_requests", "HTTP requests that are being answered now.", registry=registry
+        )
+
+    def _make_job_metrics(self) -> None:
+        registry = self.registry
+        self._jobs = Counter(
+            "pipeserve_jobs_total",
+            "Jobs that the fleet took, by how they ended.",
+            (*_TASK_MODEL, "outcome"),
+            registry=registry,
+        )
+        self._queue_seconds = Histogram(
+            "pipeserve_queue_seconds",
+            "Time that a job waited: for its model, for a batch, between stages.",
+            _TASK_MODEL,
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._prepare_seconds = Histogram(
+            "pipeserve_prepare_seconds", "Time to prepare a job.", _TASK_MODEL, buckets=SECONDS, registry=registry
+        )
+        self._forward_seconds = Histogram(
+            "pipeserve_forward_seconds",
+            "Time of one forward on the device; a batch counts once, whatever the number of its jobs.",
+            _TASK_MODEL,
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._finish_seconds = Histogram(
+            "pipeserve_finish_seconds", "Time to finish a job.", _TASK_MODEL, buckets=SECONDS, registry=registry
+        )
+        self._batches = Counter(
+            "pipeserve_batches_total",
+            "Forwards; those that failed are halved and run again.",
+            (*_TASK_MODEL, "outcome"),
+            registry=registry,
+        )
+        self._batch_items = Histogram(
+            "pipeserve_batch_items", "Items of one forward.", _TASK_MODEL, buckets=ITEMS, registry=registry
+        )
+        self._batch_tokens = Histogram(
+            "pipeserve_batch_tokens",
+            "Tokens that one forward computed, padding included.",
+            _TASK_MODEL,
+            buckets=TOKENS,
+            registry=registry,
+        )
+        self._padding_ratio = Histogram(
+            "pipeserve_padding_ratio",
+            "The share of a forward's tokens that was padding.",
+            _TASK_MODEL,
+            buckets=RATIOS,
+            registry=registry,
+        )
+        self._tokens = Counter(
+            "pipeserve_tokens_total",
+            "Tokens of answered jobs, padding not included.",
+            _TASK_MODEL,
+            registry=registry,
+        )
+        self._rejections = Counter(
+            "pipeserve_rejections_total",
+            "Jobs refused at the door, by reason.",
+            ("model", "reason"),
+            registry=registry,
+        )
+
+    def _make_model_metrics(self) -> None:
+        registry = self.registry
+        self._queue_items = Gauge(
+            "pipeserve_queue_items", "Items waiting for their model or a forward.", ("model",), registry=registry
+        )
+        self._in_flight_items = Gauge(
+            "pipeserve_in_flight_items", "Items admitted and not yet answered.", ("model",), registry=registry
+        )
+        self._model_state = Gauge(
+            "pipeserve_model_state", "1 for the state that the model is in.", ("model", "state"), registry=registry
+        )
+        self._model_replicas = Gauge(
+            "pipeserve_model_replicas", "Worker processes that serve the model.", ("model",), registry=registry
+        )
+        self._model_memory = Gauge(
+            "pipeserve_model_memory_bytes", "Memory of the loaded model.", ("model", "device"), registry=registry
+        )
+        self._loads = Counter(
+            "pipeserve_loads_total", "Loads, by how they ended.", ("model", "outcome"), registry=registry
+        )
+        self._load_seconds = Histogram(
+            "pipeserve_load_seconds", "Time of a load.", ("model",), buckets=SECONDS, registry=registry
+        )
+        self._evictions = Counter(
+            "pipeserve_evictions_total", "Models unloaded, by reason.", ("model", "reason"), registry=registry
+        )
+        self._restarts = Counter(
+            "pipeserve_restarts_total", "Workers replaced after their death.", ("model",), registry=registry
+        )
+        build = Gauge("pipeserve_build_info", "1, with what runs.", ("version", "python"), registry=registry)
+        build.labels(__version__, platform.python_version()).set(1)
+
+    # What there is to label
+
+    def declare(self, models: Iterable[ModelSpec]) -> None:
+        """Make every series of these models. Again for a model whose tasks became known: only what is new is made."""
+        for spec in models:
+            known = self._models.get(spec.id)
+            if known is None:
+                self._declare_model(spec)
+            for task in spec.all_tasks:
+                if known is None or task not in known:
+                    self._declare_task(task, spec.id)
+            self._models[spec.id] = spec.all_tasks
+
+    def _declare_model(self, spec: ModelSpec) -> None:
+        model = spec.id
+        for gauge in (self._queue_items, self._in_flight_items, self._model_replicas):
+            gauge.labels(model)
+        self._restarts.labels(model)
+        self._load_seconds.labels(model)
+        for reason in REJECTION_REASONS:
+            self._rejections.labels(model, reason)
+        for state in STATES:
+            self._model_state.labels(model, state)
+        for outcome in LOAD_OUTCOMES:
+            self._loads.labels(model, outcome)
+        for reason in EVICTION_REASONS:
+            self._evictions.labels(model, reason)
+
+    def _declare_task(self, task: str, model: str) -> None:
+        for route in TASK_ROUTES:
+            for status in STATUSES:
+                self._requests.labels(route, task, model, str(status))
+        for code in error_classes():
+            self._failures.labels(task, model, code)
+        for outcome in JOB_OUTCOMES:
+            self._jobs.labels(task, model, outcome)
+        for outcome in BATCH_OUTCOMES:
+            self._batches.labels(task, model, outcome)
+        self._tokens.labels(task, model)
+        for histogram in (
+            self._request_seconds,
+            self._queue_seconds,
+            self._prepare_seconds,
+            self._forward_seconds,
+            self._finish_seconds,
+            self._batch_items,
+            self._batch_tokens,
+            self._padding_ratio,
+        ):
+            histogram.labels(task, model)
+
+    def _label(self, model: str) -> str:
+        return model if model in self._models else ""
+
+    # What the HTTP layer reports
+
+    def request_began(self) -> None:
+        self._open_requests.inc()
+
+    def request_ended(
+        self, *, route: str, task: str, model: str, status: int, code: str | None, seconds: float
+    ) -> None:
+        """task: "" when the request was not for inference. code: the error's, if it ended in one."""
+        self._open_requests.dec()
+        model = self._label(model)
+        self._requests.labels(route, task, model, str(status)).inc()
+        if not task:
+            return
+        self._request_seconds.labels(task, model).observe(seconds)
+        if code is not None:
+            self._failures.labels(task, model, code).inc()
+
+    # What the fleet reports: FleetEvents
+
+    def load_started(self, model: str) -> None:
+        """Nothing to count yet: the state gauge shows it, the outcome counts it."""
+
+    def load_finished(self, model: str, seconds: float, outcome: str) -> None:
+        self._loads.labels(self._label(model), outcome).inc()
+        self._load_seconds.labels(self._label(model)).observe(seconds)
+
+    def evicted(self, model: str, reason: str) -> None:
+        self._evictions.labels(self._label(model), reason).inc()
+
+    def restarted(self, model: str) -> None:
+        self._restarts.labels(self._label(model)).inc()
+
+    def rejected(self, model: str, reason: str) -> None:
+        self._rejections.labels(self._label(model), reason).inc()
+
+    def batch_done(self, model: str, batch: BatchDone) -> None:
+        labels = (batch.task, self._label(model))
+        self._batches.labels(*labels, batch.reason).inc()
+        self._forward_seconds.labels(*labels).observe(batch.forward_s)
+        if batch.reason != "ok":
+            return
+        self._batch_items.labels(*labels).observe(batch.num_items)
+        self._batch_tokens.labels(*labels).observe(batch.padded_tokens)
+        if batch.padded_tokens > 0:
+            self._padding_ratio.labels(*labels).observe(1 - batch.tokens / batch.padded_tokens)
+
+    def job_done(self, model: str, task: str, result: JobResult) -> None:
+        labels = (task, self._label(model))
+        self._jobs.labels(*labels, "done").inc()
+        self._queue_seconds.labels(*labels).observe(result.timings.queue_s)
+        self._prepare_seconds.labels(*labels).observe(result.timings.prepare_s)
+        self._finish_seconds.labels(*labels).observe(result.timings.finish_s)
+        self._tokens.labels(*labels).inc(result.num_tokens)
+
+    def job_failed(self, model: str, task: str, code: str) -> None:
+        outcome = "cancelled" if code == Cancelled.code else "failed"
+        self._jobs.labels(task, self._label(model), outcome).inc()
+
+    # What a scrape reads
+
+    def refresh(self, statuses: Iterable[ModelStatus]) -> None:
+        """Set the gauges to what the fleet says now. Called on the event loop before each `render`."""
+        for status in statuses:
+            self.declare([status.spec])
+            model = status.spec.id
+            self._in_flight_items.labels(model).set(status.in_flight)
+            self._queue_items.labels(model).set(status.queued)
+            self._model_replicas.labels(model).set(status.replicas)
+            for state in STATES:
+                self._model_state.labels(model, state).set(state == status.state)
+            self._refresh_memory(status)
+
+    def _refresh_memory(self, status: ModelStatus) -> None:
+        """A model that is not loaded has 0 bytes on every device it has been on, or would go to."""
+        model = status.spec.id
+        device = status.device or status.spec.device or "cpu"
+        devices = self._devices.setdefault(model, set())
+        devices.add(device)
+        for known in devices:
+            is_there = known == device and status.state in ("ready", "unloading")
+            self._model_memory.labels(model, known).set((status.memory_bytes or 0) if is_there else 0)
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The exposition and its content type, in the form that `Accept` asks for. Any thread may call it."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+
+class ProcessCollector(Collector):
+    """The API process itself, read at scrape time."""
+
+    def __init__(self, process: psutil.Process | None = None) -> None:
+        self._process = process if process is not None else psutil.Process(os.getpid())
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        with self._process.oneshot():
+            yield from self._families()
+
+    def _families(self) -> Iterator[Metric]:
+        gauges: list[tuple[str, str, Callable[[], float]]] = [
+            (
+                "pipeserve_process_memory_bytes",
+                "Resident memory of the API process.",
+                lambda: self._process.memory_info().rss,
+            ),
+            ("pipeserve_process_open_fds", "Open file descriptors of the API process.", self._process.num_fds),
+            ("pipeserve_process_threads", "Threads of the API process.", self._process.num_threads),
+            ("pipeserve_process_start_seconds", "Unix time of the API process's start.", self._process.create_time),
+        ]
+        for name, text, read in gauges:
+            yield GaugeMetricFamily(name, text, value=read())
+        times = self._process.cpu_times()
+        yield CounterMetricFamily(
+            "pipeserve_process_cpu_seconds_total",
+            "CPU time of the API process.",
+            value=times.user + times.system,
+        )

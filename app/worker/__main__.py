@@ -1,0 +1,26 @@
+"""`python -P -m app.worker --fd N`: a worker at the socket that it inherits as file descriptor N."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+from app.catalog import ModelSpec
+from app.channel.messages import Progress
+from app.runtime.base import LoadedModel
+from app.worker.process import become_spawned_worker, serve
+
+
+def run(fd: int) -> NoReturn:
+    serve(fd, load)
+
+
+def load(spec: ModelSpec, *, num_threads: int, progress: Callable[[Progress], None]) -> LoadedModel:
+    # Imported here: in a spawned worker torch takes seconds, and heartbeats are to begin before them.
+    from app.runtime.loading import load_model
+
+    return load_model(spec, num_threads=num_threads, progress=progress)
+
+
+if __name__ == "__main__":
+    run(become_spawned_worker())

@@ -1,0 +1,43 @@
+"""Answers as JSON, made where the answer is made."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import orjson
+
+from app.errors import BackendFailed
+
+
+def to_json(value: Any) -> bytes:
+    """Raises BackendFailed for NaN and infinity, which orjson would write as `null`."""
+    encoded = orjson.dumps(value, default=_to_builtin, option=orjson.OPT_SERIALIZE_NUMPY)
+    # A number that is none is written as null: without a null there is nothing to look for.
+    if b"null" in encoded and not _is_finite(value):
+        raise BackendFailed("the model's answer holds a number that is not finite (NaN or infinity)")
+    return encoded
+
+
+def _to_builtin(value: Any) -> Any:
+    """What orjson does not know: arrays that are not contiguous or of a rare type, tuples' subclasses."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, tuple):
+        return list(value)
+    raise TypeError(f"an answer holds a {type(value).__name__}, which has no JSON form. This is a bug.")
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return value.dtype.kind not in "fc" or bool(np.isfinite(value).all())
+    if isinstance(value, dict):
+        return all(_is_finite(child) for child in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_finite(child) for child in value)
+    return True

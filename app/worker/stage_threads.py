@@ -1,0 +1,330 @@
+"""The worker's threads that compute: one each for prepare, device and finish. They answer by events, never raise."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, Generic, Protocol, TypeVar
+
+from app.catalog import ModelSpec
+from app.channel.messages import ErrorInfo, Progress, Submit
+from app.errors import BackendFailed, ModelFailed, OutOfMemory, PipeserveError
+from app.runtime.base import Item, LoadedModel, Stages
+from app.worker.batch_queue import Entry
+from app.worker.encoding import to_json
+from app.worker.memory import empty_cache, is_out_of_memory
+
+logger = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+WorkT = TypeVar("WorkT")
+
+
+class LoadModel(Protocol):
+    """What makes a model in this process: `app.runtime.loading.load_model`, or a test's script.
+
+    Runs on the device thread. Raises the errors of `app/errors.py`; anything else is a model that cannot start.
+    """
+
+    def __call__(self, spec: ModelSpec, *, num_threads: int, progress: Callable[[Progress], None]) -> LoadedModel: ...
+
+
+# Work, and the event that answers it
+
+
+@dataclass(frozen=True, slots=True)
+class LoadWork:
+    spec: ModelSpec
+    num_threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    model: LoadedModel
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBroke:
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadsWork:
+    num_threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedJob:
+    job_id: int
+    items: list[list[Item]]
+    seconds: float
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    jobs: list[PreparedJob]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Entries of one lane, in the order of their rows."""
+
+    entries: list[Entry]
+
+    @property
+    def task(self) -> str:
+        return self.entries[0].task
+
+    @property
+    def job_ids(self) -> list[int]:
+        return list(dict.fromkeys(entry.job_id for entry in self.entries))
+
+    @property
+    def tokens(self) -> int:
+        return sum(entry.item.cost for entry in self.entries)
+
+    @property
+    def padded_tokens(self) -> int:
+        return max(entry.item.cost for entry in self.entries) * len(self.entries)
+
+    def halves(self) -> tuple[Batch, Batch]:
+        middle = (len(self.entries) + 1) // 2
+        return Batch(self.entries[:middle]), Batch(self.entries[middle:])
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """outputs: one per entry, unless the forward raised `error`."""
+
+    batch: Batch
+    outputs: list[Any] = field(default_factory=list)
+    seconds: float = 0.0
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishWork:
+    """An input that has all its outputs."""
+
+    job_id: int
+    task: str
+    input_index: int
+    items: list[Item]
+    outputs: list[Any]
+    parameters: dict[str, Any]
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedInput:
+    job_id: int
+    input_index: int
+    fragment: bytes
+    seconds: float
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    inputs: list[FinishedInput]
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadBroke:
+    """A thread ended by an error that its handler should have answered: the worker cannot go on."""
+
+    name: str
+    error: BaseException
+
+
+Event = Loaded | LoadBroke | Prepared | Forwarded | Finished | ThreadBroke
+
+
+class StageThread(Generic[WorkT]):
+    """A thread that handles one piece of work after the other and puts each answer into the coordinator's inbox."""
+
+    def __init__(
+        self,
+        name: str,
+        handle: Callable[[WorkT], Event | None],
+        events: SimpleQueue[Any],
+        prime: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._name = name
+        self._handle = handle
+        self._prime = prime
+        self._events = events
+        self._work: SimpleQueue[WorkT | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, work: WorkT) -> None:
+        self._work.put(work)
+
+    def end(self) -> None:
+        """After the work that it has."""
+        self._work.put(None)
+
+    def _run(self) -> None:
+        try:
+            self._prime()
+            while (work := self._work.get()) is not None:
+                if (event := self._handle(work)) is not None:
+                    self._events.put(event)
+        except BaseException as error:
+            self._events.put(ThreadBroke(self._name, error))
+
+
+# The stages catch BaseException: a panic in a Rust tokenizer is not an Exception, and it too is one job's error.
+
+
+class Preparer:
+    """Handles lists of jobs on the prepare thread, with stages (so, tokenizers) of its own."""
+
+    def __init__(self, model: LoadedModel, clock: Clock) -> None:
+        self._stages = _StagesByTask(model)
+        self._clock = clock
+
+    def prime(self) -> None:
+        self._stages.prime()
+
+    def handle(self, jobs: Sequence[Submit]) -> Prepared:
+        return Prepared([self._prepare(job) for job in jobs])
+
+    def _prepare(self, job: Submit) -> PreparedJob:
+        began_at = self._clock()
+        try:
+            items = self._stages.of(job.task).prepare(job.inputs, job.parameters)
+            if len(items) != len(job.inputs):
+                raise RuntimeError(f"prepare made items for {len(items)} of {len(job.inputs)} inputs. This is a bug.")
+        except BaseException as error:
+            return PreparedJob(job.job_id, [], 0.0, error_info(error, job.job_id, "prepare"))
+        return PreparedJob(job.job_id, items, self._clock() - began_at)
+
+
+class Finisher:
+    """Handles lists of complete inputs on the finish thread, with stages of its own."""
+
+    def __init__(self, model: LoadedModel, clock: Clock) -> None:
+        self._stages = _StagesByTask(model)
+        self._clock = clock
+
+    def prime(self) -> None:
+        self._stages.prime()
+
+    def handle(self, inputs: Sequence[FinishWork]) -> Finished:
+        return Finished([self._finish(work) for work in inputs])
+
+    def _finish(self, work: FinishWork) -> FinishedInput:
+        began_at = self._clock()
+        try:
+            answer = self._stages.of(work.task).finish(work.items, work.outputs, work.parameters)
+            fragment = to_json(answer)
+        except BaseException as error:
+            info = error_info(error, work.job_id, "finish")
+            return FinishedInput(work.job_id, work.input_index, b"", 0.0, info)
+        return FinishedInput(work.job_id, work.input_index, fragment, self._clock() - began_at)
+
+
+class Device:
+    """Handles the load and every forward, all on the one device thread."""
+
+    def __init__(self, load: LoadModel, progress: Callable[[Progress], None], clock: Clock) -> None:
+        self._load = load
+        self._progress = progress
+        self._clock = clock
+        self._model: LoadedModel | None = None
+        self._stages: _StagesByTask | None = None
+
+    def handle(self, work: LoadWork | ThreadsWork | Batch) -> Event | None:
+        match work:
+            case Batch():
+                return self._forward(work)
+            case LoadWork():
+                return self._load_model(work)
+            case ThreadsWork():
+                if self._model is not None:
+                    self._model.set_num_threads(work.num_threads)
+                return None
+
+    def _load_model(self, work: LoadWork) -> Loaded | LoadBroke:
+        began_at = self._clock()
+        try:
+            self._model = self._load(work.spec, num_threads=work.num_threads, progress=self._progress)
+            self._stages = _StagesByTask(self._model)
+            self._progress(Progress(phase="warmup"))
+            self._model.warm_up()
+        except BaseException as error:
+            return LoadBroke(load_error_info(error, work.spec.id))
+        return Loaded(self._model, self._clock() - began_at)
+
+    def _forward(self, batch: Batch) -> Forwarded:
+        if self._stages is None:
+            raise RuntimeError("a forward before the model was loaded. This is a bug.")
+        began_at = self._clock()
+        try:
+            outputs = list(self._stages.of(batch.task).forward([entry.item for entry in batch.entries]))
+        except BaseException as error:
+            # The frames hold the tensors of the failed forward: let go of them before a smaller batch is tried.
+            _clear_frames(error)
+            if is_out_of_memory(error):
+                empty_cache()
+            return Forwarded(batch, seconds=self._clock() - began_at, error=error)
+        return Forwarded(batch, outputs, self._clock() - began_at)
+
+
+def _clear_frames(error: BaseException) -> None:
+    """Drop the local variables of an error's frames, and of the errors it came from; the traceback stays readable."""
+    current: BaseException | None = error
+    while current is not None:
+        traceback.clear_frames(current.__traceback__)
+        current = current.__context__
+
+
+class _StagesByTask:
+    """One thread's stages, made at the first use of a task."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._model = model
+        self._stages: dict[str, Stages] = {}
+
+    def prime(self) -> None:
+        """Make the first task's stages before its first job needs them."""
+        for task in self._model.tasks()[:1]:
+            try:
+                self.of(task)
+            except BaseException as error:
+                logger.debug("the stages of %s cannot be made yet: %s", task, error)  # its jobs will say so
+
+    def of(self, task: str) -> Stages:
+        if task not in self._stages:
+            self._stages[task] = self._model.stages(task)
+        return self._stages[task]
+
+
+def error_info(error: BaseException, job_id: int, stage: str) -> ErrorInfo:
+    """What the client reads. An error that is no PipeserveError is logged here, once, and hidden from the client."""
+    if isinstance(error, PipeserveError):
+        return ErrorInfo.of(error)
+    logger.error("job %d failed in %s", job_id, stage, exc_info=error)
+    if is_out_of_memory(error):
+        return ErrorInfo.of(BackendFailed("the model ran out of memory on this input"))
+    return ErrorInfo.of(BackendFailed("the model failed on this request; the server's log has the details"))
+
+
+def load_error_info(error: BaseException, model_id: str) -> ErrorInfo:
+    """Why a model cannot start, for its page: the operator reads it, so it is not hidden."""
+    if isinstance(error, PipeserveError):
+        return ErrorInfo.of(error)
+    if is_out_of_memory(error):
+        return ErrorInfo.of(OutOfMemory(f"{model_id} does not fit into memory: {error}"))
+    logger.error("%s cannot be loaded", model_id, exc_info=error)
+    return ErrorInfo.of(ModelFailed(f"{model_id} cannot be loaded: {type(error).__name__}: {error}"))

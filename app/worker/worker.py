@@ -1,0 +1,430 @@
+"""The worker: an actor. Its main thread, the coordinator, owns the job table and the batch queue.
+
+All other threads talk to it through one inbox, and it to them through theirs:
+
+    reader -> [inbox] -> coordinator -> prepare thread -> [inbox] -> coordinator: batch queue
+                                     -> device thread  -> [inbox] -> coordinator: outputs gathered per input
+                                     -> finish thread  -> [inbox] -> coordinator -> sender
+
+Work is handed to a stage by the sender thread, once the announcement of its jobs (`StageBegan`) is on the wire.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Container
+from queue import Empty, SimpleQueue
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from app.catalog import BatchSpec, ModelSpec
+from app.channel.connection import Disconnected
+from app.channel.messages import (
+    BatchDone,
+    Cancel,
+    ErrorInfo,
+    FromWorker,
+    Heartbeat,
+    JobFailed,
+    Load,
+    LoadFailed,
+    Ready,
+    SetThreads,
+    StageBegan,
+    Stop,
+    Submit,
+    ToWorker,
+)
+from app.runtime.base import LoadedModel
+from app.worker import memory
+from app.worker.batch_queue import BatchQueue, Entry
+from app.worker.jobs import Job
+from app.worker.stage_threads import (
+    Batch,
+    Clock,
+    Device,
+    Event,
+    Finished,
+    Finisher,
+    FinishWork,
+    Forwarded,
+    LoadBroke,
+    Loaded,
+    LoadModel,
+    LoadWork,
+    Prepared,
+    Preparer,
+    StageThread,
+    ThreadBroke,
+    ThreadsWork,
+    error_info,
+)
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S = 1.0
+_MAX_PREPARE_JOBS = 32
+_MAX_EARLY_CANCELS = 4096
+_FLUSH_S = 5.0
+# What a forward costs before its first token, in tokens. MiniLM on a CPU thread: 8 ms + 0.28 ms per token, so 30;
+# an accelerator computes thousands of tokens in the time that launching the kernels takes.
+_OVERHEAD_TOKENS = {"cpu": 64}
+_ACCELERATOR_OVERHEAD_TOKENS = 1024
+T = TypeVar("T")
+
+
+class Sender(Protocol):
+    def send(self, message: FromWorker, *, then: Callable[[], None] | None = None) -> None: ...
+
+    def finish(self, timeout_s: float) -> None: ...
+
+
+class Worker:
+    """Owned by the main thread, which calls `run`; only `_beat` belongs to another one."""
+
+    def __init__(
+        self,
+        connection: Sender,
+        inbox: SimpleQueue[ToWorker | Disconnected | Event],
+        load: LoadModel,
+        clock: Clock,
+        on_load: Callable[[ModelSpec], None] = lambda spec: None,
+    ) -> None:
+        self._connection = connection
+        self._inbox = inbox
+        self._clock = clock
+        self._on_load = on_load
+        self._device: StageThread[LoadWork | ThreadsWork | Batch] = StageThread(
+            "device", Device(load, connection.send, clock).handle, inbox
+        )
+        self._prepare: StageThread[list[Submit]] | None = None
+        self._finish: StageThread[list[FinishWork]] | None = None
+        self._jobs: dict[int, Job] = {}
+        self._early_cancels: dict[int, None] = {}
+        self._unprepared: deque[Job] = deque()
+        self._batch = BatchSpec()
+        self._queue = BatchQueue(max_items=1, max_tokens=1)  # until the model is there
+        self._split: deque[Batch] = deque()  # halves of failed batches: they go before the queue
+        self._forwarded: deque[Forwarded] = deque()
+        self._unfinished: deque[FinishWork] = deque()
+        self._busy: set[str] = set()
+        self._announced: set[str] = set()
+        self._is_stopping = False
+        self._ended = threading.Event()
+        self._exit_code: int | None = None
+
+    def run(self) -> int:
+        """Serve until the end of the connection or `Stop`; the exit code for the process, which is to end at once."""
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        self._device.start()
+        while self._exit_code is None:
+            for event in self._next_events():
+                self._handle(event)
+            self._dispatch()
+            if self._is_stopping and not self._jobs:
+                self._exit_code = 0
+        self._end_threads()
+        self._connection.finish(_FLUSH_S)
+        return self._exit_code
+
+    def _beat(self) -> None:
+        is_ended = False
+        while not is_ended:
+            self._connection.send(Heartbeat(rss_bytes=memory.rss_bytes()))
+            is_ended = self._ended.wait(HEARTBEAT_S)
+
+    def _end_threads(self) -> None:
+        """Those that hang are not waited for: the process ends."""
+        self._ended.set()
+        self._device.end()
+        if self._prepare is not None and self._finish is not None:
+            self._prepare.end()
+            self._finish.end()
+
+    def _next_events(self) -> list[ToWorker | Disconnected | Event]:
+        """Everything in the inbox; waits for the first, or until a batch that waits for company is due."""
+        events: list[ToWorker | Disconnected | Event] = []
+        try:
+            events.append(self._inbox.get(timeout=self._timeout_s()))
+            while True:
+                events.append(self._inbox.get_nowait())
+        except Empty:
+            return events
+
+    def _timeout_s(self) -> float | None:
+        ready_at = None if "forward" in self._busy else self._queue.ready_at()
+        return None if ready_at is None else max(0.0, ready_at - self._clock())
+
+    def _handle(self, event: ToWorker | Disconnected | Event) -> None:
+        match event:
+            case Submit():
+                self._on_submit(event)
+            case Prepared():
+                self._on_prepared(event)
+            case Forwarded():
+                self._busy.discard("forward")
+                self._forwarded.append(event)
+            case Finished():
+                self._on_finished(event)
+            case Cancel():
+                self._on_cancel(event.job_id)
+            case SetThreads():
+                self._device.put(ThreadsWork(event.num_threads))
+            case Load():
+                self._on_load_message(event)
+            case Loaded():
+                self._on_loaded(event)
+            case LoadBroke():
+                self._connection.send(LoadFailed(error=event.error))
+                self._exit_code = 1
+            case Stop():
+                self._is_stopping = True
+            case Disconnected():
+                self._exit_code = 0
+            case ThreadBroke():
+                logger.critical("the %s thread broke, the worker ends", event.name, exc_info=event.error)
+                self._exit_code = 1
+
+    # Loading
+
+    def _on_load_message(self, message: Load) -> None:
+        spec = msgspec.convert(message.spec, ModelSpec)
+        self._on_load(spec)
+        self._batch = spec.batch
+        self._device.put(LoadWork(spec, message.num_threads))
+
+    def _on_loaded(self, event: Loaded) -> None:
+        model = event.model
+        self._queue = BatchQueue(
+            max_items=self._batch.max_items,
+            max_tokens=self._batch.max_tokens,
+            max_wait_s=self._batch.max_wait_ms / 1000,
+            overhead_tokens=_OVERHEAD_TOKENS.get(model.device, _ACCELERATOR_OVERHEAD_TOKENS),
+        )
+        preparer, finisher = Preparer(model, self._clock), Finisher(model, self._clock)
+        self._prepare = StageThread("prepare", preparer.handle, self._inbox, preparer.prime)
+        self._finish = StageThread("finish", finisher.handle, self._inbox, finisher.prime)
+        self._prepare.start()
+        self._finish.start()
+        self._connection.send(_ready(model, event.load_s))
+
+    # Jobs come and go
+
+    def _on_submit(self, submit: Submit) -> None:
+        if submit.job_id in self._early_cancels:
+            del self._early_cancels[submit.job_id]
+            return
+        job = Job(submit, self._clock())
+        self._jobs[job.job_id] = job
+        self._unprepared.append(job)
+
+    def _on_cancel(self, job_id: int) -> None:
+        if job_id in self._jobs:
+            self._forget(job_id)
+            return
+        # Answered already, or its Submit is still on the way: control messages overtake data.
+        self._early_cancels[job_id] = None
+        if len(self._early_cancels) > _MAX_EARLY_CANCELS:
+            del self._early_cancels[next(iter(self._early_cancels))]
+
+    def _fail(self, job_id: int, error: ErrorInfo) -> None:
+        if job_id in self._jobs:
+            self._forget(job_id)
+            self._connection.send(JobFailed(job_id=job_id, error=error))
+
+    def _answer(self, job: Job) -> None:
+        self._forget(job.job_id)
+        self._connection.send(job.answer(self._clock()))
+
+    def _forget(self, job_id: int) -> None:
+        del self._jobs[job_id]
+        self._queue.drop(job_id)
+
+    # What the stages answer
+
+    def _on_prepared(self, event: Prepared) -> None:
+        self._busy.discard("prepare")
+        now = self._clock()
+        for prepared in event.jobs:
+            job = self._jobs.get(prepared.job_id)
+            if job is None:
+                continue
+            if prepared.error is not None:
+                self._fail(job.job_id, prepared.error)
+                continue
+            job.prepare_s = prepared.seconds
+            self._queue.push(job.begin(prepared.items, now))
+            for input_index in job.empty_inputs():
+                self._complete(job, input_index)
+            if not job.submit.inputs:
+                self._answer(job)
+
+    def _gather(self, event: Forwarded) -> None:
+        batch = event.batch
+        for job in self._jobs_of(batch):
+            job.forward_s += event.seconds
+            job.batch_size = max(job.batch_size, len(batch.entries))
+        for entry, output in zip(batch.entries, event.outputs, strict=True):
+            job_or_none = self._jobs.get(entry.job_id)
+            if job_or_none is not None and job_or_none.add_output(entry.input_index, entry.position, output):
+                self._complete(job_or_none, entry.input_index)
+
+    def _complete(self, job: Job, input_index: int) -> None:
+        items, outputs = job.hand_over(input_index)
+        submit = job.submit
+        self._unfinished.append(
+            FinishWork(job.job_id, submit.task, input_index, items, outputs, submit.parameters, submit.alone)
+        )
+
+    def _on_finished(self, event: Finished) -> None:
+        self._busy.discard("finish")
+        for finished in event.inputs:
+            job = self._jobs.get(finished.job_id)
+            if job is None:
+                continue
+            if finished.error is not None:
+                self._fail(job.job_id, finished.error)
+                continue
+            job.finish_s += finished.seconds
+            if job.add_fragment(finished.input_index, finished.fragment):
+                self._answer(job)
+
+    def _jobs_of(self, batch: Batch) -> list[Job]:
+        return [self._jobs[job_id] for job_id in batch.job_ids if job_id in self._jobs]
+
+    # A forward that went wrong: one bad input never harms its neighbours
+
+    def _judge(self, event: Forwarded) -> Forwarded | None:
+        """The event if its outputs can be gathered; else its jobs are answered, or its halves are to run again."""
+        reason, error = "ok", event.error
+        if error is not None:
+            reason = "out_of_memory" if memory.is_out_of_memory(error) else "error"
+        self._connection.send(_batch_done(event, reason))
+        if error is None:
+            if len(event.outputs) == len(event.batch.entries):
+                return event
+            error = RuntimeError(
+                f"forward gave {len(event.outputs)} outputs for {len(event.batch.entries)} items. This is a bug."
+            )
+            self._fail_all(event.batch, error)
+        elif memory.is_device_lost(error):
+            # Nothing more will run on this device in this process. Its end makes this batch's jobs the suspects.
+            logger.critical("the device is lost, the worker ends", exc_info=error)
+            self._exit_code = 1
+        else:
+            self._bisect(event.batch, error, is_out_of_memory=reason == "out_of_memory")
+        return None
+
+    def _bisect(self, batch: Batch, error: BaseException, *, is_out_of_memory: bool) -> None:
+        if len(batch.entries) == 1 or (len(batch.job_ids) == 1 and not is_out_of_memory):
+            self._fail_all(batch, error)
+        else:
+            self._split.extendleft(reversed(batch.halves()))
+
+    def _fail_all(self, batch: Batch, error: BaseException) -> None:
+        for job in self._jobs_of(batch):
+            self._fail(job.job_id, error_info(error, job.job_id, "forward"))
+
+    # Handing work to the stages
+
+    def _dispatch(self) -> None:
+        """The device first: it is to be free as short a time as possible."""
+        good = [event for event in map(self._judge, self._drain_forwarded()) if event is not None]
+        if self._exit_code is not None:
+            return
+        self._dispatch_forward()
+        for event in good:
+            self._gather(event)
+        self._dispatch_finish()
+        self._dispatch_prepare()
+        for stage in self._announced - self._busy:
+            self._connection.send(StageBegan(stage=stage, job_ids=[]))
+        self._announced &= self._busy
+
+    def _drain_forwarded(self) -> list[Forwarded]:
+        events = list(self._forwarded)
+        self._forwarded.clear()
+        return events
+
+    def _dispatch_forward(self) -> None:
+        if "forward" in self._busy:
+            return
+        batch = self._next_split() or self._queue.take(self._clock())
+        if batch:
+            work = Batch(batch)
+            self._announce("forward", work.job_ids, lambda: self._device.put(work))
+
+    def _next_split(self) -> list[Entry]:
+        """The next half of a failed batch, without the jobs that were answered or cancelled meanwhile."""
+        while self._split:
+            live = [entry for entry in self._split.popleft().entries if entry.job_id in self._jobs]
+            if live:
+                return live
+        return []
+
+    def _dispatch_finish(self) -> None:
+        if self._finish is None or "finish" in self._busy:
+            return
+        works = _take(self._unfinished, lambda work: (work.job_id, work.alone), self._jobs, len(self._unfinished))
+        if works:
+            finish, job_ids = self._finish, list(dict.fromkeys(work.job_id for work in works))
+            self._announce("finish", job_ids, lambda: finish.put(works))
+
+    def _dispatch_prepare(self) -> None:
+        """Prepare ahead of the device, no further than the queue looks."""
+        if self._prepare is None or "prepare" in self._busy or len(self._queue) >= self._queue.window:
+            return
+        jobs = _take(self._unprepared, lambda job: (job.job_id, job.submit.alone), self._jobs, _MAX_PREPARE_JOBS)
+        if jobs:
+            prepare, submits = self._prepare, [job.submit for job in jobs]
+            self._announce("prepare", [job.job_id for job in jobs], lambda: prepare.put(submits))
+
+    def _announce(self, stage: str, job_ids: list[int], then: Callable[[], None]) -> None:
+        """Say who is to blame if this process dies now, and let the stage begin when that has been written."""
+        self._busy.add(stage)
+        self._announced.add(stage)
+        self._connection.send(StageBegan(stage=stage, job_ids=job_ids), then=then)
+
+
+def _take(waiting: deque[T], identify: Callable[[T], tuple[int, bool]], live: Container[int], limit: int) -> list[T]:
+    """Up to `limit` from the left, gone jobs left out. identify: job id, and whether it shares with no other job."""
+    taken: list[T] = []
+    first: tuple[int, bool] | None = None
+    while waiting and len(taken) < limit:
+        identity = identify(waiting[0])
+        if identity[0] not in live:
+            waiting.popleft()
+            continue
+        if first is not None and identity[0] != first[0] and (identity[1] or first[1]):
+            break
+        first = first or identity
+        taken.append(waiting.popleft())
+    return taken
+
+
+def _ready(model: LoadedModel, load_s: float) -> Ready:
+    return Ready(
+        memory_bytes=memory.model_bytes(),
+        device=model.device,
+        dtype=model.dtype,
+        num_parameters=model.num_parameters,
+        load_s=load_s,
+        tasks=model.tasks(),
+        max_length=model.max_length,
+        embedding_size=model.embedding_size,
+    )
+
+
+def _batch_done(event: Forwarded, reason: str) -> BatchDone:
+    batch = event.batch
+    return BatchDone(
+        task=batch.task,
+        num_items=len(batch.entries),
+        tokens=batch.tokens,
+        padded_tokens=batch.padded_tokens,
+        forward_s=event.seconds,
+        reason=reason,
+    )

@@ -1,0 +1,1 @@
+"""The demo: small models that this project trains itself, a catalogue of them, and real requests."""

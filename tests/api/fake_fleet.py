@@ -1,0 +1,158 @@
+"""A fleet whose answers are a script: what the HTTP layer asks of it is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+import orjson
+
+from app.catalog import Catalog, ModelSpec
+from app.channel.messages import Progress, Timings
+from app.errors import Draining, ModelFailed, ModelLoading, NotServed, PipeserveError
+from app.fleet.requests import JobRequest, JobResult, ModelStatus
+
+LABELS = [{"label": "POSITIVE", "score": 0.9}, {"label": "NEGATIVE", "score": 0.1}]
+ANSWERS: Mapping[str, Any] = {
+    "text-classification": LABELS,
+    "zero-shot-classification": [{"label": "music", "score": 0.8}, {"label": "sport", "score": 0.2}],
+    "token-classification": [{"entity_group": "PER", "score": 0.9, "word": "Ada", "start": 0, "end": 3}],
+    "fill-mask": [{"score": 0.9, "token": 3, "token_str": "paris", "sequence": "paris is a city"}],
+    "feature-extraction": [0.5, -0.25, 0.125],
+    "sentence-similarity": [0.75, 0.25],
+    "question-answering": {"answer": "Ada", "score": 0.9, "start": 0, "end": 3},
+    "table-question-answering": {"answer": "3", "coordinates": [[0, 0]], "cells": ["3"], "aggregator": "NONE"},
+}
+"""The fragment of one input."""
+
+MODELS = (
+    ModelSpec(id="reviews", model="acme/reviews", tasks=("text-classification",), aliases=("rev",)),
+    ModelSpec(id="acme/labels/large", model="acme/labels", tasks=("text-classification", "zero-shot-classification")),
+    ModelSpec(id="acme/labels", model="acme/labels", tasks=("zero-shot-classification",)),
+    ModelSpec(id="ner", model="/srv/models/ner", tasks=("token-classification",), keep_alive_s=-1),
+    ModelSpec(id="mask", model="acme/mask", tasks=("fill-mask",), parameters={"top_k": 3}),
+    ModelSpec(id="vectors", model="v", tasks=("feature-extraction",), implied_tasks=("sentence-similarity",)),
+    ModelSpec(id="answers", model="acme/answers", tasks=("question-answering",)),
+    ModelSpec(id="tables", model="acme/tables", tasks=("table-question-answering",)),
+)
+CATALOG = Catalog(models=MODELS)
+TIMINGS = Timings(queue_s=0.001, prepare_s=0.002, forward_s=0.003, finish_s=0.004)
+
+
+class FakeFleet:
+    """error: what the next submit raises. holds: answers wait for `release`. Owned by the server's event loop."""
+
+    def __init__(self, models: tuple[ModelSpec, ...] = MODELS) -> None:
+        self._models = models
+        self.reset()
+
+    def reset(self) -> None:
+        """As new, for the next test of a server that runs on."""
+        models = self._models
+        self.specs = {spec.id: spec for spec in models}
+        self.states = dict.fromkeys(self.specs, "unloaded")
+        self.reasons: dict[str, str] = {}
+        self.jobs: list[JobRequest] = []
+        self.cancelled: list[str] = []
+        self.error: Exception | None = None
+        self.load_error: PipeserveError | None = None
+        self.load_error_is_late = False
+        self.holds = False
+        self.calls: list[str] = []
+        self.is_accepting = True
+        self._released = asyncio.Event()
+        self._num_running = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+
+    async def start(self) -> None:
+        self.calls.append("start")
+
+    async def submit(self, request: JobRequest) -> JobResult:
+        self.jobs.append(request)
+        if not self.is_accepting:
+            raise Draining("The server is shutting down.")
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        if not request.wait_for_load and self.states[request.model_id] != "ready":
+            raise ModelLoading(f'"{request.model_id}" is loading.', retry_after_s=2.2)
+        self._num_running += 1
+        self._is_idle.clear()
+        try:
+            if self.holds:
+                await self._released.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(request.request_id)
+            raise
+        finally:
+            self._num_running -= 1
+            if not self._num_running:
+                self._is_idle.set()
+        return JobResult(
+            outputs=[orjson.dumps(ANSWERS[request.task])] * len(request.inputs),
+            timings=TIMINGS,
+            load_wait_s=0.0,
+            total_s=0.01,
+            batch_size=7,
+            num_tokens=5,
+        )
+
+    def release(self) -> None:
+        self._released.set()
+
+    def statuses(self) -> list[ModelStatus]:
+        return [self.status(model_id) for model_id in self.specs]
+
+    def status(self, model_id: str) -> ModelStatus:
+        spec = self._spec(model_id)
+        return ModelStatus(spec=spec, state=self.states[spec.id], reason=self.reasons.get(spec.id), in_flight=2)
+
+    def _spec(self, name: str) -> ModelSpec:
+        for spec in self.specs.values():
+            if name == spec.id or name in spec.aliases:
+                return spec
+        raise NotServed(f'There is no model "{name}" here.', param="model")
+
+    def find(self, task: str, model: str | None) -> ModelSpec:
+        if model is not None:
+            spec = self._spec(model)
+            if task not in spec.all_tasks:
+                raise NotServed(f'"{model}" does not serve {task}.', param="model")
+            return spec
+        for spec in self.specs.values():
+            if task in spec.all_tasks:
+                return spec
+        raise NotServed(f"No model here serves {task}.", param="model")
+
+    async def load(self, model_id: str) -> AsyncIterator[Progress | ModelStatus]:
+        spec = self._spec(model_id)
+        if self.load_error is not None and not self.load_error_is_late:
+            raise self.load_error
+        yield Progress(phase="download", done=1, total=2)
+        yield Progress(phase="load")
+        if self.load_error is not None:
+            raise self.load_error
+        self.states[spec.id] = "ready"
+        if not spec.tasks:
+            self.specs[spec.id] = msgspec.structs.replace(spec, tasks=("text-classification",))
+        yield self.status(spec.id)
+
+    async def unload(self, model_id: str) -> ModelStatus:
+        self.states[self._spec(model_id).id] = "unloaded"
+        return self.status(model_id)
+
+    def fail(self, model_id: str, reason: str) -> None:
+        self.states[model_id] = "failed"
+        self.reasons[model_id] = reason
+        self.error = ModelFailed(reason)
+
+    async def drain(self, timeout_s: float) -> None:
+        self.calls.append("drain")
+        self.is_accepting = False
+        await self._is_idle.wait()
+
+    async def stop(self) -> None:
+        self.calls.append("stop")

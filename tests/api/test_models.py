@@ -1,0 +1,120 @@
+"""`/v1/models` and what stands below a model's URL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import orjson
+import pytest
+
+from app import errors
+from tests.api.conftest import LiveServer
+from tests.api.fake_fleet import MODELS
+
+
+def test_list_has_openai_shape_and_more(server: LiveServer) -> None:
+    """Every declared model is there, loaded or not."""
+    body = server.get("/v1/models").json()
+    assert body["object"] == "list"
+    assert [card["id"] for card in body["data"]] == [spec.id for spec in MODELS]
+    first = body["data"][0]
+    assert first["object"] == "model" and first["owned_by"] == "acme" and isinstance(first["created"], int)
+    assert (first["state"], first["tasks"], first["in_flight"]) == ("unloaded", ["text-classification"], 2)
+
+
+def test_openai_client_lists_and_retrieves(server: LiveServer) -> None:
+    """With the real client, ids with slashes included, and its own error for an unknown one."""
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        assert [model.id for model in client.models.list()] == [spec.id for spec in MODELS]
+        assert client.models.retrieve("acme/labels/large").id == "acme/labels/large"
+        with pytest.raises(openai.NotFoundError, match="nobody") as caught:
+            client.models.retrieve("nobody")
+    assert caught.value.code == "model_not_found"
+
+
+def test_folder_of_a_local_model_is_not_told(server: LiveServer) -> None:
+    """Its last name is enough."""
+    response = server.get("/v1/models/ner")
+    assert "/srv" not in response.text
+    assert (response.json()["model"], response.json()["owned_by"]) == ("ner", "local")
+
+
+def test_alias_finds_the_model(server: LiveServer) -> None:
+    """As in every other place where a model is named."""
+    assert server.get("/v1/models/rev").json()["id"] == "reviews"
+
+
+def events_of(text: str) -> list[tuple[str, Any]]:
+    found = []
+    for block in text.strip().split("\n\n"):
+        name, data = block.split("\n")
+        found.append((name.removeprefix("event: "), orjson.loads(data.removeprefix("data: "))))
+    return found
+
+
+def test_load_tells_its_progress(server: LiveServer) -> None:
+    """Server-sent events: bytes, phases, then the ready model."""
+    response = server.post("/v1/models/acme/labels/large/load")
+    assert response.headers["content-type"].startswith("text/event-stream")
+    events = events_of(response.text)
+    assert [name for name, _ in events] == ["progress", "progress", "ready"]
+    assert events[0][1] == {"phase": "download", "done": 1, "total": 2}
+    assert (events[-1][1]["id"], events[-1][1]["state"]) == ("acme/labels/large", "ready")
+
+
+@pytest.mark.parametrize(("query", "headers"), [("?wait=true", {}), ("", {"accept": "application/json"})])
+def test_load_may_answer_with_the_card(server: LiveServer, query: str, headers: dict[str, str]) -> None:
+    """For who wants to wait and not to read a stream."""
+    assert server.post(f"/v1/models/reviews/load{query}", headers=headers).json()["state"] == "ready"
+
+
+def test_load_that_cannot_begin_is_a_plain_error(server: LiveServer) -> None:
+    """Nothing was streamed yet, so the status says it."""
+    server.fleet.load_error = errors.ModelFailed("no such folder")
+    response = server.post("/v1/models/reviews/load")
+    assert response.status_code == 503
+    assert response.json()["error"]["message"] == "no such folder"
+
+
+def test_load_that_fails_later_is_an_event(server: LiveServer) -> None:
+    """After the first event there is no second status."""
+    server.fleet.load_error = errors.ModelFailed("broken weights")
+    server.fleet.load_error_is_late = True
+    name, data = events_of(server.post("/v1/models/reviews/load").text)[-1]
+    assert name == "error"
+    assert data["error"]["message"].startswith("broken weights")
+
+
+def test_load_with_a_wrong_query_is_refused(server: LiveServer) -> None:
+    """By name, in OpenAI's shape."""
+    response = server.post("/v1/models/reviews/load?weight=1")
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "weight"
+
+
+def test_unload_answers_the_card(server: LiveServer) -> None:
+    """The model is unloaded when the answer comes."""
+    server.fleet.states["acme/labels"] = "ready"
+    assert server.post("/v1/models/acme/labels/unload").json()["state"] == "unloaded"
+
+
+@pytest.mark.parametrize("what", ["load", "unload"])
+def test_unknown_model_is_404(server: LiveServer, what: str) -> None:
+    """A part of an id is no id."""
+    response = server.post(f"/v1/models/acme/{what}")
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "model_not_found"
+
+
+def test_health_of_a_model(server: LiveServer) -> None:
+    """Well unless it cannot start; then its reason."""
+    assert server.get("/models/acme/labels/large/health").json() == {"status": "unloaded"}
+    server.fleet.fail("reviews", "no such folder")
+    assert server.error_of(server.get("/models/reviews/health")) == (503, "model_failed", "no such folder")
+
+
+def test_info_of_a_model(server: LiveServer) -> None:
+    """In Hugging Face's words."""
+    info = server.get("/models/acme/labels/info").json()
+    assert (info["model_id"], info["model_pipeline_tag"]) == ("acme/labels", "zero-shot-classification")

@@ -1,0 +1,110 @@
+"""Start and stop of a server process, with real signals."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from app.api.server import bind, url_of
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+CLASSIFY = "/v1/text-classification"
+BODY = b'{"inputs": "a"}'
+
+
+class ServerProcess:
+    """`tests.api.fake_server` on a free port."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "tests.api.fake_server", "0"]
+        self.process = subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = re.fullmatch(r"serving on (http://127\.0\.0\.1:\d+)\n", line)
+        assert found, line
+        self.url = found[1]
+
+    def log(self) -> str:
+        """All of it, once the process has ended."""
+        assert self.process.stderr is not None
+        return self.process.stderr.read()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(20)
+        assert self.process.stdout is not None and self.process.stderr is not None
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def process() -> Iterator[ServerProcess]:
+    started = ServerProcess()
+    yield started
+    started.end()
+
+
+def _is_ready(url: str) -> bool:
+    return httpx.get(f"{url}/readyz").status_code == 200
+
+
+def _in_flight(url: str) -> float:
+    found = re.search(r"^pipeserve_open_requests (\S+)", httpx.get(f"{url}/metrics").text, re.MULTILINE)
+    assert found
+    return float(found[1]) - 1  # the scrape itself is one
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_drains_and_ends_with_zero(
+    process: ServerProcess, wait_until: Callable[..., None], number: signal.Signals
+) -> None:
+    """Not ready and 503 to new work, over a listener that is still open; the running request is answered."""
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(httpx.post, f"{process.url}{CLASSIFY}", content=BODY, timeout=30)
+        wait_until(lambda: _in_flight(process.url) == 1)
+        process.process.send_signal(number)
+        wait_until(lambda: not _is_ready(process.url))
+        refused = httpx.post(f"{process.url}{CLASSIFY}", content=BODY)
+        assert (refused.status_code, refused.json()["error_type"]) == (503, "draining")
+        assert refused.headers["connection"] == "close" and "retry-after" in refused.headers
+        assert httpx.get(f"{process.url}/livez").status_code == 200
+        process.process.send_signal(signal.SIGUSR1)
+        assert running.result().status_code == 200
+    assert process.process.wait(20) == 0
+    log = process.log()
+    assert "Traceback" not in log
+    assert re.search(r"INFO pipeserve.access POST /v1/text-classification 200 .*model=reviews", log)
+
+
+def test_second_signal_ends_at_once(process: ServerProcess, wait_until: Callable[..., None]) -> None:
+    """Whatever is running."""
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(httpx.post, f"{process.url}{CLASSIFY}", content=BODY, timeout=30)
+        wait_until(lambda: _in_flight(process.url) == 1)
+        process.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not _is_ready(process.url))
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(20) == 128 + signal.SIGTERM
+        assert isinstance(running.exception(), httpx.HTTPError)
+
+
+def test_taken_port_is_a_sentence() -> None:
+    """And a status that is not zero."""
+    with bind("127.0.0.1", 0) as taken:
+        port = url_of(taken).rpartition(":")[2]
+        ended = subprocess.run(
+            [sys.executable, "-m", "tests.api.fake_server", port], cwd=REPOSITORY, capture_output=True, text=True
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.strip() == f"cannot listen on 127.0.0.1:{port}: Address already in use"

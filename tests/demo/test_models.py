@@ -1,0 +1,115 @@
+"""The demo's models do what their cards say, on sentences that they were not trained on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
+
+from demo import entities, questions, reviews, topics, words
+from demo.build_models import build, fingerprint
+from demo.recipes import RECIPES
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    """All models; they are trained where nobody did yet, which takes most of a minute."""
+    return build()
+
+
+def test_reviews_tells_good_from_bad(folder: Path) -> None:
+    """As many as its card says of the reviews that it never saw."""
+    classify = pipeline("text-classification", model=str(folder / "reviews"))
+    given = [one["label"] == "POSITIVE" for one in classify([text for text, _ in reviews.HELD_OUT])]
+    assert _num_right(given, [bool(label) for _, label in reviews.HELD_OUT]) >= RECIPES["reviews"].at_least
+
+
+def test_entities_finds_names(folder: Path) -> None:
+    """All names and nothing else, in as many sentences as its card says."""
+    tag = pipeline("token-classification", model=str(folder / "entities"), aggregation_strategy="simple")
+    given = [[(name["word"], name["entity_group"]) for name in tag(text)] for text, _ in entities.HELD_OUT]
+    assert _num_right(given, [names for _, names in entities.HELD_OUT]) >= RECIPES["entities"].at_least
+
+
+def test_topics_chooses_the_label(folder: Path) -> None:
+    """The right label of three, a third of the times one that training never had."""
+    classify = pipeline("zero-shot-classification", model=str(folder / "topics"))
+    given = [classify(text, labels)["labels"][0] for text, labels, _ in topics.HELD_OUT]
+    assert _num_right(given, [label for _, _, label in topics.HELD_OUT]) >= RECIPES["topics"].at_least
+
+
+def test_questions_finds_the_answer(folder: Path) -> None:
+    """The right words of a text that it never saw, articles aside."""
+    model = AutoModelForQuestionAnswering.from_pretrained(folder / "questions")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "questions")
+    given = [_answer(model, tokenizer, question, context) for question, context, _ in questions.HELD_OUT]
+    assert (
+        _num_right(given, [answer.removeprefix("the ") for _, _, answer in questions.HELD_OUT])
+        >= RECIPES["questions"].at_least
+    )
+
+
+def test_words_fills_the_blank(folder: Path) -> None:
+    """A sensible word comes first."""
+    fill = pipeline("fill-mask", model=str(folder / "words"))
+    given = [fill(text)[0]["token_str"] in sensible for text, sensible in words.HELD_OUT]
+    assert sum(given) >= RECIPES["words"].at_least, given
+
+
+def test_held_out_sentences_were_not_trained_on() -> None:
+    """The counts above are about sentences that no training set has."""
+    trained = {text for text, _ in reviews.training_reviews()}
+    trained |= {" ".join(tagged) for tagged, _ in entities.training_sentences(600)}
+    trained |= {premise for premise, _, _ in topics.training_pairs()}
+    trained |= {" ".join(sentence) for sentence, _ in words.training_blanks()}
+    held_out = [text for text, _ in reviews.HELD_OUT] + [text for text, _, _ in topics.HELD_OUT]
+    held_out += [" ".join(re.findall(r"\w+|[^\w\s]", text)) for text, _ in entities.HELD_OUT]
+    assert not trained & set(held_out)
+    asked = {(one.question, one.context) for one in questions.training_questions(950)}
+    assert not asked & {(question, context) for question, context, _ in questions.HELD_OUT}
+
+
+def test_every_model_has_an_honest_card(folder: Path) -> None:
+    """Each trained folder says its task and licence to machines, and what it was trained on to people."""
+    catalogue = yaml.safe_load((REPOSITORY / "demo" / "models.yaml").read_text())
+    for entry in catalogue["models"]:
+        name = Path(entry["model"]).name
+        card = (folder / name / "README.md").read_text()
+        front = yaml.safe_load(card.split("---")[1])
+        assert front["license"] == "apache-2.0"
+        if name != "all-MiniLM-L6-v2":
+            assert front["pipeline_tag"] == entry["task"]
+            assert "that the project wrote" in card
+
+
+def test_models_are_built_once(folder: Path) -> None:
+    """A second call finds the stamp of the same sources and trains nothing."""
+    before = (folder / "built-from").stat().st_mtime_ns
+    assert build() == folder
+    assert (folder / "built-from").stat().st_mtime_ns == before
+    assert (folder / "built-from").read_text() == fingerprint()
+
+
+def _num_right(given: list[Any], expected: list[Any]) -> int:
+    return sum(one == other for one, other in zip(given, expected, strict=True))
+
+
+def _answer(model: Any, tokenizer: Any, question: str, context: str) -> str:
+    """The likeliest span of at most 15 tokens, in lower case and without its article."""
+    encoding = tokenizer(question, context, return_tensors="pt")
+    with torch.inference_mode():
+        output = model(**encoding)
+    in_context = torch.tensor([sequence == 1 for sequence in encoding.sequence_ids(0)])
+    start, end = (
+        logits[0].masked_fill(~in_context, -1e9).softmax(0) for logits in (output.start_logits, output.end_logits)
+    )
+    first, last = divmod(int((start[:, None] * end).triu().tril(15).argmax()), len(start))
+    text = context[encoding.token_to_chars(first).start : encoding.token_to_chars(last).end]
+    return text.lower().removeprefix("the ")

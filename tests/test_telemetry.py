@@ -1,0 +1,125 @@
+"""Metrics: what the fleet reports is counted, under declared names only."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+import app
+from app.catalog import ModelSpec
+from app.channel.messages import BatchDone, Timings
+from app.fleet.requests import JobResult, ModelStatus
+from app.telemetry import Telemetry
+from tests.server import metric
+
+TASK = "fill-mask"
+SPEC = ModelSpec(id="mask", model="acme/mask", tasks=(TASK,))
+
+
+@pytest.fixture
+def telemetry() -> Telemetry:
+    made = Telemetry(CollectorRegistry())
+    made.declare([SPEC])
+    return made
+
+
+def text_of(telemetry: Telemetry) -> str:
+    return telemetry.render("")[0].decode()
+
+
+def batch(num_items: int, tokens: int, padded_tokens: int, reason: str = "ok") -> BatchDone:
+    return BatchDone(
+        task=TASK, num_items=num_items, tokens=tokens, padded_tokens=padded_tokens, forward_s=0.5, reason=reason
+    )
+
+
+def test_batches_are_measured(telemetry: Telemetry) -> None:
+    """Items, computed tokens and the share of padding of those that worked; the time of all."""
+    telemetry.batch_done("mask", batch(8, 75, 100))
+    telemetry.batch_done("mask", batch(16, 900, 1000))
+    telemetry.batch_done("mask", batch(64, 1, 1, reason="out_of_memory"))
+    text = text_of(telemetry)
+    labels = {"task": TASK, "model": "mask"}
+    assert metric(text, "pipeserve_batch_items_sum", **labels) == 24
+    assert metric(text, "pipeserve_batch_items_count", **labels) == 2
+    assert metric(text, "pipeserve_batch_tokens_sum", **labels) == 1100
+    assert metric(text, "pipeserve_padding_ratio_sum", **labels) == pytest.approx(0.35)
+    assert metric(text, "pipeserve_forward_seconds_sum", **labels) == 1.5
+    assert metric(text, "pipeserve_batches_total", outcome="out_of_memory") == 1
+
+
+def test_jobs_are_measured(telemetry: Telemetry) -> None:
+    """Stages, tokens, and how they ended."""
+    timings = Timings(queue_s=1, prepare_s=2, forward_s=3, finish_s=4)
+    result = JobResult(outputs=[], timings=timings, load_wait_s=0, total_s=10, batch_size=1, num_tokens=11)
+    telemetry.job_done("mask", TASK, result)
+    telemetry.job_failed("mask", TASK, "backend")
+    telemetry.job_failed("mask", TASK, "cancelled")
+    text = text_of(telemetry)
+    stages = ("queue", "prepare", "finish")
+    assert [metric(text, f"pipeserve_{stage}_seconds_sum") for stage in stages] == [1, 2, 4]
+    assert metric(text, "pipeserve_tokens_total") == 11
+    assert [metric(text, "pipeserve_jobs_total", outcome=name) for name in ("done", "failed", "cancelled")] == [1, 1, 1]
+
+
+def test_life_of_a_model_is_counted(telemetry: Telemetry) -> None:
+    """Loads, evictions, restarts and refusals, each by its reason."""
+    telemetry.load_started("mask")
+    telemetry.load_finished("mask", 1.5, "ready")
+    telemetry.evicted("mask", "memory")
+    telemetry.restarted("mask")
+    telemetry.rejected("mask", "model_queue")
+    text = text_of(telemetry)
+    assert metric(text, "pipeserve_loads_total", outcome="ready") == 1
+    assert metric(text, "pipeserve_load_seconds_sum", model="mask") == 1.5
+    assert metric(text, "pipeserve_evictions_total", reason="memory") == 1
+    assert metric(text, "pipeserve_restarts_total", model="mask") == 1
+    assert metric(text, "pipeserve_rejections_total", reason="model_queue") == 1
+
+
+def test_gauges_follow_the_statuses(telemetry: Telemetry) -> None:
+    """One state at a time; memory goes back to 0 where it was."""
+    ready = ModelStatus(spec=SPEC, state="ready", device="cuda:0", memory_bytes=5, in_flight=3, queued=2, replicas=1)
+    telemetry.refresh([ready])
+    text = text_of(telemetry)
+    assert metric(text, "pipeserve_model_state", state="ready") == metric(text, "pipeserve_model_state") == 1
+    assert metric(text, "pipeserve_model_memory_bytes", device="cuda:0") == 5
+    assert metric(text, "pipeserve_in_flight_items") == 3
+    assert metric(text, "pipeserve_queue_items") == 2
+    telemetry.refresh([ModelStatus(spec=SPEC, state="unloaded", memory_bytes=5)])
+    text = text_of(telemetry)
+    assert metric(text, "pipeserve_model_state", state="unloaded") == metric(text, "pipeserve_model_state") == 1
+    assert metric(text, "pipeserve_model_memory_bytes") == 0
+
+
+def test_tasks_that_become_known_get_their_series(telemetry: Telemetry) -> None:
+    """An unresolved entry has none; what is counted already stays."""
+    telemetry.job_failed("mask", TASK, "backend")
+    unresolved = ModelSpec(id="later", model="acme/later")
+    telemetry.declare([unresolved, SPEC])
+    assert 'task="text-classification"' not in text_of(telemetry)
+    telemetry.declare([ModelSpec(id="later", model="acme/later", tasks=("text-classification",))])
+    text = text_of(telemetry)
+    assert 'pipeserve_tokens_total{model="later",task="text-classification"} 0.0' in text
+    assert metric(text, "pipeserve_jobs_total", outcome="failed", model="mask") == 1
+
+
+def test_undeclared_models_share_one_label(telemetry: Telemetry) -> None:
+    """Whatever a client wrote."""
+    telemetry.rejected("evil", "draining")
+    telemetry.request_began()
+    telemetry.request_ended(route="", task=TASK, model="evil", status=404, code="not_found", seconds=0.1)
+    text = text_of(telemetry)
+    assert "evil" not in text
+    assert metric(text, "pipeserve_open_requests") == 0
+
+
+def test_every_metric_is_one_literal(telemetry: Telemetry) -> None:
+    """Whoever reads a name in a dashboard finds it in the source."""
+    source = (Path(app.__file__).parent / "telemetry.py").read_text()
+    names = set(re.findall(r"^# TYPE (\S+)", text_of(telemetry), re.MULTILINE))
+    assert "pipeserve_build_info" in names and "pipeserve_process_memory_bytes" in names
+    assert [name for name in names if f'"{name}"' not in source] == []

@@ -1,0 +1,219 @@
+"""The batch queue: pure, so its promises are checked directly."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.runtime.base import Item
+from app.worker.batch_queue import BatchQueue, Entry
+
+
+def entry(
+    job_id: int,
+    cost: int = 1,
+    *,
+    group: Hashable = None,
+    alone: bool = False,
+    arrived_at: float = 0.0,
+    task: str = "fill-mask",
+) -> Entry:
+    return Entry(job_id, task, Item(None, cost, group), arrived_at, alone)
+
+
+def queue_of(entries: list[Entry], *, max_items: int = 64, max_tokens: int = 16384, **options: float) -> BatchQueue:
+    queue = BatchQueue(
+        max_items=max_items,
+        max_tokens=max_tokens,
+        max_wait_s=options.get("max_wait_s", 0.0),
+        overhead_tokens=int(options.get("overhead_tokens", 64)),
+    )
+    queue.push(entries)
+    return queue
+
+
+def jobs(batch: list[Entry]) -> list[int]:
+    return sorted({entry.job_id for entry in batch})
+
+
+def test_nothing_waits_nothing_is_taken() -> None:
+    """An empty queue gives an empty batch and needs no waking."""
+    queue = queue_of([])
+    assert queue.take(0.0) == []
+    assert queue.ready_at() is None
+
+
+def test_what_waits_is_taken_at_once() -> None:
+    """Without max_wait a single item does not wait for company."""
+    queue = queue_of([entry(1)])
+    assert jobs(queue.take(0.0)) == [1]
+    assert len(queue) == 0
+
+
+def test_equal_items_fill_a_batch() -> None:
+    """Items of one length share a forward up to max_items."""
+    queue = queue_of([entry(index, 10) for index in range(10)], max_items=8)
+    assert jobs(queue.take(0.0)) == list(range(8))
+    assert jobs(queue.take(0.0)) == [8, 9]
+
+
+def test_groups_do_not_mix() -> None:
+    """Items of different forward parameters run apart, the oldest group first."""
+    queue = queue_of([entry(1, group="a"), entry(2, group="b"), entry(3, group="a")])
+    assert jobs(queue.take(0.0)) == [1, 3]
+    assert jobs(queue.take(0.0)) == [2]
+
+
+def test_tasks_do_not_mix() -> None:
+    """Two tasks of one model run apart though their groups are equal."""
+    queue = queue_of([entry(1), entry(2, task="feature-extraction")])
+    assert jobs(queue.take(0.0)) == [1]
+    assert jobs(queue.take(0.0)) == [2]
+
+
+def test_an_alone_job_shares_with_nobody() -> None:
+    """All items of an alone job may share a forward, with no other job's, alone ones included."""
+    queue = queue_of([entry(1), entry(2, alone=True), entry(2, alone=True), entry(3, alone=True), entry(4)])
+    assert [jobs(queue.take(0.0)) for _ in range(4)] == [[1, 4], [2], [3], []]
+
+
+def test_the_padded_cost_stays_in_the_budget() -> None:
+    """max(cost) * n is what is limited, not the sum of the costs."""
+    queue = queue_of([entry(1, 100), entry(2, 99), entry(3, 10)], max_tokens=299)
+    assert jobs(queue.take(0.0)) == [1, 2]
+    assert jobs(queue.take(0.0)) == [3]
+
+
+def test_an_item_above_the_budget_runs_alone() -> None:
+    """It is not refused, and takes nobody with it."""
+    queue = queue_of([entry(1, 500), entry(2, 1)], max_tokens=100)
+    assert jobs(queue.take(0.0)) == [1]
+    assert jobs(queue.take(0.0)) == [2]
+
+
+def test_neighbours_in_length_share() -> None:
+    """Two short and two long texts are two forwards when their padding would cost more than a forward."""
+    queue = queue_of([entry(1, 10), entry(2, 500), entry(3, 10), entry(4, 500)])
+    assert jobs(queue.take(0.0)) == [1, 3]
+    assert jobs(queue.take(0.0)) == [2, 4]
+
+
+def test_short_texts_share_though_their_lengths_differ() -> None:
+    """Where a forward costs more than the padding, items of different lengths run together."""
+    queue = queue_of([entry(1, 5), entry(2, 12), entry(3, 8), entry(4, 20)])
+    assert jobs(queue.take(0.0)) == [1, 2, 3, 4]
+
+
+def test_age_wins_over_length() -> None:
+    """The oldest item is served next, however many neighbours the others have."""
+    queue = queue_of([entry(0, 500)] + [entry(index, 10) for index in range(1, 50)])
+    assert 0 in jobs(queue.take(0.0))
+
+
+def test_rows_are_sorted_by_length() -> None:
+    """A batch comes in ascending cost."""
+    batch = queue_of([entry(1, 9), entry(2, 3), entry(3, 6)]).take(0.0)
+    assert [row.item.cost for row in batch] == [3, 6, 9]
+
+
+def test_a_large_job_is_split() -> None:
+    """A client's batch above max_items leaves in several, and small jobs get in between."""
+    queue = queue_of([entry(1, 10) for _ in range(20)], max_items=8)
+    queue.push([entry(2, 10)])
+    sizes = []
+    while batch := queue.take(0.0):
+        sizes.append(len(batch))
+    assert sizes == [8, 8, 5]
+
+
+def test_a_dropped_job_leaves_nothing() -> None:
+    """Its items are neither counted nor taken; dropping what is not there is harmless."""
+    queue = queue_of([entry(1), entry(2), entry(1), entry(3, group="b")])
+    queue.drop(1)
+    queue.drop(3)
+    queue.drop(77)
+    assert len(queue) == 1
+    assert jobs(queue.take(0.0)) == [2]
+    assert queue.take(0.0) == []
+    assert len(queue) == 0
+
+
+def test_max_wait_holds_a_small_batch() -> None:
+    """With max_wait an item waits for company until its time is up."""
+    queue = queue_of([entry(1, arrived_at=5.0)], max_wait_s=0.01)
+    assert queue.take(5.0) == []
+    assert queue.ready_at() == pytest.approx(5.01)
+    assert jobs(queue.take(5.01)) == [1]
+
+
+@pytest.mark.parametrize("limits", [{"max_items": 2}, {"max_tokens": 20}])
+def test_a_full_batch_does_not_wait(limits: dict[str, int]) -> None:
+    """Nothing is gained by waiting once max_items or max_tokens is reached."""
+    queue = queue_of([entry(1, 10), entry(2, 10)], max_wait_s=60, **limits)
+    assert jobs(queue.take(0.0)) == [1, 2]
+
+
+def test_a_full_group_does_not_wait_for_another() -> None:
+    """An older group that waits for company does not hold up one that is full."""
+    queue = queue_of([entry(1, group="a"), entry(2, group="b"), entry(3, group="b")], max_items=2, max_wait_s=60)
+    assert jobs(queue.take(0.0)) == [2, 3]
+
+
+def test_an_alone_job_waits_for_no_company() -> None:
+    """It would wait in vain."""
+    queue = queue_of([entry(1, alone=True)], max_wait_s=60)
+    assert jobs(queue.take(0.0)) == [1]
+
+
+ENTRIES = st.builds(
+    lambda job_id, cost, group, alone: entry(job_id * 2 + alone, cost, group=group, alone=alone),
+    st.integers(0, 6),
+    st.integers(0, 60),
+    st.sampled_from(["a", "b"]),
+    st.booleans(),
+)
+STEPS = st.lists(st.one_of(st.lists(ENTRIES, max_size=12), st.just("take"), st.integers(0, 13)), max_size=30)
+
+
+@given(steps=STEPS, max_items=st.integers(1, 6), max_tokens=st.integers(1, 120), overhead=st.integers(1, 100))
+def test_every_item_leaves_exactly_once(
+    steps: list[list[Entry] | str | int], max_items: int, max_tokens: int, overhead: int
+) -> None:
+    """Over any pushes, takes and drops: once each, within the budgets, unmixed, the oldest always in the next batch."""
+    queue = BatchQueue(max_items=max_items, max_tokens=max_tokens, overhead_tokens=overhead)
+    waiting: list[Entry] = []
+    dropped: set[int] = set()
+
+    def take() -> bool:
+        batch = queue.take(0.0)
+        assert bool(batch) == bool(waiting)
+        if not batch:
+            return False
+        assert waiting[0] in batch
+        assert len(batch) <= max_items
+        assert len(batch) == 1 or max(row.item.cost for row in batch) * len(batch) <= max_tokens
+        assert len({row.lane for row in batch}) == 1
+        assert len(jobs(batch)) == 1 or not any(row.alone for row in batch)
+        for row in batch:
+            waiting.remove(row)
+        return True
+
+    for step in steps:
+        if isinstance(step, list):
+            fresh = [Entry(row.job_id, row.task, row.item, 0.0, row.alone) for row in step if row.job_id not in dropped]
+            queue.push(fresh)
+            waiting += fresh
+        elif isinstance(step, int):
+            queue.drop(step)
+            dropped.add(step)
+            waiting[:] = [row for row in waiting if row.job_id != step]
+        else:
+            take()
+        assert len(queue) == len(waiting)
+    while take():
+        pass
+    assert not waiting
+    assert len(queue) == 0
