@@ -1,4 +1,4 @@
-"""Durations as people write them: in models.yaml, in request bodies, in headers."""
+"""Durations and sizes as people write them: in models.yaml, in flags, in request bodies, in headers."""
 
 from __future__ import annotations
 
@@ -41,3 +41,37 @@ def _float(number: int | float) -> float:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:40] + "..."
+
+
+_SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?i?B|)", re.ASCII | re.IGNORECASE)
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
+_MAX_SIZE = 2**60
+
+
+def parse_size(value: Any) -> int:
+    """Bytes: a whole number of them, or text such as `512MiB`, `8GiB`, `1.5 GB`. Raises ValueError with a sentence."""
+    size = _size(value)
+    if size is None or not 0 < size <= _MAX_SIZE:
+        raise ValueError(f"{_shown(value)} is not a size; write bytes, or 512MiB, 8GiB.")
+    return size
+
+
+def parse_size_or_share(value: Any) -> int | float:
+    """Bytes (int), or a share above 0 and up to 1 (float) from text such as `80%`. Raises ValueError."""
+    found = _SHARE.fullmatch(value.strip()) if isinstance(value, str) and len(value) <= 32 else None
+    share = None if found is None else float(found[1]) / 100
+    if share is not None and 0 < share <= 1:
+        return share
+    size = _size(value)
+    if size is None or not 0 < size <= _MAX_SIZE:
+        raise ValueError(f"{_shown(value)} is not a size; write bytes, 512MiB, 8GiB, or a share such as 80%.")
+    return size
+
+
+def _size(value: Any) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) and len(value) <= 32 else None
+    return None if found is None else int(float(found[1]) * _SIZE_UNITS[found[2].upper()])

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 import app
 from app.catalog import ModelSpec
 from app.channel.messages import BatchDone, Timings
+from app.fleet.events import FleetEvents
 from app.fleet.requests import JobResult, ModelStatus
 from app.telemetry import Telemetry
 from tests.server import metric
@@ -123,3 +124,9 @@ def test_every_metric_is_one_literal(telemetry: Telemetry) -> None:
     names = set(re.findall(r"^# TYPE (\S+)", text_of(telemetry), re.MULTILINE))
     assert "pipeserve_build_info" in names and "pipeserve_process_memory_bytes" in names
     assert [name for name in names if f'"{name}"' not in source] == []
+
+
+def test_telemetry_is_what_the_fleet_reports_to(telemetry: Telemetry) -> None:
+    """The two were written apart; the type checker holds them together."""
+    events: FleetEvents = telemetry
+    assert events is telemetry

@@ -80,6 +80,12 @@ TABLE: Mapping[type[PipeserveError], Row] = {
 }
 """A class without a row fails a test, not a request."""
 
+
+def row_of(error: PipeserveError) -> Row:
+    """A class that only adds details to one of `app/errors.py` is answered as that one."""
+    return next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
+
+
 OPENAI_PREFIXES = (
     "/v1/audio/",
     "/v1/chat/",
@@ -102,7 +108,7 @@ def hugging_face_body(error: PipeserveError, message: str) -> dict[str, Any]:
 
 
 def openai_body(error: PipeserveError, message: str) -> dict[str, Any]:
-    row = TABLE[type(error)]
+    row = row_of(error)
     return {
         "error": {"message": message, "type": row.openai_type, "param": error.param, "code": row.openai_code},
     }
@@ -110,18 +116,18 @@ def openai_body(error: PipeserveError, message: str) -> dict[str, Any]:
 
 def present(error: PipeserveError, *, path: str, request_id: str) -> dict[str, Any]:
     """The body of an error in the dialect of the path. Failures of the server carry the request id, to be looked up."""
-    row = TABLE[type(error)]
+    row = row_of(error)
     message = f"{error.message} (request id {request_id})" if row.status == 500 else error.message
     return openai_body(error, message) if speaks_openai(path) else hugging_face_body(error, message)
 
 
 def status_of(error: PipeserveError, *, path: str) -> int:
-    row = TABLE[type(error)]
+    row = row_of(error)
     return row.openai_status if speaks_openai(path) else row.status
 
 
 def error_headers(error: PipeserveError) -> dict[str, str]:
-    row = TABLE[type(error)]
+    row = row_of(error)
     headers = {}
     retry_after_s = error.retry_after_s if error.retry_after_s is not None else row.retry_after_s
     if retry_after_s is not None and math.isfinite(retry_after_s):

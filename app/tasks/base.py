@@ -39,7 +39,7 @@ class TextParameters(Parameters):
         return values
 
 
-TRUNCATION_STRATEGIES = ("longest_first", "only_first", "only_second", "do_not_truncate")
+TRUNCATION_STRATEGIES = ("drop_rows_to_fit", "longest_first", "only_first", "only_second", "do_not_truncate")
 
 
 class Inputs(BaseModel):

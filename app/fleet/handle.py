@@ -1,0 +1,324 @@
+"""One worker process, from its launch until it is reaped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from app.catalog import ModelSpec
+from app.channel.messages import (
+    BatchDone,
+    Cancel,
+    ErrorInfo,
+    FromWorker,
+    Heartbeat,
+    JobDone,
+    JobFailed,
+    Load,
+    LoadFailed,
+    Progress,
+    Ready,
+    SetThreads,
+    StageBegan,
+    Stop,
+    Submit,
+)
+from app.errors import PipeserveError
+from app.fleet.clock import Alarm, Clock
+from app.fleet.jobs import Job
+from app.fleet.processes import Launcher, WorkerProcess
+
+logger = logging.getLogger(__name__)
+
+_MAX_GRACE_S = 1.0
+_OTHER_STAGES_FACTOR = 5.0
+_CLOSE_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Seconds without a sign of life, and in one stage. Stages but the forward get five times as long."""
+
+    heartbeat_s: float = 10.0
+    load_heartbeat_s: float = 60.0
+    forward_s: float = 60.0
+    stop_s: float = 10.0
+
+    def stage_s(self, stage: str) -> float:
+        return self.forward_s if stage == "forward" else self.forward_s * _OTHER_STAGES_FACTOR
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerEnd:
+    """How a worker ended. announced: the jobs of the stages that it was in, cancelled ones included."""
+
+    reason: str  # "the process ...": the middle of a sentence
+    load_error: ErrorInfo | None = None
+    was_ready: bool = False
+    had_answered: bool = False
+    announced: frozenset[int] = frozenset()
+
+
+class HandleOwner(Protocol):
+    def on_progress(self, progress: Progress) -> None: ...
+
+    def on_ready(self, handle: WorkerHandle, ready: Ready) -> None: ...
+
+    def on_batch(self, batch: BatchDone) -> None: ...
+
+    def on_answer(self, handle: WorkerHandle, job: Job, answer: JobDone | JobFailed) -> None:
+        """The job is out of the handle's table already. Not called for cancelled ones."""
+        ...
+
+    def on_end(self, handle: WorkerHandle, end: WorkerEnd) -> None:
+        """The process is reaped. The jobs that it had are still in `in_flight`."""
+        ...
+
+
+class WorkerHandle:
+    """Owned by the event loop; its one task reads the worker's messages and ends with the process."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        launcher: Launcher,
+        clock: Clock,
+        limits: Limits,
+        owner: HandleOwner,
+        grant: Callable[[WorkerHandle], int],
+    ) -> None:
+        """grant: how many compute threads this worker may load with; asked when the process is there."""
+        self.spec = spec
+        self.in_flight: dict[int, Job] = {}
+        self.ready: Ready | None = None
+        self._launcher = launcher
+        self._clock = clock
+        self._limits = limits
+        self._owner = owner
+        self._grant = grant
+        self._alarm = Alarm(clock, self._check)
+        self._process: WorkerProcess | None = None
+        self._stages: dict[str, tuple[frozenset[int], float]] = {}  # announced jobs, and since when
+        self._heard_at = 0.0
+        self._warned_at: float | None = None
+        self._stop_due: float | None = None
+        self._kill_reason: str | None = None
+        self._blamed: frozenset[int] | None = None
+        self._load_error: ErrorInfo | None = None
+        self._has_answered = False
+        self._task: asyncio.Task[None] | None = None
+
+    # What the owner asks
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"worker of {self.spec.id}")
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ready is not None and self._kill_reason is None and self._stop_due is None
+
+    @property
+    def num_items(self) -> int:
+        """Outstanding work."""
+        return sum(job.num_items for job in self.in_flight.values())
+
+    @property
+    def computing(self) -> frozenset[int]:
+        """Jobs of which something is in the forward or has been through it."""
+        stages = (self._stages[stage][0] for stage in ("forward", "finish") if stage in self._stages)
+        return frozenset().union(*stages)
+
+    @property
+    def fixed_threads(self) -> int | None:
+        """What the entry declares; where an accelerator computes, one thread feeds it."""
+        if self.spec.threads is None and self.ready is not None and not self.ready.device.startswith("cpu"):
+            return 1
+        return self.spec.threads
+
+    def submit(self, job: Job, *, alone: bool) -> None:
+        """Raises InvalidInput for values that the channel cannot carry."""
+        if self._process is None:
+            raise RuntimeError(f"A job was submitted to a worker of {self.spec.id} without a process. This is a bug.")
+        request = job.request
+        message = Submit(
+            job_id=job.job_id, task=request.task, inputs=request.inputs, parameters=request.parameters, alone=alone
+        )
+        self._process.connection.send(message)
+        self.in_flight[job.job_id] = job
+
+    def cancel(self, job: Job) -> bool:
+        """Nobody waits for it. Returns whether it was here."""
+        if self.in_flight.pop(job.job_id, None) is None:
+            return False
+        if self._process is not None:
+            self._process.connection.send(Cancel(job_id=job.job_id))
+        return True
+
+    def set_threads(self, num_threads: int) -> None:
+        if self._process is not None and self.ready is not None:
+            self._process.connection.send(SetThreads(num_threads=num_threads))
+
+    def stop(self) -> None:
+        """Let it end by itself, if it can; `on_end` follows."""
+        if self._process is None or self.ready is None:
+            self.kill("the process was stopped while it was loading")
+        elif self._stop_due is None:
+            self._process.connection.send(Stop())
+            self._stop_due = self._clock.now() + self._limits.stop_s
+            self._alarm.set(self._stop_due)
+
+    def kill(self, reason: str) -> None:
+        """End it now; `on_end` follows."""
+        if self._kill_reason is None:
+            self._kill_reason = reason
+        if self._process is not None:
+            self._process.kill()
+
+    async def wait(self) -> None:
+        """Until it is reaped and `on_end` has been called."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    # The process
+
+    async def _run(self) -> None:
+        try:
+            end = await self._live()
+        except Exception as error:  # the task's boundary: the owner must hear of the end
+            logger.exception("the handle of a worker of %s broke. This is a bug.", self.spec.id)
+            end = self._end(f"the process could not be followed: {error}")
+        self._alarm.cancel()
+        self._owner.on_end(self, end)
+
+    async def _live(self) -> WorkerEnd:
+        try:
+            process = await self._launcher.launch(self.spec)
+        except (PipeserveError, OSError) as error:
+            return self._end(str(error))
+        self._process = process
+        exited = asyncio.create_task(process.wait(), name=f"end of worker {process.pid}")
+        exited.add_done_callback(lambda _: self._close_soon(process))
+        try:
+            if self._kill_reason is None:
+                self._load(process)
+                async for message in process.connection.receive():
+                    self._on_message(message)
+        finally:
+            process.kill()
+            process.connection.close()
+        exit_code = await exited
+        return self._end(self._kill_reason or describe_exit(exit_code))
+
+    def _load(self, process: WorkerProcess) -> None:
+        process.connection.send(Load(spec=msgspec.to_builtins(self.spec), num_threads=self._grant(self)))
+        self._heard_at = self._clock.now()
+        self._watch()
+
+    def _close_soon(self, process: WorkerProcess) -> None:
+        """A child of the dead worker may keep its socket open: the end is not waited for any longer than a moment."""
+        self._clock.call_at(self._clock.now() + _CLOSE_S, process.connection.close)
+
+    def _end(self, reason: str) -> WorkerEnd:
+        announced = frozenset[int]().union(*(ids for ids, _ in self._stages.values()))
+        return WorkerEnd(
+            reason=reason,
+            load_error=self._load_error,
+            was_ready=self.ready is not None,
+            had_answered=self._has_answered,
+            announced=announced if self._blamed is None else self._blamed,
+        )
+
+    # Its messages
+
+    def _on_message(self, message: FromWorker) -> None:
+        match message:
+            case JobDone() | JobFailed():
+                self._has_answered = True
+                job = self.in_flight.pop(message.job_id, None)
+                if job is not None:
+                    self._owner.on_answer(self, job, message)
+            case StageBegan():
+                self._on_stage(message)
+            case Heartbeat():
+                self._heard()
+            case BatchDone():
+                self._owner.on_batch(message)
+            case Progress():
+                self._heard()
+                self._owner.on_progress(message)
+            case Ready():
+                self._heard()
+                self.ready = message
+                self._watch()
+                self._owner.on_ready(self, message)
+            case LoadFailed():
+                self._load_error = message.error
+
+    def _heard(self) -> None:
+        self._heard_at = self._clock.now()
+        self._warned_at = None
+
+    def _on_stage(self, message: StageBegan) -> None:
+        self._warned_at = None
+        if message.job_ids:
+            self._stages[message.stage] = (frozenset(message.job_ids), self._clock.now())
+            self._watch()
+        else:
+            self._stages.pop(message.stage, None)
+
+    # Its limits
+
+    def _watch(self) -> None:
+        self._alarm.set(min(due for due, _, _ in self._dues()))
+
+    def _dues(self) -> list[tuple[float, str, frozenset[int] | None]]:
+        """When to look again, why it would be killed, and whose fault that would be (None: all that was announced).
+
+        A moment before the limit: a sign of life may be in the socket, unread because this process itself stood still.
+        """
+        limit_s = self._limits.heartbeat_s if self.ready is not None else self._limits.load_heartbeat_s
+        silent = f"the process gave no sign of life for {limit_s:g} s and was killed"
+        dues: list[tuple[float, str, frozenset[int] | None]] = [
+            (self._heard_at + limit_s - _grace_s(limit_s), silent, None)
+        ]
+        for stage, (job_ids, began_at) in self._stages.items():
+            stage_s = self._limits.stage_s(stage)
+            hanging = f"the process was in one {stage} for {stage_s:g} s and was killed"
+            dues.append((began_at + stage_s - _grace_s(stage_s), hanging, job_ids))
+        if self._stop_due is not None:
+            dues.append((self._stop_due, "the process did not stop and was killed", frozenset()))
+        return dues
+
+    def _check(self) -> None:
+        now = self._clock.now()
+        due, reason, blamed = min(self._dues(), key=lambda entry: entry[0])
+        if now < due:
+            self._warned_at = None
+            self._alarm.set(due)
+        elif self._warned_at is None:
+            self._warned_at = now
+            self._alarm.set(now + _grace_s(self._limits.heartbeat_s))
+        else:
+            logger.warning("%s: %s", self.spec.id, reason)
+            self._blamed = blamed
+            self.kill(reason)
+
+
+def _grace_s(limit_s: float) -> float:
+    return min(_MAX_GRACE_S, limit_s / 10)
+
+
+def describe_exit(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"the process ended with exit code {exit_code}"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    return f"the process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")

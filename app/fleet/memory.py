@@ -1,0 +1,284 @@
+"""What devices have and what models need, in bytes. Everything here reads files or runs a program: not for the loop."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from huggingface_hub.constants import HF_HUB_CACHE
+
+from app.catalog import ModelSpec
+
+logger = logging.getLogger(__name__)
+
+MARGIN = 0.1  # of what is free: left for the API process and everybody else
+_HEADROOM = 1.2  # what a loaded model takes beside its weights
+_MAX_HEADER_BYTES = 100 * 2**20
+_NVIDIA_SMI_TIMEOUT_S = 10.0
+_DTYPE_BITS = {
+    "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16,
+    "U16": 16, "I8": 8, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4,
+}  # fmt: skip
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_BITS_OF_CHOICE = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceMemory:
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Devices:
+    """default: where a model goes that names no device. budgets: bytes; None: no limit is known."""
+
+    default: str
+    budgets: Mapping[str, int | None]
+
+    def place(self, spec: ModelSpec) -> str:
+        device = spec.device or self.default
+        return "cuda:0" if device == "cuda" else device
+
+
+def measure_devices(budget: Mapping[str, int | float]) -> Devices:
+    """What there is now, and how much of it models may take. budget: as the catalog says, by device."""
+    found = {"cpu": cpu_memory(), **cuda_memory(os.environ)}
+    return share_out(found, budget)
+
+
+def share_out(found: Mapping[str, DeviceMemory], budget: Mapping[str, int | float]) -> Devices:
+    budget = {"cuda:0" if device == "cuda" else device: limit for device, limit in budget.items()}
+    budgets: dict[str, int | None] = {
+        device: int(memory.free_bytes * (1 - MARGIN)) if memory.total_bytes else None
+        for device, memory in found.items()
+    }
+    for device, limit in budget.items():
+        if isinstance(limit, int):
+            budgets[device] = limit
+        elif device in found:
+            budgets[device] = int(found[device].total_bytes * limit)
+    return Devices(default="cuda:0" if "cuda:0" in found else "cpu", budgets=budgets)
+
+
+# The host
+
+
+def cpu_memory(root: Path = Path("/")) -> DeviceMemory:
+    """The host's memory, or less where control groups limit this process. Zeros where the system does not say."""
+    try:
+        info = _numbers((root / "proc/meminfo").read_text())
+    except OSError:
+        return DeviceMemory(total_bytes=0, free_bytes=0)
+    total = info.get("MemTotal:", 0) * 1024
+    free = info.get("MemAvailable:", 0) * 1024
+    for limit, used in _cgroup_limits(root):
+        total, free = min(total, limit), min(free, max(0, limit - used))
+    return DeviceMemory(total_bytes=total, free_bytes=free)
+
+
+def _cgroup_limits(root: Path) -> Iterator[tuple[int, int]]:
+    """Limit and use of this process's memory control groups and of those above them."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            yield from _walk(root / "sys/fs/cgroup", path, "memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            yield from _walk(
+                root / "sys/fs/cgroup/memory", path, "memory.limit_in_bytes", "memory.usage_in_bytes",
+                "total_inactive_file",
+            )  # fmt: skip
+
+
+def _walk(top: Path, path: str, limit_name: str, used_name: str, cache_name: str) -> Iterator[tuple[int, int]]:
+    group = top / path.strip("/")
+    while group.is_relative_to(top) and ".." not in group.parts:
+        try:
+            limit = (group / limit_name).read_text().strip()
+            if limit.isdigit():
+                cached = _numbers((group / "memory.stat").read_text()).get(cache_name, 0)
+                yield int(limit), max(0, int((group / used_name).read_text()) - cached)
+        except (OSError, ValueError):
+            pass  # the root group has no limit; a container may not see its own path
+        group = group.parent
+
+
+def _numbers(text: str) -> dict[str, int]:
+    """Lines such as `MemTotal: 123 kB` or `inactive_file 123`."""
+    pairs = (line.split()[:2] for line in text.splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+
+
+# CUDA
+
+
+def cuda_memory(environ: Mapping[str, str]) -> dict[str, DeviceMemory]:
+    """By device as torch counts them, from nvidia-smi where there is one."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return {}
+    query = [program, "--query-gpu=index,uuid,memory.total,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=_NVIDIA_SMI_TIMEOUT_S)
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.warning("nvidia-smi does not answer, no GPU memory is known: %s", error)
+        return {}
+    return parse_nvidia_smi(done.stdout, environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def parse_nvidia_smi(output: str, visible: str | None) -> dict[str, DeviceMemory]:
+    """visible: CUDA_VISIBLE_DEVICES, indices or UUIDs; the first that does not exist hides all after it."""
+    devices: list[tuple[str, str, DeviceMemory]] = []
+    for line in output.splitlines():
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) == 4 and fields[2].isdigit() and fields[3].isdigit():
+            memory = DeviceMemory(total_bytes=int(fields[2]) * 2**20, free_bytes=int(fields[3]) * 2**20)
+            devices.append((fields[0], fields[1], memory))
+    if visible is None:
+        return {f"cuda:{number}": memory for number, (_, _, memory) in enumerate(devices)}
+    chosen: list[DeviceMemory] = []
+    for name in (part.strip() for part in visible.split(",")):
+        found = [memory for index, uuid, memory in devices if name and (index == name or uuid.startswith(name))]
+        if not found:
+            break
+        chosen.append(found[0])
+    return {f"cuda:{number}": memory for number, memory in enumerate(chosen)}
+
+
+# What a model needs
+
+
+class Measurements:
+    """What models were measured to take, kept from run to run in one JSON file. Used from one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._bytes: dict[str, int] | None = None
+
+    def of(self, spec: ModelSpec, device: str) -> int | None:
+        return self._read().get(_key(spec, device))
+
+    def keep(self, spec: ModelSpec, device: str, num_bytes: int) -> None:
+        """A folder that cannot be written costs a warning, not the model."""
+        known = self._read()
+        if known.get(_key(spec, device)) == num_bytes:
+            return
+        known[_key(spec, device)] = num_bytes
+        fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_bytes(msgspec.json.encode(known))
+            fresh.replace(self._path)
+        except OSError as error:
+            logger.warning("the measured memory of %s is not kept: %s", spec.id, error)
+
+    def _read(self) -> dict[str, int]:
+        if self._bytes is None:
+            try:
+                self._bytes = msgspec.json.decode(self._path.read_bytes(), type=dict[str, int])
+            except FileNotFoundError:
+                self._bytes = {}
+            except (OSError, msgspec.MsgspecError) as error:
+                logger.warning("the memory measurements in %s cannot be read: %s", self._path, error)
+                self._bytes = {}
+        return self._bytes
+
+
+def _key(spec: ModelSpec, device: str) -> str:
+    return " ".join((spec.model, spec.revision or "-", spec.dtype, spec.backend, device))
+
+
+class Sizes:
+    """A model's need: measured, else declared, else from its files, else unknown."""
+
+    def __init__(self, measurements: Measurements) -> None:
+        self._measurements = measurements
+
+    def estimate(self, spec: ModelSpec, device: str) -> int | None:
+        """Bytes of one replica."""
+        measured = self._measurements.of(spec, device)
+        if measured is not None:
+            return measured
+        return spec.memory_bytes if spec.memory_bytes is not None else weights_estimate(spec)
+
+    def keep(self, spec: ModelSpec, device: str, num_bytes: int) -> None:
+        self._measurements.keep(spec, device, num_bytes)
+
+
+def weights_estimate(spec: ModelSpec, in_cache: Callable[[ModelSpec], Path | None] | None = None) -> int | None:
+    """The safetensors headers × dtype × 1.2; None when there are no such files on disk. Never asks the network."""
+    folder = Path(spec.model)
+    if not folder.is_dir():
+        found = (in_cache or cached_folder)(spec)
+        if found is None:
+            return None
+        folder = found
+    try:
+        num_bits = sum(_weight_bits(path, _BITS_OF_CHOICE.get(spec.dtype)) for path in _weight_files(folder))
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        logger.debug("no size of %s from its files: %s", spec.id, error)
+        return None
+    return math.ceil(num_bits / 8 * _HEADROOM) or None
+
+
+def cached_folder(spec: ModelSpec, cache: Path = Path(HF_HUB_CACHE)) -> Path | None:
+    """The snapshot of a Hub model in the local cache.
+
+    Read here, as its layout is documented, because huggingface_hub's own look-up imports an HTTP client.
+    """
+    revision = spec.revision or "main"
+    repository = cache / f"models--{spec.model.replace('/', '--')}"
+    try:
+        revision = (repository / "refs" / revision).read_text().strip()
+    except (OSError, ValueError):
+        pass  # a commit's hash is its own name
+    folder = repository / "snapshots" / revision
+    return folder if folder.is_dir() else None
+
+
+def _weight_files(folder: Path) -> Iterable[Path]:
+    """What transformers would read: one file, the shards of an index, else whatever is there."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if index.is_file():
+        weight_map = msgspec.json.decode(index.read_bytes(), type=dict[str, Any])["weight_map"]
+        return [folder / name for name in sorted(set(weight_map.values()))]
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _weight_bits(path: Path, float_bits: int | None) -> int:
+    """float_bits: what floating-point weights are converted to; None: as they are stored."""
+    with path.open("rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+        if not 0 < header_bytes <= _MAX_HEADER_BYTES:
+            raise ValueError(f"{path.name} is not a safetensors file")
+        header = msgspec.json.decode(file.read(header_bytes), type=dict[str, dict[str, Any]])
+    total = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            dtype = str(tensor["dtype"])
+            bits = float_bits if float_bits is not None and dtype in _FLOATS else _DTYPE_BITS.get(dtype, 32)
+            total += math.prod(tensor["shape"]) * bits
+    return total
+
+
+def show_bytes(num_bytes: float) -> str:
+    """For people: `1.5 GiB`."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.0f} {unit}" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} TiB"

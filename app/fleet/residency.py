@@ -1,0 +1,548 @@
+"""Which models are resident: leases, single-flight loads, eviction. Pure and synchronous; the clock is passed in.
+
+Every method takes what happened and returns what is to be done (`Action`s, for `fleet.py` to execute):
+
+    UNRESOLVED -> UNLOADED -> LOADING (estimating -> waiting for room -> starting) -> READY -> UNLOADING -> UNLOADED
+                                 |                                       ^             |
+                                 +-> FAILED (-> want(retry=True))        +-- lost() ---+
+
+Bytes are reserved when a load starts and come back when the model's last process is reaped (`stopped`, `failed`).
+A model with a lease is never evicted; at most it is told to take no new ones and ends after its last (`_drain`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from app.catalog import ModelSpec
+from app.channel.messages import ErrorInfo
+from app.errors import ModelFailed, OutOfMemory
+from app.fleet.memory import show_bytes
+
+PATIENCE_S = 10.0
+"""How long a load waits for models to become idle by themselves, before those in use take no new leases."""
+
+
+class State(StrEnum):
+    UNRESOLVED = "unresolved"
+    UNLOADED = "unloaded"
+    LOADING = "loading"
+    READY = "ready"
+    UNLOADING = "unloading"
+    FAILED = "failed"
+
+
+class _Phase(StrEnum):
+    """Of LOADING."""
+
+    ESTIMATING = "estimating"
+    WAITING = "waiting"
+    STARTING = "starting"
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    """One use of a model, from `acquire` to `release`. keep_alive_s: the request's own, None for the model's."""
+
+    model_id: str
+    keep_alive_s: float | None = None
+    is_granted: bool = False
+    is_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Find out what the entry is: answer with `resolved` or `unresolvable`."""
+
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Find out what the model needs: answer with `estimated`."""
+
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartLoad:
+    """Answer with `ready` or `failed`."""
+
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorkers:
+    """End the model's processes: answer with `stopped`. is_loaded: it was READY; a load is just broken off."""
+
+    model_id: str
+    reason: str
+    is_loaded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The lease is over."""
+
+    lease: Lease
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The model came to rest in this state: READY, UNLOADED or FAILED."""
+
+    model_id: str
+    state: State
+
+
+Action = Resolve | Estimate | StartLoad | StopWorkers | Grant | Refuse | Changed
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    spec: ModelSpec
+    state: State
+    keep_alive_s: float
+    device: str = ""
+    error: ErrorInfo | None = None
+    phase: _Phase = _Phase.ESTIMATING
+    need: int | None = None  # bytes; None: unknown
+    num_bytes: int = 0  # reserved
+    leases: dict[Lease, None] = field(default_factory=dict)
+    is_wanted: bool = False  # somebody asked for the load without a lease
+    is_resolving: bool = False
+    is_leaving: bool = False  # to unload after the leases that it has
+    is_stopping: bool = False  # StopWorkers is on its way
+    is_restarting: bool = False  # LOADING because its workers died
+    failure: ErrorInfo | None = None  # FAILED, once its processes are reaped
+    leaving_for: str = ""
+    waiting_since: float = 0.0
+    ready_since: float = 0.0
+    idle_since: float = 0.0
+    was_used: bool = False  # since its load
+    has_retried: bool = False  # after running out of memory
+    evicts_more: bool = False  # that retry is to make room first
+    waits_for: set[str] = field(default_factory=set)  # evicted for that retry, not reaped yet
+
+    @property
+    def num_granted(self) -> int:
+        return sum(1 for lease in self.leases if lease.is_granted)
+
+    @property
+    def is_evictable(self) -> bool:
+        return self.state is State.READY and not self.leases and not self.spec.pinned
+
+    @property
+    def idle_until(self) -> float | None:
+        """When keep_alive ends; None: not idle, or never. 0 means after a use, so it ends no unused model."""
+        if self.state is not State.READY or self.leases or self.spec.pinned or self.keep_alive_s < 0:
+            return None
+        if self.keep_alive_s == 0 and not self.was_used:
+            return None
+        return self.idle_since + self.keep_alive_s
+
+
+@dataclass(slots=True)
+class _Room:
+    """Of one device, while a round of loads is considered. leaving: bytes that will come back."""
+
+    free: float
+    leaving: float
+
+
+class Residency:
+    """Owned by the event loop. Budgets are known later than models: until then loads wait."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+        self._budgets: Mapping[str, int | None] | None = None
+        self._waiting: list[_Entry] = []
+        self._is_over = False  # more is in use than a budget says
+
+    # What is known of a model
+
+    def add(self, spec: ModelSpec, state: State, error: ErrorInfo | None = None) -> None:
+        """state: UNRESOLVED, UNLOADED, or FAILED with its error."""
+        self._entries[spec.id] = _Entry(spec, state, spec.keep_alive_s, error=error)
+
+    def state(self, model_id: str) -> State:
+        return self._entries[model_id].state
+
+    def error(self, model_id: str) -> ErrorInfo | None:
+        """Why it is FAILED."""
+        return self._entries[model_id].error
+
+    def num_leases(self, model_id: str) -> int:
+        return len(self._entries[model_id].leases)
+
+    def reserved_bytes(self, device: str) -> int:
+        return sum(entry.num_bytes for entry in self._entries.values() if entry.device == device)
+
+    def next_due(self, now: float) -> float | None:
+        """When `tick` has something to do that it had not at `now`."""
+        dues = [due for entry in self._entries.values() if (due := entry.idle_until) is not None]
+        dues += [entry.waiting_since + PATIENCE_S for entry in self._waiting if not _is_impatient(entry, now)]
+        return min(dues, default=None)
+
+    def tick(self, now: float) -> list[Action]:
+        return [*self._expire(now), *self._make_room(now)]
+
+    def set_budgets(self, budgets: Mapping[str, int | None], now: float) -> list[Action]:
+        """Bytes by device; None or absent: no limit is known."""
+        self._budgets = budgets
+        return self._make_room(now)
+
+    # Uses
+
+    def acquire(self, lease: Lease, now: float) -> list[Action]:
+        """Granted at once, when the model is ready, or refused: each lease gets exactly one of both, or is released."""
+        entry = self._entries[lease.model_id]
+        if entry.state is State.FAILED:
+            return [self._refuse(entry, lease)]
+        entry.leases[lease] = None
+        if entry.state is State.READY:
+            lease.is_granted = True
+            return [Grant(lease)]
+        return self._begin(entry, now)
+
+    def release(self, lease: Lease, now: float) -> list[Action]:
+        """The use is over, or nobody waits for it any more."""
+        if lease.is_over:
+            return []
+        entry = self._entries[lease.model_id]
+        lease.is_over = True
+        del entry.leases[lease]
+        entry.keep_alive_s = entry.spec.keep_alive_s if lease.keep_alive_s is None else lease.keep_alive_s
+        entry.idle_since = now
+        entry.was_used = True
+        if entry.state is State.LOADING:
+            return self._forget_load(entry, now)
+        if entry.state is State.UNLOADING:
+            return self._stop_if_unused(entry)
+        return [] if entry.leases else [*self._expire_one(entry, now), *self._make_room(now)]
+
+    def want(self, model_id: str, now: float, *, retry: bool = False) -> list[Action]:
+        """Load it for nobody in particular. retry: also when it FAILED."""
+        entry = self._entries[model_id]
+        if entry.state is State.READY or (entry.state is State.FAILED and not retry):
+            return []
+        if entry.state is State.FAILED:
+            entry.error = None
+            entry.state = State.UNLOADED if entry.spec.tasks and not entry.spec.problem else State.UNRESOLVED
+        entry.is_wanted = True
+        return self._begin(entry, now)
+
+    def unload(self, model_id: str, now: float, reason: str) -> list[Action]:
+        """After the leases that it has; later ones have it loaded again."""
+        entry = self._entries[model_id]
+        entry.is_wanted = False
+        if entry.state is State.READY:
+            return self._drain(entry, reason)
+        if entry.state is State.LOADING:
+            entry.is_leaving, entry.leaving_for = True, reason
+            return self._forget_load(entry, now)
+        return []
+
+    # What became of the actions
+
+    def resolve(self, model_id: str) -> list[Action]:
+        """Find out what it is, though nobody uses it yet."""
+        entry = self._entries[model_id]
+        if entry.state is not State.UNRESOLVED or entry.is_resolving:
+            return []
+        entry.is_resolving = True
+        return [Resolve(model_id)]
+
+    def resolved(self, spec: ModelSpec, now: float) -> list[Action]:
+        entry = self._entries[spec.id]
+        entry.is_resolving = False
+        entry.spec = spec
+        entry.state = State.UNLOADED
+        return self._begin(entry, now) if entry.leases or entry.is_wanted else [Changed(spec.id, entry.state)]
+
+    def unresolvable(self, model_id: str, error: ErrorInfo) -> list[Action]:
+        entry = self._entries[model_id]
+        entry.is_resolving = False
+        return self._fail(entry, error)
+
+    def estimated(self, model_id: str, device: str, need: int | None, now: float) -> list[Action]:
+        """need: bytes of all replicas; None: unknown."""
+        entry = self._entries[model_id]
+        if entry.state is not State.LOADING or entry.phase is not _Phase.ESTIMATING:
+            return []
+        entry.device, entry.need = device, need
+        self._wait_for_room(entry, now)
+        return self._make_room(now)
+
+    def ready(self, model_id: str, device: str, num_bytes: int, now: float) -> list[Action]:
+        """The model answers, and this is what it takes (all replicas)."""
+        entry = self._entries[model_id]
+        if entry.is_stopping:
+            return []
+        entry.device, entry.num_bytes, entry.need = device, num_bytes, num_bytes
+        self._is_over = True  # perhaps: `_make_room` looks
+        if (limit := self._limit(device)) < num_bytes:
+            return self._give_up(entry, _too_big(entry, num_bytes, limit))
+        if entry.state is not State.LOADING:
+            return self._make_room(now)
+        entry.has_retried = entry.is_wanted = False
+        if not entry.is_restarting:
+            entry.idle_since = entry.ready_since = now
+        entry.is_restarting = False
+        entry.state = State.READY
+        actions: list[Action] = [Changed(model_id, State.READY)]
+        actions += self._grant_all(entry)
+        if entry.is_leaving:
+            actions += self._drain(entry, entry.leaving_for)
+        return actions + self.tick(now)
+
+    def lost(self, model_id: str) -> list[Action]:
+        """Its workers died and are being replaced; its leases and its bytes stay."""
+        entry = self._entries[model_id]
+        if entry.state is State.READY:
+            entry.state, entry.phase = State.LOADING, _Phase.STARTING
+            entry.is_restarting = True
+        return []
+
+    def failed(self, model_id: str, error: ErrorInfo, now: float) -> list[Action]:
+        """The load, or the replacement, did not work; no process is left."""
+        entry = self._entries[model_id]
+        if entry.is_stopping:
+            return self.stopped(model_id, now)
+        entry.num_bytes = 0
+        if error.code == OutOfMemory.code and not entry.has_retried and entry.state is State.LOADING:
+            entry.has_retried = entry.evicts_more = True
+            self._wait_for_room(entry, now)
+            return [*self._forget_load(entry, now), *self._freed(entry, now)]
+        return [*self._fail(entry, error), *self._freed(entry, now)]
+
+    def stopped(self, model_id: str, now: float) -> list[Action]:
+        """All processes are reaped."""
+        entry = self._entries[model_id]
+        entry.num_bytes = 0
+        entry.is_stopping = entry.is_leaving = entry.is_restarting = False
+        entry.state = State.UNLOADED
+        if entry.failure is not None:
+            actions = self._fail(entry, entry.failure)
+        else:
+            actions = [Changed(model_id, State.UNLOADED)]
+            if entry.leases or entry.is_wanted:
+                actions += self._begin(entry, now)
+        return actions + self._freed(entry, now)
+
+    # Loading
+
+    def _begin(self, entry: _Entry, now: float) -> list[Action]:
+        """The one load, or nothing if it is on its way."""
+        if entry.state is State.UNRESOLVED:
+            return self.resolve(entry.spec.id)
+        if entry.state is not State.UNLOADED:
+            return []
+        entry.state, entry.phase = State.LOADING, _Phase.ESTIMATING
+        entry.is_leaving = entry.was_used = entry.is_restarting = entry.has_retried = entry.evicts_more = False
+        entry.keep_alive_s = entry.spec.keep_alive_s
+        return [Estimate(entry.spec.id)]
+
+    def _wait_for_room(self, entry: _Entry, now: float) -> None:
+        entry.phase = _Phase.WAITING
+        entry.waiting_since = now
+        self._waiting.append(entry)
+
+    def _forget_load(self, entry: _Entry, now: float) -> list[Action]:
+        """Nobody wants it any more: do not start it; a started one is broken off only when it was to be unloaded."""
+        if entry.leases or entry.is_wanted:
+            return []
+        if entry.phase is _Phase.STARTING:
+            return self._stop(entry, entry.leaving_for, is_loaded=False) if entry.is_leaving else []
+        if entry in self._waiting:
+            self._waiting.remove(entry)
+        entry.waits_for.clear()
+        entry.is_leaving = False
+        entry.state = State.UNLOADED
+        return [Changed(entry.spec.id, State.UNLOADED), *self._make_room(now)]
+
+    def _grant_all(self, entry: _Entry) -> list[Action]:
+        actions: list[Action] = []
+        for lease in entry.leases:
+            if not lease.is_granted:
+                lease.is_granted = True
+                actions.append(Grant(lease))
+        return actions
+
+    # Failing
+
+    def _give_up(self, entry: _Entry, error: ErrorInfo) -> list[Action]:
+        """FAILED, as soon as its processes are gone."""
+        entry.failure = error
+        entry.state = State.UNLOADING
+        return [*self._refuse_all(entry, error), *self._stop(entry, "memory", is_loaded=False)]
+
+    def _fail(self, entry: _Entry, error: ErrorInfo) -> list[Action]:
+        entry.state, entry.error, entry.failure = State.FAILED, error, None
+        entry.is_wanted = entry.is_leaving = entry.is_restarting = False
+        return [*self._refuse_all(entry, error), Changed(entry.spec.id, State.FAILED)]
+
+    def _refuse_all(self, entry: _Entry, error: ErrorInfo) -> list[Action]:
+        entry.error = error
+        actions: list[Action] = [self._refuse(entry, lease) for lease in entry.leases]
+        entry.leases.clear()
+        return actions
+
+    def _refuse(self, entry: _Entry, lease: Lease) -> Refuse:
+        assert entry.error is not None, "A model is FAILED without a reason. This is a bug."
+        lease.is_over = True
+        return Refuse(lease, entry.error)
+
+    # Unloading
+
+    def _drain(self, entry: _Entry, reason: str) -> list[Action]:
+        entry.state = State.UNLOADING
+        entry.leaving_for = reason
+        return self._stop_if_unused(entry)
+
+    def _stop_if_unused(self, entry: _Entry) -> list[Action]:
+        if entry.num_granted or entry.is_stopping:
+            return []
+        return self._stop(entry, entry.leaving_for, is_loaded=True)
+
+    def _stop(self, entry: _Entry, reason: str, *, is_loaded: bool) -> list[Action]:
+        entry.state = State.UNLOADING
+        entry.is_stopping = True
+        return [StopWorkers(entry.spec.id, reason, is_loaded)]
+
+    def _expire(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for entry in self._entries.values():
+            actions += self._expire_one(entry, now)
+        return actions
+
+    def _expire_one(self, entry: _Entry, now: float) -> list[Action]:
+        until = entry.idle_until
+        return self._drain(entry, "keep_alive") if until is not None and until <= now else []
+
+    def _freed(self, entry: _Entry, now: float) -> list[Action]:
+        for waiting in self._waiting:
+            waiting.waits_for.discard(entry.spec.id)
+        return self._make_room(now)
+
+    # Room
+
+    def _limit(self, device: str) -> float:
+        limit = (self._budgets or {}).get(device)
+        return math.inf if limit is None else limit
+
+    def _on(self, device: str) -> list[_Entry]:
+        return [entry for entry in self._entries.values() if entry.device == device]
+
+    def _idle_on(self, device: str) -> list[_Entry]:
+        """Evictable, the least recently used first."""
+        return sorted((entry for entry in self._on(device) if entry.is_evictable), key=lambda entry: entry.idle_since)
+
+    def _busy_on(self, device: str) -> list[_Entry]:
+        """In use, and could be told to end after it: the longest resident first."""
+        busy = [e for e in self._on(device) if e.state is State.READY and e.leases and not e.spec.pinned]
+        return sorted(busy, key=lambda entry: entry.ready_since)
+
+    def _make_room(self, now: float) -> list[Action]:
+        """Start the waiting loads that fit, in order; evict for those that will. One that cannot fit yet blocks no other.
+
+        Room that an earlier load is promised is not given to a later one.
+        """
+        if self._budgets is None or not (self._waiting or self._is_over):
+            return []
+        rooms = {device: self._room(device) for device in {entry.device for entry in self._entries.values()}}
+        actions: list[Action] = []
+        for device, room in rooms.items():
+            if room.free + room.leaving < 0:  # measured to be more than estimated
+                actions += self._evict(self._idle_on(device), -(room.free + room.leaving), room)
+        self._is_over = any(room.free + room.leaving < 0 for room in rooms.values())
+        for entry in list(self._waiting):
+            actions += self._consider(entry, rooms[entry.device], now)
+        return actions
+
+    def _room(self, device: str) -> _Room:
+        entries = self._on(device)
+        leaving = sum(entry.num_bytes for entry in entries if entry.state is State.UNLOADING)
+        return _Room(self._limit(device) - sum(entry.num_bytes for entry in entries), leaving)
+
+    def _consider(self, entry: _Entry, room: _Room, now: float) -> list[Action]:
+        need, limit = entry.need or 0, self._limit(entry.device)
+        if need > limit:
+            self._waiting.remove(entry)
+            return self._fail(entry, _too_big(entry, need, limit))
+        actions: list[Action] = []
+        if entry.evicts_more:
+            if not self._idle_on(entry.device) and self._has_others(entry) and not _is_impatient(entry, now):
+                return []
+            actions += self._evict_more(entry, room)
+        if need <= room.free and not entry.waits_for:
+            room.free -= need
+            return actions + self._start(entry)
+        actions += self._evict_for(entry, need, room, now)
+        if need <= room.free + room.leaving:
+            promised = min(need, max(0.0, room.free))
+            room.free -= promised
+            room.leaving -= need - promised
+        return actions
+
+    def _start(self, entry: _Entry) -> list[Action]:
+        self._waiting.remove(entry)
+        entry.phase = _Phase.STARTING
+        entry.num_bytes = entry.need or 0
+        return [StartLoad(entry.spec.id)]
+
+    def _evict_for(self, entry: _Entry, need: int, room: _Room, now: float) -> list[Action]:
+        """Idle models, if they suffice; else, after a while, those in use as soon as they are not."""
+        missing = need - (room.free + room.leaving)
+        if missing <= 0:
+            return []
+        candidates = self._idle_on(entry.device)
+        if _is_impatient(entry, now):
+            candidates += self._busy_on(entry.device)
+        if sum(candidate.num_bytes for candidate in candidates) < missing:
+            return []
+        return self._evict(candidates, missing, room)
+
+    def _evict_more(self, entry: _Entry, room: _Room) -> list[Action]:
+        """The device ran out though the bytes seemed to fit: make as much room again, all that is idle if unknown."""
+        before = {idle.spec.id for idle in self._idle_on(entry.device)}
+        actions = self._evict(self._idle_on(entry.device), entry.need or math.inf, room)
+        entry.evicts_more = False
+        entry.waits_for = before - {idle.spec.id for idle in self._idle_on(entry.device)}
+        return actions
+
+    def _has_others(self, entry: _Entry) -> bool:
+        others = (other for other in self._on(entry.device) if other is not entry and not other.spec.pinned)
+        return any(other.state is State.READY or other.state is State.UNLOADING for other in others)
+
+    def _evict(self, candidates: Iterable[_Entry], num_bytes: float, room: _Room) -> list[Action]:
+        """Until so many bytes are on their way back."""
+        actions: list[Action] = []
+        for candidate in candidates:
+            if num_bytes <= 0:
+                break
+            num_bytes -= candidate.num_bytes
+            room.leaving += candidate.num_bytes
+            actions += self._drain(candidate, "memory")
+        return actions
+
+
+def _is_impatient(entry: _Entry, now: float) -> bool:
+    return now >= entry.waiting_since + PATIENCE_S
+
+
+def _too_big(entry: _Entry, need: float, limit: float) -> ErrorInfo:
+    return ErrorInfo(
+        code=ModelFailed.code,
+        message=f'"{entry.spec.id}" needs {show_bytes(need)} of memory on {entry.device}, where models may take'
+        f" {show_bytes(limit)} in all (`budget` in models.yaml).",
+    )

@@ -1,0 +1,181 @@
+"""The files of a model: a local folder as it is, or what is needed of a repository on the Hub, downloaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import tqdm
+
+from app.channel.messages import Progress
+from app.errors import ModelFailed
+
+ReportProgress = Callable[[Progress], None]
+
+_TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".bpe")
+_MODULE_FOLDER = re.compile(r"\d+_\w+")  # of sentence-transformers, such as 1_Pooling
+_REPORT_BYTES = 2**20
+
+
+def fetch(
+    model: str,
+    *,
+    revision: str | None,
+    is_offline: bool,
+    allow_pickle: bool,
+    with_code: bool,
+    with_weights: bool,
+    report: ReportProgress,
+) -> Path:
+    """The folder of a model or, without weights, of a tokenizer.
+
+    Reads HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME. Raises ModelFailed with what to do about it.
+    """
+    folder = Path(model)
+    if folder.is_absolute():
+        return _local(folder, allow_pickle=allow_pickle, with_weights=with_weights)
+    if is_offline or constants.HF_HUB_OFFLINE:
+        return _cached(model, revision, "the Hub is not to be asked (offline)")
+    try:
+        info = huggingface_hub.HfApi().model_info(model, revision=revision)
+        names = [file.rfilename for file in info.siblings or []]
+        chosen = _chosen(names, model, allow_pickle=allow_pickle, with_code=with_code, with_weights=with_weights)
+        return Path(
+            snapshot_download(model, revision=revision, allow_patterns=chosen, tqdm_class=_progress_bar(report))
+        )
+    except GatedRepoError as error:
+        raise ModelFailed(
+            f"{model} is gated: accept its licence at {constants.ENDPOINT}/{model} and set HF_TOKEN to a token of"
+            " that account."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelFailed(f"{model} has no revision {revision}.") from error
+    except RepositoryNotFoundError as error:
+        raise ModelFailed(
+            f"{model} does not exist on {constants.ENDPOINT}, or it is private and HF_TOKEN gives no access to it."
+        ) from error
+    except HFValidationError as error:
+        raise ModelFailed(f"{model} is neither a folder nor the id of a repository on the Hub.") from error
+    except HfHubHTTPError as error:
+        return _denied(model, revision, error)
+    except (OSError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        return _cached(model, revision, f"{constants.ENDPOINT} cannot be reached ({_first_line(error)})")
+
+
+def _denied(model: str, revision: str | None, error: HfHubHTTPError) -> Path:
+    status = error.response.status_code if error.response is not None else None
+    if status in (401, 403):
+        raise ModelFailed(
+            f"{model} may not be read ({status}): accept its licence, if it has one, and set HF_TOKEN."
+        ) from error
+    return _cached(model, revision, f"{constants.ENDPOINT} answered {status}")
+
+
+def _cached(model: str, revision: str | None, why: str) -> Path:
+    """The repository as it was downloaded before."""
+    try:
+        return Path(snapshot_download(model, revision=revision, local_files_only=True))
+    except (EntryNotFoundError, OSError) as error:
+        at = "" if revision is None else f" at revision {revision}"
+        raise ModelFailed(f"{model}{at} is not in the local cache, and {why}.") from error
+    except HFValidationError as error:
+        raise ModelFailed(f"{model} is neither a folder nor the id of a repository on the Hub.") from error
+
+
+def _local(folder: Path, *, allow_pickle: bool, with_weights: bool) -> Path:
+    if not folder.is_dir():
+        raise ModelFailed(f"The folder {folder} does not exist.")
+    if with_weights:
+        names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+        _weights(names, str(folder), allow_pickle=allow_pickle)
+    return folder
+
+
+def _chosen(names: list[str], model: str, *, allow_pickle: bool, with_code: bool, with_weights: bool) -> list[str]:
+    """The files to download: texts and weights at the root and in sentence-transformers' module folders."""
+    chosen = [name for name in names if _is_near(name) and name.endswith(_TEXT_SUFFIXES)]
+    if with_code:
+        chosen += [name for name in names if name.endswith(".py")]
+    if with_weights:
+        chosen += _weights(names, model, allow_pickle=allow_pickle)
+    return chosen
+
+
+def _weights(names: Iterable[str], model: str, *, allow_pickle: bool) -> list[str]:
+    """Of each folder the safetensors files, else the pickled ones if they are allowed. Raises ModelFailed."""
+    folders: dict[str, list[str]] = {}
+    for name in filter(_is_near, names):
+        folders.setdefault(name.rpartition("/")[0], []).append(name)
+    chosen: list[str] = []
+    for files in folders.values():
+        safe = [name for name in files if _is_weights(name, "model", ".safetensors")]
+        pickled = [name for name in files if _is_weights(name, "pytorch_model", ".bin")]
+        if not safe and pickled and not allow_pickle:
+            raise ModelFailed(
+                f"{model} has its weights only in pickle files ({pickled[0]}), which can run any code:"
+                " declare allow_pickle: true to load them, or choose a revision with safetensors."
+            )
+        chosen += safe or pickled
+    if not chosen:
+        raise ModelFailed(f"{model} has no weights: there is neither model.safetensors nor pytorch_model.bin.")
+    return chosen
+
+
+def _is_near(name: str) -> bool:
+    folder = name.rpartition("/")[0]
+    return folder == "" or _MODULE_FOLDER.fullmatch(folder) is not None
+
+
+def _is_weights(name: str, stem: str, suffix: str) -> bool:
+    """`model.safetensors`, or a shard of it (`model-00001-of-00002.safetensors`)."""
+    file = name.rpartition("/")[2]
+    return re.fullmatch(rf"{stem}(-\d+-of-\d+)?{re.escape(suffix)}", file) is not None
+
+
+def _progress_bar(report: ReportProgress) -> type[tqdm]:
+    """A progress bar that shows nothing and reports bytes, at most once per MiB."""
+
+    class Reporter(tqdm):  # type: ignore[type-arg]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self._reported: tuple[int, int] = (-_REPORT_BYTES, 0)
+            self._counts_bytes = options.get("unit") == "B"
+            super().__init__(*arguments, **options)
+
+        def display(self, *arguments: Any, **options: Any) -> bool:
+            return True
+
+        def update(self, n: float | None = 1) -> bool | None:
+            # Counted here: a disabled bar (no terminal) counts nothing by itself.
+            if self.disable:
+                self.n += n or 0
+            else:
+                super().update(n)
+            self._report()
+            return True
+
+        def _report(self) -> None:
+            done, total = int(self.n), int(self.total or 0)
+            is_new = done - self._reported[0] >= _REPORT_BYTES or total != self._reported[1] or done == total
+            if self._counts_bytes and is_new:
+                self._reported = (done, total)
+                report(Progress(phase="download", done=done, total=total))
+
+    return Reporter
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

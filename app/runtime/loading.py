@@ -1,0 +1,231 @@
+"""A `ModelSpec` -> a model that computes, or one sentence about why not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from app.catalog import ModelSpec
+from app.channel.messages import Progress
+from app.errors import ModelFailed, NotAvailable, OutOfMemory
+from app.runtime.base import LoadedModel
+from app.runtime.embeddings import TOKEN_VECTORS
+from app.runtime.fetching import fetch
+from app.runtime.model import EMBEDDING_TASKS, KNOWN_TASKS, TransformersModel
+from app.runtime.sentence_files import SentenceFiles, pooling_modes, read_sentence_files, transformer_folder
+
+AUTO_CLASSES = {
+    "feature-extraction": "AutoModel",
+    "sentence-similarity": "AutoModel",
+    "text-classification": "AutoModelForSequenceClassification",
+    "zero-shot-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "fill-mask": "AutoModelForMaskedLM",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "table-question-answering": "AutoModelForTableQuestionAnswering",
+}
+_TASKS_BY_ARCHITECTURE = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForMaskedLM": "fill-mask",
+    "ForQuestionAnswering": "question-answering",
+    "Model": "feature-extraction",
+}
+_DTYPES = ("float32", "float16", "bfloat16", "float64")
+_ENCODER_ONLY = frozenset({"t5", "mt5", "umt5"})
+"""Embeddings of these come from the encoder alone: AutoModel would want a decoder's input."""
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+_MAX_REASON_CHARS = 300
+
+
+def load_model(spec: ModelSpec, *, num_threads: int, progress: Callable[[Progress], None]) -> LoadedModel:
+    """Download what is missing, load it on its device. Call it on the device thread.
+
+    Raises ModelFailed, NotAvailable or OutOfMemory, each with a sentence for the operator.
+    """
+    torch.set_num_threads(num_threads)
+    with _in_one_sentence(spec.id):
+        return _load(spec, progress)
+
+
+def _load(spec: ModelSpec, progress: Callable[[Progress], None]) -> TransformersModel:
+    if spec.backend != "torch":
+        raise NotAvailable(f"The backend {spec.backend} is not available in this installation.")
+    folder = _fetch(spec, spec.model, spec.revision, progress, with_weights=True)
+    progress(Progress(phase="load"))
+    tasks = _tasks(spec, folder)
+    files = _sentence_files(spec, folder) if any(task in EMBEDDING_TASKS for task in tasks) else TOKEN_VECTORS
+    transformer = transformer_folder(folder) if files.has_files else folder
+    tokenizer = _load_tokenizer(spec, transformer, progress)
+    device = _device(spec.device)
+    model = _load_weights(spec, transformer, tasks, device)
+    _make_paddable(model, tokenizer)
+    return TransformersModel(model, tokenizer, tasks, files)
+
+
+def _fetch(
+    spec: ModelSpec, name: str, revision: str | None, progress: Callable[[Progress], None], *, with_weights: bool
+) -> Path:
+    return fetch(
+        name,
+        revision=revision,
+        is_offline=spec.offline,
+        allow_pickle=spec.allow_pickle,
+        with_code=spec.trust_remote_code,
+        with_weights=with_weights,
+        report=progress,
+    )
+
+
+def _tasks(spec: ModelSpec, folder: Path) -> list[str]:
+    """Declared ones and what they imply; for an unresolved entry, what its files say."""
+    declared = spec.tasks or (_task_of_files(folder),)
+    for task in declared:
+        if task not in KNOWN_TASKS:
+            raise NotAvailable(f"This installation cannot do {task}.")
+    implied = list(spec.implied_tasks)
+    if "feature-extraction" in declared:
+        implied.append("sentence-similarity")
+    return list(dict.fromkeys((*declared, *(task for task in implied if task in KNOWN_TASKS))))
+
+
+def _task_of_files(folder: Path) -> str:
+    if (folder / "modules.json").exists():
+        return "feature-extraction"
+    config = json.loads((folder / "config.json").read_bytes())
+    for architecture in config.get("architectures") or []:
+        if config.get("model_type") == "tapas" and architecture.endswith("ForQuestionAnswering"):
+            return "table-question-answering"
+        for ending, task in _TASKS_BY_ARCHITECTURE.items():
+            if architecture.endswith(ending):
+                return task
+    raise ModelFailed(f"The files in {folder} do not say which task the model does: declare its task.")
+
+
+def _sentence_files(spec: ModelSpec, folder: Path) -> SentenceFiles:
+    """As the model's files say; what the entry declares goes before."""
+    if spec.pooling is None:
+        files = read_sentence_files(folder) or TOKEN_VECTORS
+        if spec.normalize is None:
+            return files
+        return _changed(files, normalize=spec.normalize)
+    declared = {"modes": pooling_modes(spec.pooling), "normalize": bool(spec.normalize)}
+    files = read_sentence_files(folder) or TOKEN_VECTORS
+    if spec.normalize is None and files.has_files:
+        declared.pop("normalize")
+    return _changed(files, **declared)
+
+
+def _changed(files: SentenceFiles, **changes: Any) -> SentenceFiles:
+    return SentenceFiles(**{**{name: getattr(files, name) for name in files.__dataclass_fields__}, **changes})
+
+
+def _load_tokenizer(
+    spec: ModelSpec, folder: Path, progress: Callable[[Progress], None]
+) -> PreTrainedTokenizerBase:
+    if spec.tokenizer is not None:
+        folder = _fetch(spec, spec.tokenizer, None, progress, with_weights=False)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+
+
+def _device(declared: str | None) -> torch.device:
+    if declared is None:
+        return torch.device(_accelerator() or "cpu")
+    try:
+        device = torch.device(declared)
+    except RuntimeError as error:
+        raise ModelFailed(f'"{declared}" is not a device.') from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise NotAvailable(f"There is no device {declared} here: {torch.cuda.device_count()} CUDA devices are seen.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise NotAvailable("There is no device mps here.")
+    return device
+
+
+def _accelerator() -> str | None:
+    if torch.cuda.is_available():
+        return "cuda:0"
+    return "mps" if torch.backends.mps.is_available() else None
+
+
+def _load_weights(spec: ModelSpec, folder: Path, tasks: Sequence[str], device: torch.device) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+    auto_class = _auto_class(spec, tasks, config.model_type)
+    options: dict[str, Any] = {"dtype": _dtype(spec.dtype), "trust_remote_code": spec.trust_remote_code}
+    if spec.attn_implementation is not None:
+        options["attn_implementation"] = spec.attn_implementation
+    if not spec.allow_pickle:
+        options["use_safetensors"] = True
+    model, info = auto_class.from_pretrained(folder, config=config, output_loading_info=True, **options)
+    # Without a pooler an encoder is complete; without its head it would answer at random.
+    missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise ModelFailed(
+            f"{spec.id} cannot do {tasks[0]}: its weights lack {missing[0]}"
+            + (f" and {len(missing) - 1} more." if len(missing) > 1 else ".")
+        )
+    if device.type == "cpu" and model.dtype == torch.float16 and spec.dtype == "auto":
+        model = model.float()  # a CPU computes in float16 far slower
+    return model.to(device).eval()
+
+
+def _auto_class(spec: ModelSpec, tasks: Sequence[str], model_type: str) -> Any:
+    """The class whose head does all the tasks. Embeddings need none, so they go with any."""
+    if spec.auto_class is not None:
+        if not hasattr(transformers, spec.auto_class):
+            raise NotAvailable(f"transformers {transformers.__version__} has no {spec.auto_class}.")
+        return getattr(transformers, spec.auto_class)
+    heads = {AUTO_CLASSES[task]: task for task in tasks if task not in EMBEDDING_TASKS}
+    if len(heads) > 1:
+        raise ModelFailed(f"One set of weights cannot do {' and '.join(heads.values())}: declare an entry for each.")
+    name = next(iter(heads), "AutoModel")
+    if name == "AutoModel" and model_type in _ENCODER_ONLY:
+        name = "AutoModelForTextEncoding"
+    return getattr(transformers, name)
+
+
+def _dtype(name: str) -> Any:
+    if name == "auto":
+        return name
+    if name not in _DTYPES:
+        raise ModelFailed(f'dtype "{name}" is unknown; there are auto, {", ".join(_DTYPES)}.')
+    return getattr(torch, name)
+
+
+def _make_paddable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """GPT-2 and others have no padding token; with an attention mask any will do, and classifiers ask for one."""
+    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if model.config.pad_token_id is None and tokenizer.pad_token_id is not None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+
+
+@contextmanager
+def _in_one_sentence(model_id: str) -> Iterator[None]:
+    """What the libraries raise, as the errors that a model's page shows."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise OutOfMemory(f"{model_id} does not fit into memory: {_first_line(error)}") from error
+    except ImportError as error:
+        raise NotAvailable(f"{model_id} needs a library that is not installed: {_first_line(error)}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        reason = _first_line(error)
+        if isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY):
+            raise OutOfMemory(f"{model_id} does not fit into memory: {reason}") from error
+        if "trust_remote_code" in str(error):
+            reason = "its repository holds code of its own, which runs only if you declare trust_remote_code: true"
+        raise ModelFailed(f"{model_id} cannot be loaded: {reason}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:_MAX_REASON_CHARS]}" if lines else type(error).__name__
