@@ -105,8 +105,8 @@ REQUESTS = [
     ),
     Request(
         "What was measured?",
-        "curl -s $URL/metrics | grep -E '^pipeserve_(batch_size|restarts).*(sum|count|total)'",
-        lambda answer: "pipeserve_batch_size" in answer,
+        "curl -s $URL/metrics | grep -E '^pipeserve_(batch_items_sum|model_memory_bytes)'",
+        lambda answer: "pipeserve_batch_items_sum" in answer,
     ),
 ]
 

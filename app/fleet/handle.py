@@ -259,6 +259,7 @@ class WorkerHandle:
                 self._owner.on_ready(self, message)
             case LoadFailed():
                 self._load_error = message.error
+                self.kill("the process could not load the model")
 
     def _heard(self) -> None:
         self._heard_at = self._clock.now()

@@ -1,0 +1,57 @@
+"""One real server on the tiny models, shared by the tests that leave it as they find it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server import RunningServer
+
+ENTRIES: list[dict[str, Any]] = [
+    {"id": "vectors", "task": "feature-extraction", "model": "sentence-encoder"},
+    {"id": "tokens", "task": "feature-extraction", "model": "encoder"},
+    {"id": "acme/reviews", "task": "text-classification", "model": "sequence-classification"},
+    {"id": "entities", "model": "token-classification"},
+    {"id": "words", "model": "masked-lm"},
+    {"id": "topics", "tasks": ["zero-shot-classification", "text-classification"], "model": "nli"},
+    {"id": "questions", "task": "question-answering", "model": "question-answering", "aliases": ["qa"]},
+    {"id": "tables", "task": "table-question-answering", "model": "table-question-answering"},
+]
+
+StartServer = Callable[..., RunningServer]
+
+
+def write_catalog(path: Path, models_dir: Path, entries: list[dict[str, Any]], **top_level: Any) -> Path:
+    """models.yaml (JSON is YAML) with `model` as a folder of `models_dir` where there is one."""
+    resolved = [
+        {**entry, "model": str(models_dir / entry["model"])} if (models_dir / entry["model"]).is_dir() else entry
+        for entry in entries
+    ]
+    path.write_text(json.dumps({**top_level, "models": resolved}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("server")
+    with RunningServer(write_catalog(folder / "models.yaml", models_dir, ENTRIES), cache_dir=folder) as running:
+        yield running
+
+
+@pytest.fixture
+def start_server(models_dir: Path, tmp_path: Path) -> Iterator[StartServer]:
+    """A server of the test's own: entries of models.yaml, then arguments of `pipeserve serve`."""
+    started: list[RunningServer] = []
+
+    def start(entries: list[dict[str, Any]], *arguments: str, **top_level: Any) -> RunningServer:
+        catalog = write_catalog(tmp_path / f"models-{len(started)}.yaml", models_dir, entries, **top_level)
+        started.append(RunningServer(catalog, *arguments, cache_dir=tmp_path))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.stop()

@@ -1,0 +1,142 @@
+"""Every task over HTTP on real models, driven by curl's kind of requests and by Hugging Face's clients."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from huggingface_hub import AsyncInferenceClient, InferenceClient, constants
+
+from app.tasks.registry import TASKS
+from tests.server import RunningServer, metric
+
+TABLE = {"actor": ["brad", "george"], "age": ["56", "59"]}
+
+
+@pytest.fixture(autouse=True)
+def _hub_is_online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offline, the client refuses every URL, that of our own server included."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
+CLIENT_CALLS: dict[str, Any] = {
+    "feature-extraction": lambda client: client.feature_extraction("a good film", normalize=True),
+    "sentence-similarity": lambda client: client.sentence_similarity("a cat", ["a dog", "the market"]),
+    "text-classification": lambda client: client.text_classification("a good film", top_k=2),
+    "token-classification": lambda client: client.token_classification("ada lives in london", stride=4),
+    "fill-mask": lambda client: client.fill_mask("a [MASK] film", top_k=2),
+    "zero-shot-classification": lambda client: client.zero_shot_classification("a film", ["good", "bad"]),
+    "question-answering": lambda client: client.question_answering(question="who", context="ada lives in london"),
+    "table-question-answering": lambda client: client.table_question_answering(table=TABLE, query="how many"),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_sync_and_async_clients_get_the_same_answer(server: RunningServer, task: str) -> None:
+    """`InferenceClient` and `AsyncInferenceClient`, at the task's URL and at the model's."""
+    models = server.get("/v1/models").json()["data"]
+    model_id = next(model["id"] for model in models if task in model["tasks"] + model["implied_tasks"])
+    urls = [f"{server.url}/v1/{task}", f"{server.url}/models/{model_id}/pipeline/{task}"]
+
+    async def ask(url: str) -> Any:
+        async with AsyncInferenceClient(model=url, token="none") as client:
+            return await CLIENT_CALLS[task](client)
+
+    answers = [CLIENT_CALLS[task](InferenceClient(model=url, token="none")) for url in urls]
+    answers += [asyncio.run(ask(url)) for url in urls]
+    for other in answers[1:]:
+        if task in ("feature-extraction", "sentence-similarity"):
+            assert np.allclose(answers[0], other, atol=1e-6)
+        else:
+            assert repr(other) == repr(answers[0])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_example_of_the_documentation_answers(server: RunningServer, task: str) -> None:
+    """What `/docs` shows runs as it stands."""
+    answer = server.post(f"/v1/{task}", TASKS[task].example.body)
+    assert answer.status_code == 200, answer.text
+    assert type(answer.json()) is type(TASKS[task].example.answer)
+
+
+def test_one_set_of_weights_serves_several_tasks(server: RunningServer) -> None:
+    """The entry with two tasks answers both from one worker."""
+    zero_shot = {"inputs": "a film", "parameters": {"candidate_labels": "good, bad"}, "model": "topics"}
+    assert server.post("/v1/zero-shot-classification", zero_shot).status_code == 200
+    assert server.post("/v1/text-classification/topics", {"inputs": "a film"}).status_code == 200
+
+
+def test_alias_and_slashes_find_the_model(server: RunningServer) -> None:
+    """Ids with slashes and declared aliases work in path, query and body."""
+    one = server.post("/v1/sentiment-analysis/acme/reviews", {"inputs": "a good film"})
+    assert one.headers["x-model"] == "acme/reviews"
+    other = server.post("/v1/text-classification?model=acme/reviews", {"inputs": "a good film"})
+    assert other.json() == one.json()
+    body = {"inputs": {"question": "who", "context": "ada"}, "model": "qa"}
+    assert server.post("/v1/question-answering", body).status_code == 200
+
+
+def test_answer_tells_its_times_and_batch(server: RunningServer) -> None:
+    """Headers say where the time went, and which request it was."""
+    answer = server.post("/v1/text-classification", {"inputs": "a film"}, headers={"X-Request-Id": "abc-1"})
+    assert answer.headers["x-request-id"] == "abc-1"
+    assert int(answer.headers["x-batch-size"]) >= 1
+    for name in ("queue", "prepare", "forward", "finish", "total"):
+        assert float(answer.headers[f"x-{name}-time"]) >= 0
+
+
+def _different_requests() -> list[tuple[str, dict[str, Any]]]:
+    words = "a good film bad story loved hated every minute boring wonderful service food cat dog".split()
+    texts = [" ".join(words[i % 5 : i % 5 + 1 + i % 9]) for i in range(32)]
+    return [
+        (text, {"top_k": 1 + i % 3, **({"function_to_apply": "none"} if i % 2 else {})})
+        for i, text in enumerate(texts)
+    ]
+
+
+def test_concurrent_requests_share_forwards_and_answer_as_alone(server: RunningServer) -> None:
+    """32 clients with different parameters: mean batch size above 8, every answer that of the request alone."""
+    url = "/v1/text-classification/acme/reviews"
+    requests = _different_requests()
+    alone = [server.post(url, {"inputs": text, "parameters": parameters}).json() for text, parameters in requests]
+    before = server.get("/metrics").text
+    rounds = 12
+
+    def run(index: int) -> list[Any]:
+        text, parameters = requests[index]
+        with server.client() as client:
+            return [client.post(url, json={"inputs": text, "parameters": parameters}).json() for _ in range(rounds)]
+
+    # Something heavy keeps the device busy at first, so that the clients' requests meet in the queue.
+    with ThreadPoolExecutor(33) as pool:
+        found = list(pool.map(run, range(32)))
+    after = server.get("/metrics").text
+
+    def grown(name: str) -> float:
+        labels = {"model": "acme/reviews", "task": "text-classification"}
+        return metric(after, name, **labels) - metric(before, name, **labels)
+
+    for answers, expected in zip(found, alone, strict=True):
+        for answer in answers:
+            assert [one["label"] for one in answer[0]] == [one["label"] for one in expected[0]]
+            # Padded rows are summed in another order: float32 rounding.
+            assert [one["score"] for one in answer[0]] == pytest.approx([one["score"] for one in expected[0]], abs=1e-5)
+    assert grown("pipeserve_batch_items_sum") == 32 * rounds
+    assert grown("pipeserve_batch_items_sum") / grown("pipeserve_batch_items_count") > 8
+
+
+def test_openapi_lists_one_path_per_task(server: RunningServer) -> None:
+    """Every task and route is documented."""
+    paths = server.get("/openapi.json").json()["paths"]
+    assert {f"/v1/{task}" for task in TASKS} <= set(paths)
+    assert {"/v1/models", "/livez", "/readyz", "/health", "/metrics"} <= set(paths)
+
+
+def test_api_process_has_no_torch(server: RunningServer) -> None:
+    """Neither torch nor transformers is mapped into the server's own process."""
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "libtorch" not in maps
