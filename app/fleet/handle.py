@@ -112,6 +112,7 @@ class WorkerHandle:
         self._blamed: frozenset[int] | None = None
         self._load_error: ErrorInfo | None = None
         self._has_answered = False
+        self._granted_threads = self._told_threads = 0
         self._task: asyncio.Task[None] | None = None
 
     # What the owner asks
@@ -161,7 +162,10 @@ class WorkerHandle:
         return True
 
     def set_threads(self, num_threads: int) -> None:
-        if self._process is not None and self.ready is not None:
+        """A worker that loads is told when it is ready."""
+        self._granted_threads = num_threads
+        if self._process is not None and self.ready is not None and num_threads != self._told_threads:
+            self._told_threads = num_threads
             self._process.connection.send(SetThreads(num_threads=num_threads))
 
     def stop(self) -> None:
@@ -216,7 +220,8 @@ class WorkerHandle:
         return self._end(self._kill_reason or describe_exit(exit_code))
 
     def _load(self, process: WorkerProcess) -> None:
-        process.connection.send(Load(spec=msgspec.to_builtins(self.spec), num_threads=self._grant(self)))
+        self._granted_threads = self._told_threads = self._grant(self)
+        process.connection.send(Load(spec=msgspec.to_builtins(self.spec), num_threads=self._told_threads))
         self._heard_at = self._clock.now()
         self._watch()
 
@@ -255,6 +260,7 @@ class WorkerHandle:
             case Ready():
                 self._heard()
                 self.ready = message
+                self.set_threads(self._granted_threads)
                 self._watch()
                 self._owner.on_ready(self, message)
             case LoadFailed():

@@ -14,7 +14,17 @@ from app.fleet.residency import Lease
 class Job:
     """Answered exactly once, through `answered`: by a worker, by an error of the fleet, or by its caller's leaving."""
 
-    __slots__ = ("alone_deaths", "answered", "arrived_at", "granted_at", "job_id", "lease", "request", "sent_at", "timer")
+    __slots__ = (
+        "alone_deaths",
+        "answered",
+        "arrived_at",
+        "granted_at",
+        "job_id",
+        "lease",
+        "request",
+        "sent_at",
+        "timer",
+    )
 
     def __init__(self, job_id: int, request: JobRequest, lease: Lease, now: float) -> None:
         self.job_id = job_id

@@ -1,7 +1,8 @@
-"""What devices have and what models need, in bytes. Everything here reads files or runs a program: not for the loop."""
+"""What devices have and what models need, in bytes."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -10,7 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from huggingface_hub.constants import HF_HUB_CACHE
@@ -200,21 +201,44 @@ def _key(spec: ModelSpec, device: str) -> str:
     return " ".join((spec.model, spec.revision or "-", spec.dtype, spec.backend, device))
 
 
-class Sizes:
-    """A model's need: measured, else declared, else from its files, else unknown."""
+class Memory(Protocol):
+    """What the fleet asks about memory. Asked on the event loop, answered from elsewhere."""
 
-    def __init__(self, measurements: Measurements) -> None:
-        self._measurements = measurements
+    async def devices(self) -> Devices: ...
 
-    def estimate(self, spec: ModelSpec, device: str) -> int | None:
-        """Bytes of one replica."""
+    async def estimate(self, spec: ModelSpec, device: str) -> int | None:
+        """Bytes that one replica takes; None: unknown."""
+        ...
+
+    async def keep(self, spec: ModelSpec, device: str, num_bytes: int) -> None:
+        """One replica was measured."""
+        ...
+
+
+class MachineMemory:
+    """A model's need: measured, else declared, else from its files, else unknown. All reading is done in threads."""
+
+    def __init__(self, budget: Mapping[str, int | float], cache_dir: Path) -> None:
+        self._budget = budget
+        self._measurements = Measurements(cache_dir / "memory.json")
+        self._turn = asyncio.Lock()
+
+    async def devices(self) -> Devices:
+        return await asyncio.to_thread(measure_devices, self._budget)
+
+    async def estimate(self, spec: ModelSpec, device: str) -> int | None:
+        async with self._turn:
+            return await asyncio.to_thread(self._estimate, spec, device)
+
+    async def keep(self, spec: ModelSpec, device: str, num_bytes: int) -> None:
+        async with self._turn:
+            await asyncio.to_thread(self._measurements.keep, spec, device, num_bytes)
+
+    def _estimate(self, spec: ModelSpec, device: str) -> int | None:
         measured = self._measurements.of(spec, device)
         if measured is not None:
             return measured
         return spec.memory_bytes if spec.memory_bytes is not None else weights_estimate(spec)
-
-    def keep(self, spec: ModelSpec, device: str, num_bytes: int) -> None:
-        self._measurements.keep(spec, device, num_bytes)
 
 
 def weights_estimate(spec: ModelSpec, in_cache: Callable[[ModelSpec], Path | None] | None = None) -> int | None:

@@ -106,7 +106,7 @@ class Replicas(HandleOwner):
 
     def start(self) -> None:
         """Launch the workers. Jobs that are here already wait for them."""
-        if any(slot.is_alive for slot in self._slots):
+        if self.is_alive:
             raise RuntimeError(f"{self.spec.id} was started twice. This is a bug.")
         self._is_stopping = False
         self._slots = [_Slot() for _ in range(max(1, self.spec.replicas))]
@@ -145,6 +145,11 @@ class Replicas(HandleOwner):
             await handle.wait()
 
     @property
+    def is_alive(self) -> bool:
+        """Whether there are processes, or will be."""
+        return any(slot.is_alive for slot in self._slots)
+
+    @property
     def num_ready(self) -> int:
         return sum(1 for slot in self._slots if slot.is_ready)
 
@@ -180,7 +185,7 @@ class Replicas(HandleOwner):
                 slot.restart = None
         for handle in self._handles():
             end(handle)
-        if not any(slot.is_alive for slot in self._slots):
+        if not self.is_alive:
             self._all_ended()
 
     def _all_ended(self) -> None:
@@ -231,11 +236,11 @@ class Replicas(HandleOwner):
         slot.handle = None
         self._take_back(slot, list(handle.in_flight.values()), end)
         if self._is_stopping:
-            if not any(other.is_alive for other in self._slots):
+            if not self.is_alive:
                 self._all_ended()
             return
         self._replace(slot, end)
-        if not any(other.is_alive for other in self._slots):
+        if not self.is_alive:
             self._all_ended()
             return
         if self._was_ready and self.num_ready == 0:
@@ -280,7 +285,8 @@ class Replicas(HandleOwner):
     # Jobs
 
     def _take_back(self, slot: _Slot, jobs: Iterable[Job], end: WorkerEnd) -> None:
-        suspects, others = [], []
+        suspects: list[Job] = []
+        others: list[Job] = []
         for job in jobs:
             if job.is_open:
                 (suspects if job.job_id in end.announced or job is slot.exclusive else others).append(job)
@@ -294,7 +300,9 @@ class Replicas(HandleOwner):
         job.alone_deaths += 1
         if job.alone_deaths >= _MAX_ALONE_DEATHS and job in suspects:
             suspects.remove(job)
-            job.fail(WorkerLost(f'This request ends the worker of "{self.spec.id}" even when it runs alone: {end.reason}.'))
+            job.fail(
+                WorkerLost(f'This request ends the worker of "{self.spec.id}" even when it runs alone: {end.reason}.')
+            )
 
     def _left(self, slot: _Slot, job: Job) -> None:
         """The job is out of the slot's worker."""
@@ -305,7 +313,7 @@ class Replicas(HandleOwner):
 
     def _dispatch(self) -> None:
         for slot in self._slots:
-            if slot.is_ready and slot.suspects and slot.exclusive is None and not self._in_flight(slot):
+            while slot.is_ready and slot.suspects and slot.exclusive is None and not self._in_flight(slot):
                 slot.exclusive = slot.suspects.popleft()
                 self._send(slot, slot.exclusive, alone=True)
         while self._pending:
@@ -321,6 +329,7 @@ class Replicas(HandleOwner):
         handle = slot.handle
         assert handle is not None, "A job was sent to a slot without a worker. This is a bug."
         if not job.is_open:
+            self._left(slot, job)
             return
         if not handle.in_flight:
             self._threads.begin(handle)

@@ -453,9 +453,9 @@ class Residency:
         return sorted(busy, key=lambda entry: entry.ready_since)
 
     def _make_room(self, now: float) -> list[Action]:
-        """Start the waiting loads that fit, in order; evict for those that will. One that cannot fit yet blocks no other.
+        """Start the waiting loads that fit, in order; evict for those that will.
 
-        Room that an earlier load is promised is not given to a later one.
+        One that cannot fit yet blocks no other. Room that an earlier load is promised is not given to a later one.
         """
         if self._budgets is None or not (self._waiting or self._is_over):
             return []

@@ -1,0 +1,66 @@
+"""Which entry a request means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from app.catalog import ModelSpec
+from app.errors import NotServed
+
+_DEFAULT_NAMES = ("", "dummy", "tgi")
+"""What Hugging Face's clients send as `model` when they have none."""
+_MAX_NAMED = 20
+
+
+def is_default_name(name: str | None) -> bool:
+    """Whether it names no model: the server's URL is what clients send that were told nothing else."""
+    return name is None or name in _DEFAULT_NAMES or name.startswith(("http://", "https://"))
+
+
+class Directory:
+    """specs: the entries as they are now, in the order of their declaration."""
+
+    def __init__(self, specs: Callable[[], Iterable[ModelSpec]]) -> None:
+        self._specs = specs
+
+    def get(self, name: str) -> ModelSpec:
+        """By id or alias. Raises NotServed."""
+        specs = list(self._specs())
+        for spec in specs:
+            if name == spec.id:
+                return spec
+        for spec in specs:
+            if name in spec.aliases:
+                return spec
+        raise NotServed(
+            f'There is no model "{name}" here; there is {_listed(spec.id for spec in specs)}.', param="model"
+        )
+
+    def find(self, task: str, name: str | None) -> ModelSpec:
+        """The named entry, else the first declared that serves the task, else the first whose tasks are not known yet.
+
+        Raises NotServed. An entry whose tasks are not known yet is told apart when they are.
+        """
+        if name is not None and (not is_default_name(name) or self._is_declared(name)):
+            spec = self.get(name)
+            if spec.tasks and task not in spec.all_tasks:
+                raise NotServed(f'"{name}" does not serve {task}; it serves {_listed(spec.all_tasks)}.', param="model")
+            return spec
+        specs = list(self._specs())
+        for spec in specs:
+            if task in spec.all_tasks:
+                return spec
+        for spec in specs:
+            if not spec.tasks and spec.problem is None:
+                return spec
+        served = dict.fromkeys(one for spec in specs for one in spec.all_tasks)
+        raise NotServed(f"No model here serves {task}; what is served: {_listed(served)}.", param="model")
+
+    def _is_declared(self, name: str) -> bool:
+        return any(name == spec.id or name in spec.aliases for spec in self._specs())
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = [] if len(names) <= _MAX_NAMED else [f"{len(names) - _MAX_NAMED} more"]
+    return ", ".join(names[:_MAX_NAMED] + more) or "nothing"

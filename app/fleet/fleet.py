@@ -1,0 +1,592 @@
+"""The fleet: admission, residency and workers put together. Owned by the API process's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from typing import Any
+
+import msgspec
+
+from app.catalog import Catalog, ModelSpec
+from app.channel.messages import BatchDone, ErrorInfo, JobDone, Progress, Ready, Timings
+from app.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Draining,
+    ModelFailed,
+    ModelLoading,
+    NotAvailable,
+    NotServed,
+    OutOfMemory,
+    PipeserveError,
+    Unavailable,
+)
+from app.fleet.admission import Admission
+from app.fleet.clock import Alarm, Clock, LoopClock
+from app.fleet.directory import Directory
+from app.fleet.events import FleetEvents, NullEvents
+from app.fleet.handle import Limits
+from app.fleet.jobs import Job
+from app.fleet.listener import Listener
+from app.fleet.memory import Devices, MachineMemory, Memory
+from app.fleet.processes import Launcher
+from app.fleet.replicas import Replicas
+from app.fleet.requests import JobRequest, JobResult, ModelStatus
+from app.fleet.residency import (
+    Action,
+    Changed,
+    Estimate,
+    Grant,
+    Lease,
+    Refuse,
+    Residency,
+    Resolve,
+    StartLoad,
+    State,
+    StopWorkers,
+)
+from app.fleet.threads import Threads, available_cores
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Resolver = Callable[[ModelSpec], Awaitable[ModelSpec]]
+"""Finds out what an entry is whose task is not known. Raises PipeserveError with the reason why it cannot be."""
+
+_UNKNOWN_LOAD_S = 5.0
+_MIN_RETRY_S = 1.0
+_DRAINING = "The server is shutting down and takes no new requests."
+_DRAINING_RETRY_S = 5.0
+
+
+class _Model:
+    """One entry: its workers, and what is known of them. Tells the fleet what its workers do."""
+
+    def __init__(self, spec: ModelSpec, fleet: Fleet, replicas: Callable[[_Model], Replicas]) -> None:
+        self.spec = spec
+        self.readies: list[Ready] = []
+        self.loaded_at: float | None = None
+        self.last_used_at: float | None = None
+        self.load_started_at: float | None = None  # on the clock; None: no load is measured now
+        self.load_s = _UNKNOWN_LOAD_S  # of the last load
+        self.progress: Progress | None = None
+        self.listeners: set[Listener] = set()
+        self.waiting_for_rest: list[asyncio.Future[None]] = []
+        self._fleet = fleet
+        self.replicas = replicas(self)
+
+    def become(self, spec: ModelSpec) -> None:
+        self.spec = self.replicas.spec = spec
+
+    def on_progress(self, progress: Progress) -> None:
+        self.progress = progress
+        for listener in self.listeners:
+            listener.tell(progress)
+
+    def on_ready(self, readies: list[Ready]) -> None:
+        self._fleet._on_ready(self, readies)
+
+    def on_lost(self) -> None:
+        self._fleet._on_lost(self)
+
+    def on_failed(self, error: ErrorInfo) -> None:
+        self._fleet._on_failed(self, error)
+
+    def on_stopped(self) -> None:
+        self._fleet._on_stopped(self)
+
+    def on_batch(self, batch: BatchDone) -> None:
+        self._fleet._events.batch_done(self.spec.id, batch)
+
+    def on_restart(self) -> None:
+        self._fleet._events.restarted(self.spec.id)
+
+    def tell_end(self, end: ModelStatus | PipeserveError) -> None:
+        for listener in self.listeners:
+            listener.end(end)
+
+    def tell_rest(self) -> None:
+        """Wake those that wait for the model to be unloaded, or to have failed."""
+        for waiting in self.waiting_for_rest:
+            if not waiting.done():
+                waiting.set_result(None)
+        self.waiting_for_rest.clear()
+
+
+class Fleet:
+    """Implements `FleetAPI`. Nothing is started before `start`, so it may be made where no event loop runs."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        settings: Settings,
+        launcher: Launcher,
+        *,
+        events: FleetEvents | None = None,
+        clock: Clock | None = None,
+        resolver: Resolver | None = None,
+        memory: Memory | None = None,
+        cores: int | None = None,
+    ) -> None:
+        self._settings = settings
+        self._launcher = launcher
+        self._events: FleetEvents = events if events is not None else NullEvents()
+        self._clock: Clock = clock if clock is not None else LoopClock()
+        self._resolver = resolver
+        self._memory: Memory = memory if memory is not None else MachineMemory(catalog.budget, settings.cache_dir)
+        self._limits = Limits(
+            heartbeat_s=settings.heartbeat_timeout_s,
+            load_heartbeat_s=settings.load_heartbeat_timeout_s,
+            forward_s=settings.forward_timeout_s,
+        )
+        self._threads = Threads(cores if cores is not None else available_cores(), self._clock)
+        self._residency = Residency()
+        max_items = catalog.max_queue_items
+        self._admission = Admission(settings.max_queue_items if max_items is None else max_items, self._events.rejected)
+        self._models = {spec.id: self._add(spec) for spec in catalog.models}
+        self._directory = Directory(lambda: (model.spec for model in self._models.values()))
+        self._alarm = Alarm(self._clock, self._on_alarm)
+        self._job_ids = itertools.count(1)
+        self._jobs: dict[Lease, Job] = {}
+        self._actions: deque[Action] = deque()
+        self._is_performing = False
+        self._devices: asyncio.Future[Devices] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_accepting = True
+        self._is_stopped = False
+        self._drained: asyncio.Future[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+
+    def _add(self, spec: ModelSpec) -> _Model:
+        error = ErrorInfo(code=ModelFailed.code, message=spec.problem) if spec.problem is not None else None
+        state = State.FAILED if error is not None else State.UNLOADED if spec.tasks else State.UNRESOLVED
+        self._residency.add(spec, state, error)
+        self._admission.add(spec.id, spec.queue.max_items)
+        return _Model(spec, self, self._make_replicas)
+
+    def _make_replicas(self, model: _Model) -> Replicas:
+        return Replicas(model.spec, self._launcher, self._clock, self._limits, self._threads, model)
+
+    # Begin and end
+
+    async def start(self) -> None:
+        self._devices = asyncio.get_running_loop().create_future()
+        await self._launcher.start()
+        self._spawn(self._measure(), "measure devices")
+        for model in self._models.values():
+            self._perform(self._residency.resolve(model.spec.id))
+            if model.spec.preload:
+                self._perform(self._residency.want(model.spec.id, self._clock.now()))
+
+    @property
+    def is_accepting(self) -> bool:
+        return self._is_accepting
+
+    async def drain(self, timeout_s: float) -> None:
+        self._is_accepting = False
+        if not self._jobs:
+            return
+        if self._drained is None:
+            self._drained = asyncio.get_running_loop().create_future()
+        drained = self._drained
+        timer = self._clock.call_at(self._clock.now() + timeout_s, lambda: _settle(drained))
+        try:
+            await asyncio.shield(drained)
+        finally:
+            timer.cancel()
+
+    async def stop(self) -> None:
+        self._is_accepting = False
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(), name="stop the fleet")
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
+        self._is_stopped = True
+        self._alarm.cancel()
+        for job in self._jobs.values():
+            job.fail(Draining(_DRAINING, retry_after_s=_DRAINING_RETRY_S))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for model in self._models.values():
+            model.tell_end(Draining(_DRAINING))
+            if model.readies:
+                self._events.evicted(model.spec.id, "shutdown")
+            if model.replicas.is_alive:
+                model.replicas.kill()
+        await self._launcher.stop()
+        for model in self._models.values():
+            await model.replicas.wait()
+            model.tell_rest()
+        self._threads.close()
+
+    # Jobs
+
+    async def submit(self, request: JobRequest) -> JobResult:
+        model = self._get(request.model_id)
+        self._check(model, request)
+        now = self._clock.now()
+        self._admission.acquire(model.spec.id, request.num_items, now)
+        job = Job(next(self._job_ids), request, Lease(model.spec.id, request.keep_alive_s), now)
+        self._jobs[job.lease] = job
+        is_answered = False
+        try:
+            self._perform(self._residency.acquire(job.lease, now))
+            self._set_deadline(model, job)
+            done = await job.answered
+            is_answered = True
+        except PipeserveError as error:
+            self._events.job_failed(model.spec.id, request.task, error.code)
+            raise
+        except asyncio.CancelledError:
+            self._events.job_failed(model.spec.id, request.task, Cancelled.code)
+            raise
+        finally:
+            self._leave(model, job, is_answered=is_answered)
+        result = self._result(job, done)
+        self._events.job_done(model.spec.id, request.task, result)
+        return result
+
+    def _check(self, model: _Model, request: JobRequest) -> None:
+        """What can be refused before any permit is taken."""
+        model_id = model.spec.id
+        if not self._is_accepting:
+            self._events.rejected(model_id, "draining")
+            raise Draining(_DRAINING, retry_after_s=_DRAINING_RETRY_S)
+        error = self._residency.error(model_id)
+        if self._residency.state(model_id) is State.FAILED and error is not None:
+            self._events.rejected(model_id, "failed")
+            raise _failure(error)
+        self._check_task(model, request.task)
+        if not request.wait_for_load and self._residency.state(model_id) is not State.READY:
+            self._perform(self._residency.want(model_id, self._clock.now()))
+            raise ModelLoading(f'"{model_id}" is loading.', retry_after_s=self._remaining_load_s(model))
+
+    def _check_task(self, model: _Model, task: str) -> None:
+        if model.spec.tasks and task not in model.spec.all_tasks:
+            served = ", ".join(model.spec.all_tasks)
+            raise NotServed(f'"{model.spec.id}" does not serve {task}; it serves {served}.', param="model")
+
+    def _remaining_load_s(self, model: _Model) -> float:
+        elapsed_s = 0.0 if model.load_started_at is None else self._clock.now() - model.load_started_at
+        return max(_MIN_RETRY_S, model.load_s - elapsed_s)
+
+    def _set_deadline(self, model: _Model, job: Job) -> None:
+        due = job.arrived_at + _deadline_s(model, job)
+        if not job.lease.is_granted:
+            due = min(due, job.arrived_at + self._settings.load_wait_s)
+        job.timer = self._clock.call_at(due, lambda: self._on_deadline(model, job))
+
+    def _on_deadline(self, model: _Model, job: Job) -> None:
+        waited_s = self._clock.now() - job.arrived_at
+        if not job.lease.is_granted:
+            job.fail(DeadlineExceeded(f'"{model.spec.id}" was still loading after {waited_s:.4g} s.'))
+        elif waited_s >= _deadline_s(model, job):
+            job.fail(DeadlineExceeded(f'"{model.spec.id}" had no answer within {waited_s:.4g} s.'))
+        else:
+            self._set_deadline(model, job)
+
+    def _leave(self, model: _Model, job: Job, *, is_answered: bool) -> None:
+        """However the job ended: give back all that it had."""
+        now = self._clock.now()
+        if job.timer is not None:
+            job.timer.cancel()
+        if not is_answered:
+            model.replicas.withdraw(job)
+            if job.answered.done() and not job.answered.cancelled():
+                job.answered.exception()  # seen, though a cancellation came first
+        del self._jobs[job.lease]
+        model.last_used_at = self._clock.unix_time()
+        self._admission.release(model.spec.id, job.num_items, now, is_answered=is_answered)
+        self._perform(self._residency.release(job.lease, now))
+        if self._drained is not None and not self._jobs:
+            _settle(self._drained)
+
+    def _result(self, job: Job, done: JobDone) -> JobResult:
+        timings = done.timings
+        return JobResult(
+            outputs=done.outputs,
+            timings=Timings(
+                queue_s=timings.queue_s + job.sent_at - job.arrived_at,
+                prepare_s=timings.prepare_s,
+                forward_s=timings.forward_s,
+                finish_s=timings.finish_s,
+            ),
+            load_wait_s=job.granted_at - job.arrived_at,
+            total_s=self._clock.now() - job.arrived_at,
+            batch_size=done.batch_size,
+            num_tokens=done.num_tokens,
+        )
+
+    # Models
+
+    def find(self, task: str, model: str | None) -> ModelSpec:
+        return self._directory.find(task, model)
+
+    def statuses(self) -> list[ModelStatus]:
+        ungranted = self._ungranted_items()
+        return [self._status(model, ungranted[model_id]) for model_id, model in self._models.items()]
+
+    def status(self, model_id: str) -> ModelStatus:
+        model = self._get(model_id)
+        return self._status(model, self._ungranted_items()[model.spec.id])
+
+    async def load(self, model_id: str) -> AsyncIterator[Progress | ModelStatus]:
+        model = self._get(model_id)
+        if not self._is_accepting:
+            raise Draining(_DRAINING, retry_after_s=_DRAINING_RETRY_S)
+        if self._residency.state(model.spec.id) is State.READY:
+            yield self.status(model.spec.id)
+            return
+        listener = Listener()
+        if model.progress is not None:
+            listener.tell(model.progress)
+        model.listeners.add(listener)
+        try:
+            self._perform(self._residency.want(model.spec.id, self._clock.now(), retry=True))
+            async for item in listener.follow():
+                yield item
+        finally:
+            model.listeners.discard(listener)
+
+    async def unload(self, model_id: str) -> ModelStatus:
+        model = self._get(model_id)
+        self._perform(self._residency.unload(model.spec.id, self._clock.now(), "request"))
+        if self._residency.state(model.spec.id) in (State.LOADING, State.UNLOADING) and not self._is_stopped:
+            resting = asyncio.get_running_loop().create_future()
+            model.waiting_for_rest.append(resting)
+            await resting
+        return self.status(model.spec.id)
+
+    def _get(self, name: str) -> _Model:
+        return self._models[self._directory.get(name).id]
+
+    def _ungranted_items(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for lease, job in self._jobs.items():
+            if not lease.is_granted:
+                counts[lease.model_id] += job.num_items
+        return counts
+
+    def _status(self, model: _Model, ungranted_items: int) -> ModelStatus:
+        model_id = model.spec.id
+        error = self._residency.error(model_id)
+        state = self._residency.state(model_id)
+        ready = model.readies[0] if model.readies else None
+        return ModelStatus(
+            spec=model.spec,
+            state=state.value,
+            reason=error.message if error is not None and state is State.FAILED else None,
+            device=ready.device if ready is not None else None,
+            dtype=ready.dtype if ready is not None else None,
+            memory_bytes=sum(one.memory_bytes for one in model.readies) if ready is not None else None,
+            num_parameters=ready.num_parameters if ready is not None else None,
+            max_length=ready.max_length if ready is not None else None,
+            embedding_size=ready.embedding_size if ready is not None else None,
+            last_used_at=model.last_used_at,
+            loaded_at=model.loaded_at if ready is not None else None,
+            in_flight=self._admission.in_use(model_id),
+            queued=ungranted_items + model.replicas.queued_items(),
+            replicas=model.replicas.num_ready,
+        )
+
+    # What residency decides
+
+    def _perform(self, actions: Iterable[Action]) -> None:
+        """In order; what follows from an action comes after those that are there already."""
+        self._actions.extend(actions)
+        if self._is_performing:
+            return
+        self._is_performing = True
+        try:
+            while self._actions and not self._is_stopped:
+                self._execute(self._actions.popleft())
+        finally:
+            self._is_performing = False
+        if not self._is_stopped:
+            self._alarm.set(self._residency.next_due(self._clock.now()))
+
+    def _execute(self, action: Action) -> None:
+        match action:
+            case Grant(lease):
+                self._grant(lease)
+            case Refuse(lease, error):
+                self._refuse(lease, error)
+            case Changed(model_id, state):
+                self._changed(self._models[model_id], state)
+            case Resolve(model_id):
+                self._spawn(self._resolve(self._models[model_id]), f"resolve {model_id}")
+            case Estimate(model_id):
+                self._spawn(self._estimate(self._models[model_id]), f"estimate {model_id}")
+            case StartLoad(model_id):
+                self._start_load(self._models[model_id])
+            case StopWorkers():
+                self._stop_workers(self._models[action.model_id], action)
+
+    def _grant(self, lease: Lease) -> None:
+        """Its job may have ended between the decision and now; then its lease is given back."""
+        job = self._jobs.get(lease)
+        if job is None or not job.is_open:
+            return
+        model = self._models[lease.model_id]
+        job.granted_at = self._clock.now()
+        try:
+            self._check_task(model, job.request.task)
+        except NotServed as error:
+            job.fail(error)
+        else:
+            model.replicas.submit(job)
+
+    def _refuse(self, lease: Lease, error: ErrorInfo) -> None:
+        if (job := self._jobs.get(lease)) is not None:
+            job.fail(_failure(error))
+
+    def _start_load(self, model: _Model) -> None:
+        model.load_started_at = self._clock.now()
+        model.progress = None
+        self._events.load_started(model.spec.id)
+        model.replicas.start()
+
+    def _stop_workers(self, model: _Model, action: StopWorkers) -> None:
+        if action.is_loaded:
+            logger.info("%s is unloaded (%s)", model.spec.id, action.reason)
+            self._events.evicted(model.spec.id, action.reason)
+            model.replicas.stop()
+        else:
+            model.replicas.kill()
+
+    def _changed(self, model: _Model, state: State) -> None:
+        """Tell those who wait for it, unless it is on its way somewhere else already."""
+        model_id = model.spec.id
+        error = self._residency.error(model_id)
+        if state is State.READY:
+            model.tell_end(msgspec.structs.replace(self.status(model_id), state=State.READY.value))
+            return
+        model.progress = None
+        model.tell_rest()
+        if state is State.FAILED and error is not None:
+            logger.warning("%s", error.message)
+            model.tell_end(_failure(error))
+        elif self._residency.state(model_id) is State.UNLOADED:
+            model.tell_end(Unavailable(f'"{model_id}" was unloaded before it was ready.', retry_after_s=_MIN_RETRY_S))
+
+    def _on_alarm(self) -> None:
+        self._perform(self._residency.tick(self._clock.now()))
+
+    # What workers report
+
+    def _on_ready(self, model: _Model, readies: list[Ready]) -> None:
+        now = self._clock.now()
+        model.readies = readies
+        model.loaded_at = self._clock.unix_time()
+        self._finish_load(model, "ready")
+        each = max(ready.memory_bytes for ready in readies)
+        device = readies[0].device
+        self._spawn(self._memory.keep(model.spec, device, each), f"keep the size of {model.spec.id}")
+        self._perform(self._residency.ready(model.spec.id, device, each * max(1, model.spec.replicas), now))
+
+    def _on_lost(self, model: _Model) -> None:
+        self._perform(self._residency.lost(model.spec.id))
+
+    def _on_failed(self, model: _Model, error: ErrorInfo) -> None:
+        model.readies = []
+        self._finish_load(model, "out_of_memory" if error.code == OutOfMemory.code else "failed")
+        self._perform(self._residency.failed(model.spec.id, error, self._clock.now()))
+
+    def _on_stopped(self, model: _Model) -> None:
+        model.readies = []
+        model.load_started_at = None
+        self._perform(self._residency.stopped(model.spec.id, self._clock.now()))
+
+    def _finish_load(self, model: _Model, outcome: str) -> None:
+        """Of a load; replacing a worker is none."""
+        if model.load_started_at is not None:
+            seconds = self._clock.now() - model.load_started_at
+            model.load_started_at = None
+            if outcome == "ready":
+                model.load_s = seconds
+            self._events.load_finished(model.spec.id, seconds, outcome)
+
+    # What is found out elsewhere
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        if self._is_stopped:
+            work.close()
+            return
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s failed. This is a bug.", task.get_name(), exc_info=error)
+
+    async def _measure(self) -> None:
+        try:
+            devices = await self._memory.devices()
+        except Exception:  # a task's boundary: loads wait for an answer
+            logger.exception("the devices cannot be measured: no limit is set on their memory")
+            devices = Devices(default="cpu", budgets={})
+        if self._devices is not None:
+            self._devices.set_result(devices)
+        self._perform(self._residency.set_budgets(devices.budgets, self._clock.now()))
+
+    async def _estimate(self, model: _Model) -> None:
+        if self._devices is None:
+            raise RuntimeError("A model is to be loaded by a fleet that was not started. This is a bug.")
+        devices = await asyncio.shield(self._devices)
+        device = devices.place(model.spec)
+        try:
+            each = await self._memory.estimate(model.spec, device)
+        except Exception:  # a task's boundary: the load waits for an answer
+            logger.exception("the need of %s cannot be estimated", model.spec.id)
+            each = None
+        need = None if each is None else each * max(1, model.spec.replicas)
+        self._perform(self._residency.estimated(model.spec.id, device, need, self._clock.now()))
+
+    async def _resolve(self, model: _Model) -> None:
+        try:
+            spec = await self._resolved_spec(model.spec)
+        except PipeserveError as error:
+            self._perform(self._residency.unresolvable(model.spec.id, ErrorInfo.of(error)))
+        except Exception:  # a task's boundary: requests wait for an answer
+            logger.exception("%s cannot be resolved", model.spec.id)
+            error_info = ErrorInfo(code=ModelFailed.code, message=f'What "{model.spec.id}" is cannot be found out.')
+            self._perform(self._residency.unresolvable(model.spec.id, error_info))
+        else:
+            model.become(spec)
+            self._perform(self._residency.resolved(spec, self._clock.now()))
+
+    async def _resolved_spec(self, spec: ModelSpec) -> ModelSpec:
+        """The entry with its tasks; one that had a problem is looked at anew. Raises PipeserveError."""
+        spec = msgspec.structs.replace(spec, problem=None)
+        if self._resolver is not None:
+            spec = await self._resolver(spec)
+        if spec.problem is not None:
+            raise ModelFailed(spec.problem)
+        if not spec.tasks:
+            raise ModelFailed(f'The task of "{spec.id}" is not known; declare `task:` for it.')
+        return spec
+
+
+def _deadline_s(model: _Model, job: Job) -> float:
+    asked = job.request.deadline_s
+    return model.spec.queue.deadline_s if asked is None else asked
+
+
+def _failure(error: ErrorInfo) -> PipeserveError:
+    """A fresh exception for each who is told."""
+    if error.code == NotAvailable.code:
+        return NotAvailable(error.message)
+    return ModelFailed(error.message)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
