@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -21,12 +21,13 @@ from app.api.ops import install_docs, ops_router
 from app.api.server import Server, bind, url_of
 from app.api.tasks import TaskAnswerer, task_routes
 from app.catalog import Catalog
+from app.fleet.fleet import Fleet
+from app.fleet.launcher import make_launcher
 from app.fleet.requests import FleetAPI
 from app.logs import configure_logging
+from app.resolving import resolve
 from app.settings import Settings
 from app.telemetry import Telemetry
-
-MakeFleet = Callable[[Settings, Catalog, Telemetry], FleetAPI]
 
 
 def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: Telemetry) -> FastAPI:
@@ -64,11 +65,11 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     return app
 
 
-def serve(settings: Settings, catalog: Catalog, make_fleet: MakeFleet) -> None:
+def serve(settings: Settings, catalog: Catalog) -> None:
     """Everything from here to the end of the server. Raises SystemExit when the address cannot be had."""
     configure_logging(level=settings.log_level, form=settings.log_format)
     telemetry = Telemetry(CollectorRegistry())
-    fleet = make_fleet(settings, catalog, telemetry)
+    fleet = Fleet(catalog, settings, make_launcher(settings), events=telemetry, resolver=resolve)
     run(settings, build_app(settings, catalog, fleet, telemetry), fleet)
 
 

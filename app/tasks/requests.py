@@ -102,6 +102,20 @@ class RequestParser:
         return value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
 
 
+def check_defaults(tasks: list[Task], defaults: dict[str, Any]) -> None:
+    """Whether a model's own `parameters` are right for its tasks; each must be known to one. Raises InvalidInput."""
+    for name in defaults:
+        if not any(name in task.parameters.model_fields for task in tasks) and tasks:
+            raise InvalidInput(f"parameters.{name}: none of this model's tasks has it.", param=f"parameters.{name}")
+    for task in tasks:
+        known = {name: value for name, value in defaults.items() if name in task.parameters.model_fields}
+        try:
+            task.parameters.model_validate(known)
+        except ValidationError as error:
+            if any(found["type"] != "missing" for found in error.errors(include_url=False)):
+                raise _as_invalid_input(error, "parameters", task.parameters) from None
+
+
 def _options(options: Any) -> dict[str, Any]:
     """The `options` that clients of Hugging Face's API have long sent."""
     if options is None:

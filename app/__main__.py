@@ -1,0 +1,5 @@
+"""`python -m app` is `pipeserve`."""
+
+from app.cli import main
+
+main()

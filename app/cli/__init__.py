@@ -1,0 +1,166 @@
+"""The `pipeserve` command. Heavy modules are imported where they are used: `pipeserve --help` is to be quick."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app import __version__
+from app.settings import Settings, default_cache_dir
+
+cli = typer.Typer(
+    name="pipeserve",
+    help="One HTTP server for every Hugging Face pipeline.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DEFAULT = Settings()
+"""What flags and variables fall back to."""
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+class LauncherName(StrEnum):
+    AUTO = "auto"
+    FORKSERVER = "forkserver"
+    SPAWN = "spawn"
+
+
+def _duration(value: str) -> float:
+    from app.durations import parse_duration
+
+    try:
+        seconds = parse_duration(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if seconds < 0:
+        raise typer.BadParameter(f"{value} is negative.")
+    return seconds
+
+
+def _size(value: str) -> int:
+    from app.durations import parse_size
+
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@cli.command()
+def serve(
+    models: Annotated[
+        Path, typer.Option("--models", "-m", envvar="PIPESERVE_MODELS", help="The catalogue of models.")
+    ] = DEFAULT.models,
+    host: Annotated[str, typer.Option(envvar="PIPESERVE_HOST", help="Address to listen on.")] = DEFAULT.host,
+    port: Annotated[
+        int, typer.Option(envvar="PIPESERVE_PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = DEFAULT.port,
+    log_level: Annotated[LogLevel, typer.Option(envvar="PIPESERVE_LOG_LEVEL")] = LogLevel(DEFAULT.log_level),
+    log_format: Annotated[LogFormat, typer.Option(envvar="PIPESERVE_LOG_FORMAT")] = LogFormat(DEFAULT.log_format),
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(envvar="PIPESERVE_CACHE_DIR", help="What the server remembers. [default: ~/.cache/pipeserve]"),
+    ] = None,
+    max_body_size: Annotated[
+        int,
+        typer.Option(envvar="PIPESERVE_MAX_BODY_SIZE", parser=_size, metavar="SIZE", help="Largest request body."),
+    ] = DEFAULT.max_body_bytes,  # type: ignore[assignment]  # typer parses the default's text as well
+    drain: Annotated[
+        float,
+        typer.Option(envvar="PIPESERVE_DRAIN", parser=_duration, metavar="TIME", help="How long a stop may take."),
+    ] = DEFAULT.drain_s,
+    load_wait: Annotated[
+        float,
+        typer.Option(
+            envvar="PIPESERVE_LOAD_WAIT", parser=_duration, metavar="TIME", help="Longest wait for a model to load."
+        ),
+    ] = DEFAULT.load_wait_s,
+    forward_timeout: Annotated[
+        float,
+        typer.Option(
+            envvar="PIPESERVE_FORWARD_TIMEOUT", parser=_duration, metavar="TIME", help="Longest forward of a batch."
+        ),
+    ] = DEFAULT.forward_timeout_s,
+    launcher: Annotated[
+        LauncherName, typer.Option(envvar="PIPESERVE_LAUNCHER", help="How worker processes are started.")
+    ] = LauncherName(DEFAULT.launcher),
+) -> None:
+    """Serve the models of models.yaml over HTTP."""
+    from app.catalog import read_catalog
+    from app.errors import CatalogError
+
+    settings = Settings(
+        models=models,
+        host=host,
+        port=port,
+        log_level=log_level.value,
+        log_format=log_format.value,
+        cache_dir=cache_dir or default_cache_dir(),
+        max_body_bytes=max_body_size,
+        drain_s=drain,
+        load_wait_s=load_wait,
+        forward_timeout_s=forward_timeout,
+        launcher=launcher.value,
+    )
+    try:
+        catalog = read_catalog(models)
+    except CatalogError as error:
+        _fail(str(error))
+    from app.main import serve as run_server
+
+    run_server(settings, catalog)
+
+
+@cli.command()
+def check(
+    file: Annotated[Path, typer.Argument(envvar="PIPESERVE_MODELS", help="The catalogue to check.")] = DEFAULT.models,
+) -> None:
+    """Check a models.yaml without starting anything: its form, and what can be known of each model."""
+    from app.catalog import read_catalog
+    from app.errors import CatalogError
+
+    try:
+        catalog = read_catalog(file)
+    except CatalogError as error:
+        _fail(str(error))
+    for spec in catalog.models:
+        if spec.problem is not None:
+            typer.echo(f"FAILED  {spec.id}: {spec.problem}")
+        elif spec.tasks:
+            typer.echo(f"ok      {spec.id}: {', '.join(spec.all_tasks)}")
+        else:
+            typer.echo(f"later   {spec.id}: its task will be read from the Hub")
+    if any(spec.problem is not None for spec in catalog.models):
+        raise typer.Exit(1)
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"pipeserve {__version__}")
+
+
+def _fail(message: str) -> None:
+    typer.echo(message, err=True)
+    sys.exit(1)
+
+
+def main() -> None:
+    cli()
