@@ -55,4 +55,6 @@ def _download(spec: ModelSpec) -> None:
                     f"{spec.model} is not in the cache, and the Hub is not to be asked (HF_HUB_OFFLINE or `offline`)."
                 ) from error
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelFailed(f"The config of {spec.model} cannot be had from {constants.ENDPOINT}: {reason}") from error
+            raise ModelFailed(
+                f"The config of {spec.model} cannot be had from {constants.ENDPOINT}: {reason}"
+            ) from error

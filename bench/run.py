@@ -115,7 +115,18 @@ def measure_url(url: str, bodies: Path, seconds: float) -> dict[int, dict[str, A
 
 
 def serve_command(catalog: Path, port: int) -> list[str]:
-    return [sys.executable, "-m", "app", "serve", "--models", str(catalog), "--port", str(port), "--log-level", "warning"]
+    return [
+        sys.executable,
+        "-m",
+        "app",
+        "serve",
+        "--models",
+        str(catalog),
+        "--port",
+        str(port),
+        "--log-level",
+        "warning",
+    ]
 
 
 def write_catalog(folder: Path, contests: list[Contest]) -> Path:
@@ -132,7 +143,9 @@ def report(contest: Contest, offline: dict[str, Any], ours: dict[int, Any], plai
         f"Offline `pipeline()`, {THREADS} thread(s): batch 1 {offline['batch_1_texts_per_s']:.1f} texts/s (p50 {alone_ms:.2f} ms); "
         f"best batch size {offline['best_batch_size']}: {ceiling:.1f} texts/s (the ceiling).\n"
     )
-    say("| concurrent | pipeserve req/s | p50 ms | p99 ms | of the ceiling | plain FastAPI req/s | p50 ms | p99 ms | ratio | client CPU | failed |")
+    say(
+        "| concurrent | pipeserve req/s | p50 ms | p99 ms | of the ceiling | plain FastAPI req/s | p50 ms | p99 ms | ratio | client CPU | failed |"
+    )
     say("|---|---|---|---|---|---|---|---|---|---|---|")
     for n in CONCURRENCIES:
         a, b = ours[n], plain[n]
@@ -186,7 +199,11 @@ def report_start(catalog: Path, contests: list[Contest], bodies: Path, seconds: 
             stdout=subprocess.DEVNULL,
         )
         loading = subprocess.Popen(
-            [sys.executable, "-c", f"from bench.run import *; first_answer_s({port}, Contest({big.name!r}, {big.task!r}, Path()))"],
+            [
+                sys.executable,
+                "-c",
+                f"from bench.run import *; first_answer_s({port}, Contest({big.name!r}, {big.task!r}, Path()))",
+            ],
             cwd=REPOSITORY,
         )
         probes = asyncio.run(livez_latencies_ms(port, seconds))
@@ -216,7 +233,9 @@ def main() -> None:
         Contest("bert-base-sized", "text-classification", build_bert_base(cache / "bert-base"), 128),
     ]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "fastapi"))
-    say(f"`python -m bench.run{' --quick' if options.quick else ''}` on {os.cpu_count()} cores, {platform.machine()}; {versions}; float32; {THREADS} compute thread(s) each.")
+    say(
+        f"`python -m bench.run{' --quick' if options.quick else ''}` on {os.cpu_count()} cores, {platform.machine()}; {versions}; float32; {THREADS} compute thread(s) each."
+    )
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         catalog = write_catalog(folder, contests)

@@ -84,6 +84,8 @@ class RunningServer:
             if self.process.poll() is None:
                 self.process.kill()
             self._reader.join(10)
+            if self.process.stdout is not None:
+                self.process.stdout.close()
 
     def __enter__(self) -> RunningServer:
         return self

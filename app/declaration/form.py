@@ -88,7 +88,8 @@ class FileForm(Form):
     models: list[dict[str, Any]] = Field(min_length=1, description="the entries")
     defaults: dict[str, Any] = Field(default={}, description="keys for all entries that do not say otherwise")
     budget: dict[Device, SizeOrShare] = Field(
-        default={}, description='memory for models per device, such as `{cpu: 8GiB, "cuda:0": 80%}`; unset: what is free'
+        default={},
+        description='memory for models per device, such as `{cpu: 8GiB, "cuda:0": 80%}`; unset: what is free',
     )
     queue: TotalQueueForm = Field(default=TotalQueueForm(), description="see below")
 

@@ -128,9 +128,7 @@ def _changed(files: SentenceFiles, **changes: Any) -> SentenceFiles:
     return SentenceFiles(**{**{name: getattr(files, name) for name in files.__dataclass_fields__}, **changes})
 
 
-def _load_tokenizer(
-    spec: ModelSpec, folder: Path, progress: Callable[[Progress], None]
-) -> PreTrainedTokenizerBase:
+def _load_tokenizer(spec: ModelSpec, folder: Path, progress: Callable[[Progress], None]) -> PreTrainedTokenizerBase:
     if spec.tokenizer is not None:
         folder = _fetch(spec, spec.tokenizer, None, progress, with_weights=False)
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)

@@ -30,9 +30,7 @@ class TableQuestionAnsweringStages:
             from transformers import TableQuestionAnsweringPipeline
 
             self._frame = pandas.DataFrame
-            self._pipeline: Any = TableQuestionAnsweringPipeline(
-                model=model, tokenizer=tokenizer, device=model.device
-            )
+            self._pipeline: Any = TableQuestionAnsweringPipeline(model=model, tokenizer=tokenizer, device=model.device)
         except ImportError as error:
             raise NotAvailable(
                 'table-question-answering needs pandas: install it with `pip install "pipeserve[tables]"`.'

@@ -13,7 +13,9 @@ from app.tasks.text import Text
 class FeatureExtractionParameters(TextParameters):
     """All of them may also stand at the root of the body, as `InferenceClient` and TEI's users send them."""
 
-    normalize: bool | None = Field(default=None, description="Scale vectors to length 1. Unset: as the model's files say.")
+    normalize: bool | None = Field(
+        default=None, description="Scale vectors to length 1. Unset: as the model's files say."
+    )
     prompt_name: str | None = Field(default=None, description="Put this prompt of the model's files before the text.")
     truncation_direction: Literal["left", "right", "Left", "Right"] | None = Field(
         default=None, description="Which end of a text is cut. Unset: right."
@@ -21,9 +23,9 @@ class FeatureExtractionParameters(TextParameters):
     dimensions: int | None = Field(
         default=None, ge=1, description="Keep so many leading dimensions (for Matryoshka models), scaled again."
     )
-    pooling: (
-        Literal["none", "mean", "cls", "max", "lasttoken", "mean_sqrt_len_tokens", "weightedmean"] | None
-    ) = Field(default=None, description="Override the model's pooling; `none` answers one vector per token.")
+    pooling: Literal["none", "mean", "cls", "max", "lasttoken", "mean_sqrt_len_tokens", "weightedmean"] | None = Field(
+        default=None, description="Override the model's pooling; `none` answers one vector per token."
+    )
     encoding_format: Literal["float", "base64"] | None = Field(
         default=None, description="base64: each vector as base64 of little-endian float32. Unset: float."
     )

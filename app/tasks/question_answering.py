@@ -21,7 +21,9 @@ class QuestionAnsweringParameters(TextParameters):
         default=None, ge=0, description="Tokens that neighbouring windows share. Unset: half a window, at most 128."
     )
     max_seq_len: int | None = Field(
-        default=None, ge=4, description="Tokens of a window, the question included. Unset: 384, or what the model takes."
+        default=None,
+        ge=4,
+        description="Tokens of a window, the question included. Unset: 384, or what the model takes.",
     )
     max_question_len: int | None = Field(default=None, ge=1, description="Cut the question to so many tokens.")
     max_answer_len: int | None = Field(default=None, ge=1, description="Longest answer in tokens. Unset: 15.")

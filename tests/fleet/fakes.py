@@ -397,7 +397,9 @@ class House:
         await asyncio.gather(*self.calls, return_exceptions=True)
         assert self.launcher.alive == []
 
-    async def ask(self, model_id: str = "a", *, inputs: Sequence[Any] = ("x",), **changes: Any) -> asyncio.Task[JobResult]:
+    async def ask(
+        self, model_id: str = "a", *, inputs: Sequence[Any] = ("x",), **changes: Any
+    ) -> asyncio.Task[JobResult]:
         """A request on its way; everything that can happen without time or a worker's doing has happened."""
         request = JobRequest(
             **{

@@ -48,9 +48,7 @@ def main() -> None:
             model=AutoModelForQuestionAnswering.from_pretrained(folder),
             tokenizer=AutoTokenizer.from_pretrained(folder),
         )
-        answers = [
-            pipe(question=case["question"], context=case["context"], **case["parameters"]) for case in CASES
-        ]
+        answers = [pipe(question=case["question"], context=case["context"], **case["parameters"]) for case in CASES]
     GOLDEN.write_text(json.dumps([{**case, "answer": answer} for case, answer in zip(CASES, answers, strict=True)]))
 
 
