@@ -118,6 +118,7 @@ def main() -> int:
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is born deaf to Ctrl-C
 
     subprocess.run([sys.executable, "-m", "demo.build_models"], cwd=REPOSITORY, check=True)
     port = options.port or free_port(8000)
@@ -200,7 +201,7 @@ def parsed(text: str) -> Any:
 
 
 def shown(answer: Any) -> str:
-    """JSON with short things on one line and long vectors cut, other text as it is."""
+    """JSON with short things on one line and long lists cut, other text as it is."""
     return answer if isinstance(answer, str) else _pretty(_cut(answer), "")
 
 
@@ -208,6 +209,8 @@ def _cut(value: Any) -> Any:
     if isinstance(value, list):
         if len(value) > 16 and isinstance(value[0], float):
             return [*value[:4], f"... {len(value)} numbers"]
+        if len(value) > 4 and isinstance(value[0], dict):
+            return [_cut(value[0]), f"... {len(value)} in all"]
         return [_cut(one) for one in value]
     if isinstance(value, dict):
         return {key: _cut(one) for key, one in value.items()}

@@ -72,8 +72,8 @@ def serve(
     port: Annotated[
         int, typer.Option(envvar="PIPESERVE_PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = DEFAULT.port,
-    log_level: Annotated[LogLevel, typer.Option(envvar="PIPESERVE_LOG_LEVEL")] = LogLevel(DEFAULT.log_level),
-    log_format: Annotated[LogFormat, typer.Option(envvar="PIPESERVE_LOG_FORMAT")] = LogFormat(DEFAULT.log_format),
+    log_level: Annotated[LogLevel, typer.Option(envvar="PIPESERVE_LOG_LEVEL")] = LogLevel.INFO,
+    log_format: Annotated[LogFormat, typer.Option(envvar="PIPESERVE_LOG_FORMAT")] = LogFormat.TEXT,
     cache_dir: Annotated[
         Path | None,
         typer.Option(envvar="PIPESERVE_CACHE_DIR", help="What the server remembers. [default: ~/.cache/pipeserve]"),
@@ -81,7 +81,7 @@ def serve(
     max_body_size: Annotated[
         int,
         typer.Option(envvar="PIPESERVE_MAX_BODY_SIZE", parser=_size, metavar="SIZE", help="Largest request body."),
-    ] = DEFAULT.max_body_bytes,  # type: ignore[assignment]  # typer parses the default's text as well
+    ] = DEFAULT.max_body_bytes,
     drain: Annotated[
         float,
         typer.Option(envvar="PIPESERVE_DRAIN", parser=_duration, metavar="TIME", help="How long a stop may take."),
@@ -100,7 +100,7 @@ def serve(
     ] = DEFAULT.forward_timeout_s,
     launcher: Annotated[
         LauncherName, typer.Option(envvar="PIPESERVE_LAUNCHER", help="How worker processes are started.")
-    ] = LauncherName(DEFAULT.launcher),
+    ] = LauncherName.AUTO,
 ) -> None:
     """Serve the models of models.yaml over HTTP."""
     from app.catalog import read_catalog

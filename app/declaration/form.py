@@ -1,4 +1,4 @@
-"""The form of models.yaml: which keys there are and what they hold. One table, also the source of docs/models-yaml.md."""
+"""The form of models.yaml: which keys there are and what they hold; docs/models-yaml.md is made from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tasks a model is for, read from its small files: config, model card, sentence-transformers' modules. No torch."""
+"""Which tasks a model is for, read from its small files: config, card, sentence-transformers' modules. No torch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def infer_task(find: FindFile) -> str:
     if find(MODULES) is not None and "text-classification" not in known:
         return "feature-extraction"
     tag = _pipeline_tag(find)
-    if tag in TASKS and _fits(tag, known):
+    if tag is not None and tag in TASKS and _fits(tag, known):
         return tag
     if not known:
         raise ModelFilesError(f"its task cannot be told from its architectures ({architectures}); declare `task:`.")

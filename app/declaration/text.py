@@ -127,15 +127,20 @@ class _Builder:
         return key
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
-        if node.tag not in (_TEXT_TAG, self._loader.resolve(yaml.ScalarNode, node.value, (True, False))):
+        if node.tag not in (_TEXT_TAG, self._implicit_tag(node)):
             raise YamlError(f"the tag {_shown_tag(node.tag)} is not allowed.", _line(node))
         if node.tag == _TEXT_TAG:
             return self._text(node)
         try:
-            return self._loader.construct_object(node)  # type: ignore[no-untyped-call]
+            return self._loader.construct_object(node)
         except (ValueError, OverflowError):
             # Numbers and dates that only look like one: 2026-99-99, 0x_.
             raise YamlError(f"{node.value[:40]} cannot be read; put it in quotes.", _line(node)) from None
+
+    def _implicit_tag(self, node: yaml.ScalarNode) -> str:
+        """What YAML takes a plain value for."""
+        tag: str = self._loader.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
+        return tag
 
     def _text(self, node: yaml.ScalarNode) -> str:
         text: str = node.value

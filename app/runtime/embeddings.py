@@ -90,7 +90,7 @@ class Embedder:
 
 
 def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """[rows, tokens, size] and the attention mask -> [rows, size * modes]. Tokens where the mask is 0 change nothing."""
+    """[rows, tokens, size] and the attention mask -> [rows, size * modes]. Masked tokens change nothing."""
     places = mask.cumsum(1)  # of each token in its text, from 1
     is_used = (mask > 0) & (places > pooling.num_skipped)
     return torch.cat([_pool(hidden, places, is_used, mode) for mode in pooling.modes], dim=-1)

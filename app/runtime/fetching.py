@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import tqdm
+from huggingface_hub.utils.tqdm import tqdm
 
 from app.channel.messages import Progress
 from app.errors import ModelFailed
@@ -149,11 +149,11 @@ def _is_weights(name: str, stem: str, suffix: str) -> bool:
 def _progress_bar(report: ReportProgress) -> type[tqdm]:
     """A progress bar that shows nothing and reports bytes, at most once per MiB."""
 
-    class Reporter(tqdm):  # type: ignore[type-arg]
+    class Reporter(tqdm):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             self._reported: tuple[int, int] = (-_REPORT_BYTES, 0)
             self._counts_bytes = options.get("unit") == "B"
-            super().__init__(*arguments, **options)
+            super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
 
         def display(self, *arguments: Any, **options: Any) -> bool:
             return True

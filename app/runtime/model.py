@@ -69,7 +69,7 @@ class TransformersModel:
         return list(self._tasks)
 
     def stages(self, task: str) -> Stages:
-        """Stages for one more thread; they take a tokenizer of their own when they first encode. Raises NotAvailable."""
+        """Stages for one more thread; their own tokenizer comes with the first encoding. Raises NotAvailable."""
         if task in EMBEDDING_TASKS:
             return EMBEDDING_TASKS[task](self._embedder, self._embedding_tokenizers)
         if task in PIPELINE_TASKS:

@@ -68,7 +68,8 @@ class PipelineStages:
         """BART and T5 classify at the last end-of-text token, and want equally many of these in all rows."""
         if not getattr(self._model.config, "is_encoder_decoder", False):
             return None
-        return row["input_ids"].count(self._model.config.eos_token_id)
+        num_ends: int = row["input_ids"].count(self._model.config.eos_token_id)
+        return num_ends
 
 
 class TextClassificationStages(PipelineStages):
@@ -160,13 +161,14 @@ class TokenClassificationStages(PipelineStages):
     def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
         is_split = parameters.get("is_split_into_words") is True
         self._check(inputs, is_split, parameters)
+        split_options: dict[str, Any] = {"is_split_into_words": True} if is_split else {}
         rows = self._encoder.encode(
             inputs,
             truncate=parameters.get("truncate") is True,
             stride=parameters.get("stride"),
             return_special_tokens_mask=True,
             return_offsets_mapping=self._tokenizer.is_fast,
-            **({"is_split_into_words": True} if is_split else {}),
+            **split_options,
         )
         delimiter = parameters.get("delimiter", " ") if is_split else None
         items: list[list[Item]] = [[] for _ in inputs]
@@ -263,7 +265,7 @@ class FillMaskStages(PipelineStages):
             places = [place for place, token in enumerate(row["input_ids"]) if token == self._mask_id]
             if not places:
                 raise InvalidInput(
-                    f"inputs[{index}] has no mask: write {self._tokenizer.mask_token} where a token is to be filled in.",
+                    f"inputs[{index}] has no mask: write {self._tokenizer.mask_token} where a token is missing.",
                     param=f"inputs[{index}]",
                 )
             items.append([self._item(row, {"places": places, "target_ids": target_ids})])

@@ -23,7 +23,7 @@ class TableQuestionAnsweringStages:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         if not hasattr(model.config, "aggregation_labels"):
             raise ModelFailed(
-                "This model reads no tables: transformers has no tokenizer for tables but TAPAS's (TAPEX's has left it)."
+                "This model reads no tables: transformers tokenizes tables for TAPAS only (TAPEX's part has left it)."
             )
         try:
             import pandas

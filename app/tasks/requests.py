@@ -34,7 +34,7 @@ class RequestParser:
         self._one_input: TypeAdapter[Any] = TypeAdapter(task.input_type)
 
     def parse(self, body: Any, *, defaults: dict[str, Any] | None = None) -> ParsedRequest:
-        """Raises InvalidInput, InputTooLarge or MalformedBody. defaults: the model's own parameters, from models.yaml."""
+        """Raises InvalidInput, InputTooLarge or MalformedBody. defaults: the model's `parameters:` of models.yaml."""
         if not isinstance(body, dict):
             raise MalformedBody('The body must be a JSON object such as {"inputs": ...}.')
         body = self._canonical(body)

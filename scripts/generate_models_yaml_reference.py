@@ -1,0 +1,76 @@
+# ruff: noqa: E501  # paragraphs of Markdown are one line each
+"""Writes docs/models-yaml.md from app/declaration/form.py: `python scripts/generate_models_yaml_reference.py`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from app.declaration.form import NO_DEFAULTS, BatchForm, EntryForm, FileForm, Form, QueueForm, TotalQueueForm
+
+TARGET = Path(__file__).resolve().parent.parent / "docs" / "models-yaml.md"
+INTRODUCTION = """# models.yaml
+
+Every key that this version takes. An unknown key is an error that names file, line, entry and key; `pipeserve check [FILE]` tells without starting anything. Generated from `app/declaration/form.py` by `scripts/generate_models_yaml_reference.py`; a test holds the two together.
+
+Durations are seconds or text such as `500ms`, `20s`, `5m`, `1h`; sizes are bytes or text such as `512MiB`, `8GiB`. Relative folders are relative to the file. An entry needs `task` or `model`, or both.
+
+Errors of form (YAML, an unknown key or task, an id used twice) stop `serve`. Whatever is wrong with one model's files or with the Hub makes that entry FAILED with a sentence, in `/v1/models` and in answers; the others serve.
+
+Besides its own tasks an entry answers what its model implies: feature-extraction also sentence-similarity, a text-classification model of natural language inference also zero-shot-classification.
+"""
+
+
+def rows(form: type[Form], *, marks_defaults: bool = False) -> str:
+    lines = ["| key | type | default | what |", "|---|---|---|---|"]
+    for name, field in form.model_fields.items():
+        schema = form.model_json_schema()["properties"][name]
+        default = "" if field.is_required() else f"`{shown(field.default)}`"
+        mark = " ¹" if marks_defaults and name in NO_DEFAULTS else ""
+        lines.append(f"| `{name}`{mark} | {type_of(name, schema)} | {default} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def shown(value: Any) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, Form):
+        return "{}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def type_of(name: str, schema: dict[str, Any]) -> str:
+    if name in ("keep_alive", "deadline"):
+        return "duration"
+    if name == "memory":
+        return "size"
+    if name == "budget":
+        return "device: size or share"
+    options = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
+    return " or ".join(_type_of(option) for option in options).replace("|", "\\|")
+
+
+def _type_of(option: dict[str, Any]) -> str:
+    if "enum" in option or "const" in option:
+        return ", ".join(f"`{value}`" for value in option.get("enum", [option.get("const")]))
+    if option.get("type") == "array":
+        return "list of objects" if option["items"].get("type") == "object" else "list of strings"
+    return "object" if "$ref" in option else str(option.get("type"))
+
+
+def page() -> str:
+    parts = [
+        INTRODUCTION,
+        "## The file\n\n" + rows(FileForm),
+        "`queue`:\n\n" + rows(TotalQueueForm),
+        "## An entry\n\n" + rows(EntryForm, marks_defaults=True),
+        "¹ not under `defaults:`\n",
+        "`batch`:\n\n" + rows(BatchForm),
+        "`queue`:\n\n" + rows(QueueForm),
+    ]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(parts))
+
+
+if __name__ == "__main__":
+    TARGET.write_text(page())

@@ -1,0 +1,86 @@
+"""The `pipeserve` command, as a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+def pipeserve(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_check_of_the_default_catalogue_passes() -> None:
+    """`pipeserve check` reads models.yaml of the current folder."""
+    done = pipeserve("check")
+    assert done.returncode == 0, done.stderr
+    assert "question-answering" in done.stdout
+
+
+def test_check_reports_form_and_files(tmp_path: Path) -> None:
+    """A mistake of form is on stderr, an entry that cannot be served on stdout; both exit with 1."""
+    (tmp_path / "typo.yaml").write_text("models: [{taks: ner}]")
+    done = pipeserve("check", str(tmp_path / "typo.yaml"))
+    assert done.returncode == 1
+    assert 'unknown key "taks"' in done.stderr
+    (tmp_path / "gone.yaml").write_text("models: [{task: ner, model: ./gone}]")
+    done = pipeserve("check", str(tmp_path / "gone.yaml"))
+    assert done.returncode == 1
+    assert "There is no folder" in done.stdout
+
+
+def test_serve_stops_at_a_mistake_of_form(tmp_path: Path) -> None:
+    """A sentence, not a traceback."""
+    (tmp_path / "typo.yaml").write_text("models: [{task: no-such-task}]")
+    done = pipeserve("serve", "--models", str(tmp_path / "typo.yaml"))
+    assert done.returncode == 1
+    assert "no-such-task" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PIPESERVE_PORT", "many"),
+        ("PIPESERVE_LOG_LEVEL", "loud"),
+        ("PIPESERVE_DRAIN", "soon"),
+        ("PIPESERVE_PORT", "-1"),
+    ],
+)
+def test_wrong_variable_is_named(name: str, value: str) -> None:
+    """Settings from the environment are checked like flags."""
+    done = pipeserve("serve", **{name: value})
+    assert done.returncode == 2
+    assert name in done.stderr
+
+
+def test_port_in_use_is_a_sentence(tmp_path: Path) -> None:
+    """The address is named, and nothing is started."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = pipeserve("serve", "--port", str(port), "--cache-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_version_imports_nothing_heavy() -> None:
+    """`pipeserve version` answers at once."""
+    done = pipeserve("version")
+    assert done.stdout.startswith("pipeserve ")
