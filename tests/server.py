@@ -24,10 +24,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 class RunningServer:
     """`pipeserve serve` on a free port of 127.0.0.1; its log is kept for failed tests. Ended by its process id."""
 
-    def __init__(self, catalog: Path, *arguments: str, cache_dir: Path) -> None:
+    def __init__(
+        self, catalog: Path, *arguments: str, cache_dir: Path, variables: dict[str, str] | None = None
+    ) -> None:
         command = [sys.executable, "-m", "app", "serve", "--models", str(catalog), "--port", "0"]
         command += ["--cache-dir", str(cache_dir), *arguments]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", **(variables or {})}
         self.process = subprocess.Popen(
             command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

@@ -40,14 +40,16 @@ def test_makefile_and_ci_call_scripts_that_exist() -> None:
 
 def test_readme_tree_names_what_exists() -> None:
     """Every path in the README's file tree (two spaces of indentation a level) is there."""
-    blocks = re.findall(r"```(?:text)?\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
-    trees = [block for block in blocks if re.match(r"(pipeserve/\n)? *app/", block)]
+    readme = (REPOSITORY / "README.md").read_text()
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    trees = [block for block in blocks if block.startswith("app/ ")]
     assert len(trees) == 1, "the README has one file tree, which begins with app/"
     folders: list[str] = []
-    for line in trees[0].removeprefix("pipeserve/\n").splitlines():
-        if found := re.match(r"( *)([\w.\-/]+)(?:  |$)", line):
-            folders[len(found[1]) // 2 :] = [found[2]]
-            assert REPOSITORY.joinpath(*folders).exists(), "/".join(folders)
+    for line in trees[0].splitlines():
+        if found := re.match(r"((?:  ){0,3})([\w.\-/]+(?:, [\w.\-/]+)*)(?:  |$)", line):
+            for name in found[2].split(", "):
+                folders[len(found[1]) // 2 :] = [name]
+                assert REPOSITORY.joinpath(*folders).exists(), "/".join(folders)
 
 
 def test_no_file_names_a_machine() -> None:

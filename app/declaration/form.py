@@ -44,9 +44,13 @@ class EntryForm(Form):
     aliases: list[Name] = Field(default=[], description="other names")
     revision: str | None = Field(default=None, description="branch, tag or commit of the Hub repository")
     tokenizer: str | None = Field(default=None, description="Hub id or folder, if not the model's own")
-    processor: str | None = Field(default=None, description="the same for a processor")
-    image_processor: str | None = Field(default=None, description="the same for an image processor")
-    feature_extractor: str | None = Field(default=None, description="the same for a feature extractor")
+    processor: str | None = Field(default=None, description="the same for a processor (text tasks use none)")
+    image_processor: str | None = Field(
+        default=None, description="the same for an image processor (text tasks use none)"
+    )
+    feature_extractor: str | None = Field(
+        default=None, description="the same for a feature extractor (text tasks use none)"
+    )
     auto_class: Annotated[str, StringConstraints(pattern=r"^AutoModel\w*$")] | None = Field(
         default=None, description="the transformers class that loads it; unset: the task's"
     )

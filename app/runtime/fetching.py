@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
-    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -28,6 +29,7 @@ ReportProgress = Callable[[Progress], None]
 
 _TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".bpe")
 _MODULE_FOLDER = re.compile(r"\d+_\w+")  # of sentence-transformers, such as 1_Pooling
+_FIRST_FILES = ("config.json", "tokenizer_config.json", "tokenizer.json", "vocab.txt")
 _REPORT_BYTES = 2**20
 
 
@@ -48,8 +50,9 @@ def fetch(
     folder = Path(model)
     if folder.is_absolute():
         return _local(folder, allow_pickle=allow_pickle, with_weights=with_weights)
+    cached = partial(_cached, model, revision, allow_pickle=allow_pickle, with_weights=with_weights)
     if is_offline or constants.HF_HUB_OFFLINE:
-        return _cached(model, revision, "the Hub is not to be asked (offline)")
+        return cached("the Hub is not to be asked (offline)")
     try:
         info = huggingface_hub.HfApi().model_info(model, revision=revision)
         names = [file.rfilename for file in info.siblings or []]
@@ -71,37 +74,58 @@ def fetch(
     except HFValidationError as error:
         raise ModelFailed(f"{model} is neither a folder nor the id of a repository on the Hub.") from error
     except HfHubHTTPError as error:
-        return _denied(model, revision, error)
+        if error.response is not None and error.response.status_code in (401, 403):
+            raise ModelFailed(
+                f"{model} may not be read: accept its licence, if it has one, and set HF_TOKEN to a token with access."
+            ) from error
+        status = "not at all" if error.response is None else error.response.status_code
+        return cached(f"{constants.ENDPOINT} answered {status}")
     except (OSError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        return _cached(model, revision, f"{constants.ENDPOINT} cannot be reached ({_first_line(error)})")
+        return cached(f"{constants.ENDPOINT} cannot be reached ({_first_line(error)})")
 
 
-def _denied(model: str, revision: str | None, error: HfHubHTTPError) -> Path:
-    status = error.response.status_code if error.response is not None else None
-    if status in (401, 403):
-        raise ModelFailed(
-            f"{model} may not be read ({status}): accept its licence, if it has one, and set HF_TOKEN."
-        ) from error
-    return _cached(model, revision, f"{constants.ENDPOINT} answered {status}")
+def _cached(model: str, revision: str | None, why: str, *, allow_pickle: bool, with_weights: bool) -> Path:
+    """The repository as it was downloaded before.
+
+    Not by `snapshot_download(local_files_only=True)`: it wants all files of the repository, and we take only some.
+    """
+    at = "" if revision is None else f" at revision {revision}"
+    found = next(filter(None, (_in_cache(model, name, revision) for name in _FIRST_FILES)), None)
+    if found is None:
+        raise ModelFailed(f"{model}{at} is not in the local cache, and {why}.")
+    folder = found.parent
+    names = _names(folder)
+    if with_weights and (not any(name.endswith((".safetensors", ".bin")) for name in names) or _missing_shards(folder)):
+        raise ModelFailed(f"The weights of {model}{at} are not in the local cache, and {why}.")
+    return _local(folder, allow_pickle=allow_pickle, with_weights=with_weights)
 
 
-def _cached(model: str, revision: str | None, why: str) -> Path:
-    """The repository as it was downloaded before."""
+def _in_cache(model: str, name: str, revision: str | None) -> Path | None:
     try:
-        return Path(snapshot_download(model, revision=revision, local_files_only=True))
-    except (EntryNotFoundError, OSError) as error:
-        at = "" if revision is None else f" at revision {revision}"
-        raise ModelFailed(f"{model}{at} is not in the local cache, and {why}.") from error
+        found = try_to_load_from_cache(model, name, revision=revision)
     except HFValidationError as error:
         raise ModelFailed(f"{model} is neither a folder nor the id of a repository on the Hub.") from error
+    return Path(found) if isinstance(found, str) else None
+
+
+def _missing_shards(folder: Path) -> bool:
+    """Whether an index names weights that are not there (a download that was cut off)."""
+    for index in folder.glob("*.index.json"):
+        files = set(json.loads(index.read_text()).get("weight_map", {}).values())
+        if any(not (folder / file).exists() for file in files):
+            return True
+    return False
+
+
+def _names(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
 
 
 def _local(folder: Path, *, allow_pickle: bool, with_weights: bool) -> Path:
     if not folder.is_dir():
         raise ModelFailed(f"The folder {folder} does not exist.")
     if with_weights:
-        names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
-        _weights(names, str(folder), allow_pickle=allow_pickle)
+        _weights(_names(folder), str(folder), allow_pickle=allow_pickle)
     return folder
 
 

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, TextClassificationPipeline, TokenClassificationPipeline
 
-from app.errors import BackendFailed, InvalidInput, ModelFailed
+from app.errors import BackendFailed, InputTooLarge, InvalidInput, ModelFailed
 from app.runtime.base import Item
 from app.runtime.collating import Collator
 from app.runtime.tokenizing import BAD_INPUT, Encoder, Row, Tokenizers
 
-_MAX_LOGITS_BYTES = 256 * 2**20
+MAX_LOGITS_BYTES = 256 * 2**20
 """A fill-mask forward computes [rows, tokens, vocabulary]: 64 texts of 256 tokens would be 2 GiB."""
 
 
@@ -107,15 +107,31 @@ class ZeroShotClassificationStages(PipelineStages):
         labels = parameters["candidate_labels"]
         hypotheses = self._hypotheses(labels, parameters.get("hypothesis_template", "This example is {}."))
         num_labels = len(labels)
+        truncate = parameters.get("truncate") is True
+        if truncate:
+            self._check_room(hypotheses)
         rows = self._encoder.encode(
             [text for text in inputs for _ in labels],
             hypotheses * len(inputs),
             owners=[index for index in range(len(inputs)) for _ in labels],
-            truncate=parameters.get("truncate") is True,
+            truncate=truncate,
             strategy="only_first",
         )
         items = [self._item(row) for row in rows]
         return [items[start : start + num_labels] for start in range(0, len(items), num_labels)]
+
+    def _check_room(self, hypotheses: Sequence[str]) -> None:
+        """Only the text is cut: each hypothesis must leave room for a token of it, or the tokenizer raises."""
+        if self._encoder.limit is None:
+            return
+        most = self._encoder.limit - self._tokenizer.num_special_tokens_to_add(pair=True) - 1
+        ids = self._encoder.tokenizer(list(hypotheses), add_special_tokens=False, verbose=False)["input_ids"]
+        longest = max(len(one) for one in ids)
+        if longest > most:
+            raise InputTooLarge(
+                f"parameters.candidate_labels: a label makes {longest} tokens with its template; the limit is {most}.",
+                param="parameters.candidate_labels",
+            )
 
     def _hypotheses(self, labels: Sequence[str], template: str) -> list[str]:
         try:
@@ -247,8 +263,15 @@ def _word_places(words: Sequence[str], delimiter: str) -> list[tuple[int, int]]:
 class FillMaskStages(PipelineStages):
     """Only the masks' logits leave the device: a vocabulary of numbers per mask, not per token."""
 
-    def __init__(self, model: PreTrainedModel, tokenizers: Tokenizers, limit: int | None) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizers: Tokenizers,
+        limit: int | None,
+        max_logits_bytes: int = MAX_LOGITS_BYTES,
+    ) -> None:
         super().__init__(model, tokenizers, limit)
+        self._max_logits_bytes = max_logits_bytes
         if self._tokenizer.mask_token_id is None:
             raise ModelFailed("The model's tokenizer has no mask token, so it cannot do fill-mask.")
         self._mask_id: int = self._tokenizer.mask_token_id
@@ -290,7 +313,7 @@ class FillMaskStages(PipelineStages):
         """Logits at each item's masks, float32 on CPU: [masks, vocabulary]."""
         outputs: list[torch.Tensor] = []
         row_bytes = max(item.cost for item in items) * self._model.config.vocab_size * 4
-        num_rows = max(1, _MAX_LOGITS_BYTES // row_bytes)
+        num_rows = max(1, self._max_logits_bytes // row_bytes)
         for start in range(0, len(items), num_rows):
             part = items[start : start + num_rows]
             for row, item in zip(self._logits(part), part, strict=True):

@@ -49,9 +49,11 @@ def start_server(models_dir: Path, tmp_path: Path) -> Iterator[StartServer]:
     """A server of the test's own: entries of models.yaml, then arguments of `pipeserve serve`."""
     started: list[RunningServer] = []
 
-    def start(entries: list[dict[str, Any]], *arguments: str, **top_level: Any) -> RunningServer:
+    def start(
+        entries: list[dict[str, Any]], *arguments: str, variables: dict[str, str] | None = None, **top_level: Any
+    ) -> RunningServer:
         catalog = write_catalog(tmp_path / f"models-{len(started)}.yaml", models_dir, entries, **top_level)
-        started.append(RunningServer(catalog, *arguments, cache_dir=tmp_path))
+        started.append(RunningServer(catalog, *arguments, cache_dir=tmp_path, variables=variables))
         return started[-1]
 
     yield start
