@@ -1,4 +1,4 @@
-"""A Hub on loopback, as far as downloads need one: repository listings and files, and the errors that a real one gives."""
+"""A Hub on loopback, as far as downloads need one: listings, files, and the errors that a real one gives."""
 
 from __future__ import annotations
 

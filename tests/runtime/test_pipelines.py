@@ -355,7 +355,7 @@ def test_tokenizer_is_one_threads_own(models_dir: Path) -> None:
 
 
 def test_collator_pads_every_input_with_its_own_value(models_dir: Path) -> None:
-    """Ids with the padding token, the mask with 0, on the tokenizer's side; what the model does not name is left out."""
+    """Ids with the padding token, the mask with 0, on the tokenizer's side; names unknown to the model are left out."""
     model = AutoModelForMaskedLM.from_pretrained(models_dir / "masked-lm")
     tokenizer = pipeline("fill-mask", model=str(models_dir / "masked-lm")).tokenizer
     rows = [{"input_ids": ids, "token_type_ids": [1] * len(ids), "else": ids} for ids in ([2, 7, 8], [2])]
