@@ -175,28 +175,20 @@ def _progress_bar(report: ReportProgress) -> type[tqdm]:
 
     class Reporter(tqdm):
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            self._reported: tuple[int, int] = (-_REPORT_BYTES, 0)
-            self._counts_bytes = options.get("unit") == "B"
-            super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
-
-        def display(self, *arguments: Any, **options: Any) -> bool:
-            return True
+            # Two bars count bytes: those on the wire (compressed, perhaps) and those of files. The latter have a total.
+            is_of_files = not str(options.get("name")).endswith(".transfer")
+            self._is_reported = options.get("unit") == "B" and is_of_files
+            self._reported = (-_REPORT_BYTES, 0)
+            super().__init__(*arguments, **{**options, "disable": True})  # type: ignore[no-untyped-call]
 
         def update(self, n: float | None = 1) -> bool | None:
-            # Counted here: a disabled bar (no terminal) counts nothing by itself.
-            if self.disable:
-                self.n += n or 0
-            else:
-                super().update(n)
-            self._report()
-            return True
-
-        def _report(self) -> None:
+            self.n += n or 0  # a disabled bar does not count
             done, total = int(self.n), int(self.total or 0)
             is_new = done - self._reported[0] >= _REPORT_BYTES or total != self._reported[1] or done == total
-            if self._counts_bytes and is_new:
+            if self._is_reported and is_new:
                 self._reported = (done, total)
                 report(Progress(phase="download", done=done, total=total))
+            return None
 
     return Reporter
 
