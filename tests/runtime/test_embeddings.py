@@ -220,11 +220,11 @@ def test_declared_pooling_stands_in_for_files(models_dir: Path, tokens: Stages) 
 def test_declared_lower_case_lowers(tmp_path: Path) -> None:
     """`do_lower_case` of sentence_bert_config.json, for a tokenizer that keeps case."""
     folder = build("sentence-encoder", tmp_path)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        settings = json.loads((folder / name).read_text())
-        settings.get("normalizer", settings)["lowercase"] = False
-        settings["do_lower_case"] = False
-        (folder / name).write_text(json.dumps(settings))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["normalizer"]["lowercase"] = False
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "do_lower_case": False}))
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 32, "do_lower_case": true}')
     lowering = load(folder, "feature-extraction").stages("feature-extraction")
     np.testing.assert_array_equal(answer(lowering, "PARIS"), answer(lowering, "paris"))
