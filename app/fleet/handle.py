@@ -106,7 +106,7 @@ class WorkerHandle:
         self._process: WorkerProcess | None = None
         self._stages: dict[str, tuple[frozenset[int], float]] = {}  # announced jobs, and since when
         self._heard_at = 0.0
-        self._warned_at: float | None = None
+        self._missed: float | None = None  # a due time that passed a moment ago
         self._stop_due: float | None = None
         self._kill_reason: str | None = None
         self._blamed: frozenset[int] | None = None
@@ -269,10 +269,8 @@ class WorkerHandle:
 
     def _heard(self) -> None:
         self._heard_at = self._clock.now()
-        self._warned_at = None
 
     def _on_stage(self, message: StageBegan) -> None:
-        self._warned_at = None
         if message.job_ids:
             self._stages[message.stage] = (frozenset(message.job_ids), self._clock.now())
             self._watch()
@@ -306,10 +304,9 @@ class WorkerHandle:
         now = self._clock.now()
         due, reason, blamed = min(self._dues(), key=lambda entry: entry[0])
         if now < due:
-            self._warned_at = None
             self._alarm.set(due)
-        elif self._warned_at is None:
-            self._warned_at = now
+        elif due != self._missed:
+            self._missed = due
             self._alarm.set(now + _grace_s(self._limits.heartbeat_s))
         else:
             logger.warning("%s: %s", self.spec.id, reason)

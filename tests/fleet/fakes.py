@@ -78,6 +78,7 @@ class FakeClock:
 
     async def advance(self, seconds: float, every: Callable[[], None] = lambda: None) -> None:
         """Ring what is due on the way, in order. every: called each second (workers send their heartbeats)."""
+        await settle()
         end = self._now + seconds
         next_beat = self._now + 1.0
         while True:
