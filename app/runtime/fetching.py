@@ -11,10 +11,11 @@ from typing import Any
 
 import huggingface_hub
 from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError, of requests or of httpx
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    HTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -80,7 +81,7 @@ def fetch(
             ) from error
         status = "not at all" if error.response is None else error.response.status_code
         return cached(f"{constants.ENDPOINT} answered {status}")
-    except (OSError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+    except (OSError, HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         return cached(f"{constants.ENDPOINT} cannot be reached ({_first_line(error)})")
 
 

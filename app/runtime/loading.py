@@ -52,7 +52,7 @@ def load_model(spec: ModelSpec, *, num_threads: int, progress: Callable[[Progres
     Raises ModelFailed, NotAvailable or OutOfMemory, each with a sentence for the operator.
     """
     torch.set_num_threads(num_threads)
-    with _in_one_sentence(spec.id):
+    with one_sentence(spec.id):
         return _load(spec, progress)
 
 
@@ -207,7 +207,7 @@ def _make_paddable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
 
 
 @contextmanager
-def _in_one_sentence(model_id: str) -> Iterator[None]:
+def one_sentence(model_id: str) -> Iterator[None]:
     """What the libraries raise, as the errors that a model's page shows."""
     try:
         yield

@@ -553,4 +553,3 @@ async def test_values_that_the_channel_cannot_carry_are_the_jobs_error() -> None
             await (await house.ask())
         worker.hear = hear  # type: ignore[method-assign]
         assert (await house.answered()).outputs
-
