@@ -92,7 +92,7 @@ class FleetMachine(RuleBasedStateMachine):
     async def call(self, name: str, request: JobRequest) -> JobResult:
         """One request, and that its answer is its own, and the only one."""
         try:
-            result = await self.house.fleet.submit(request)
+            result: JobResult = await self.house.fleet.submit(request)
         except (PipeserveError, asyncio.CancelledError) as error:
             self.note(name, error)
             raise
