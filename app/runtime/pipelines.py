@@ -8,6 +8,7 @@ that cannot be had without the padding (fill-mask) or is not stable (zero-shot's
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +33,7 @@ class TextFeatures:
     extras: dict[str, Any] = field(default_factory=dict)
 
 
-class PipelineStages:
+class PipelineStages(ABC):
     """What the text tasks share. Subclasses say how inputs become rows and outputs an answer."""
 
     def __init__(self, model: PreTrainedModel, tokenizers: Tokenizers, limit: int | None) -> None:
@@ -45,15 +46,15 @@ class PipelineStages:
         """Hand the tokenizer on: these stages are not used any more."""
         self._encoder.release()
 
-    def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
-        raise NotImplementedError
+    @abstractmethod
+    def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]: ...
 
     def forward(self, items: Sequence[Item]) -> list[Any]:
         """Logits of each item, float32 on CPU: [labels]."""
         return list(self._logits(items).float().cpu())
 
-    def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> Any: ...
 
     @torch.inference_mode()
     def _logits(self, items: Sequence[Item]) -> torch.Tensor:
