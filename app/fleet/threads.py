@@ -88,11 +88,11 @@ def available_cores(root: Path = Path("/")) -> int:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:
         cores = os.cpu_count() or 1
-    quota = _cgroup_cores(root / "sys/fs/cgroup")
+    quota = cgroup_cores(root / "sys/fs/cgroup")
     return max(1, cores if quota is None else min(cores, quota))
 
 
-def _cgroup_cores(cgroup: Path) -> int | None:
+def cgroup_cores(cgroup: Path) -> int | None:
     """Of version 2 (`cpu.max`) or 1 (`cpu.cfs_quota_us`); None: no limit."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()

@@ -52,6 +52,7 @@ def load_model(spec: ModelSpec, *, num_threads: int, progress: Callable[[Progres
     Raises ModelFailed, NotAvailable or OutOfMemory, each with a sentence for the operator.
     """
     torch.set_num_threads(num_threads)
+    transformers.utils.logging.disable_progress_bar()  # a server's log is no terminal
     with one_sentence(spec.id):
         return _load(spec, progress)
 
