@@ -277,16 +277,17 @@ class Fleet:
         return max(_MIN_RETRY_S, model.load_s - elapsed_s)
 
     def _set_deadline(self, model: _Model, job: Job) -> None:
-        due = job.arrived_at + _deadline_s(model, job)
+        due = _due_at(model, job)
         if not job.lease.is_granted:
             due = min(due, job.arrived_at + self._settings.load_wait_s)
         job.timer = self._clock.call_at(due, lambda: self._on_deadline(model, job))
 
     def _on_deadline(self, model: _Model, job: Job) -> None:
-        waited_s = self._clock.now() - job.arrived_at
+        now = self._clock.now()
+        waited_s = now - job.arrived_at
         if not job.lease.is_granted:
             job.fail(DeadlineExceeded(f'"{model.spec.id}" was still loading after {waited_s:.4g} s.'))
-        elif waited_s >= _deadline_s(model, job):
+        elif now >= _due_at(model, job):
             job.fail(DeadlineExceeded(f'"{model.spec.id}" had no answer within {waited_s:.4g} s.'))
         else:
             self._set_deadline(model, job)
@@ -575,9 +576,9 @@ class Fleet:
         return spec
 
 
-def _deadline_s(model: _Model, job: Job) -> float:
-    asked = job.request.deadline_s
-    return model.spec.queue.deadline_s if asked is None else asked
+def _due_at(model: _Model, job: Job) -> float:
+    asked_s = job.request.deadline_s
+    return job.arrived_at + (model.spec.queue.deadline_s if asked_s is None else asked_s)
 
 
 def _failure(error: ErrorInfo) -> PipeserveError:

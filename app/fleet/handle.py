@@ -107,6 +107,7 @@ class WorkerHandle:
         self._stages: dict[str, tuple[frozenset[int], float]] = {}  # announced jobs, and since when
         self._heard_at = 0.0
         self._missed: float | None = None  # a due time that passed a moment ago
+        self._last_chance = 0.0
         self._stop_due: float | None = None
         self._kill_reason: str | None = None
         self._blamed: frozenset[int] | None = None
@@ -307,7 +308,10 @@ class WorkerHandle:
             self._alarm.set(due)
         elif due != self._missed:
             self._missed = due
-            self._alarm.set(now + _grace_s(self._limits.heartbeat_s))
+            self._last_chance = now + _grace_s(self._limits.heartbeat_s)
+            self._alarm.set(self._last_chance)
+        elif now < self._last_chance:
+            self._alarm.set(self._last_chance)
         else:
             logger.warning("%s: %s", self.spec.id, reason)
             self._blamed = blamed

@@ -321,33 +321,45 @@ class RecordedEvents:
 
     def __init__(self) -> None:
         self.all: list[tuple[Any, ...]] = []
+        self._changed = asyncio.Event()
+
+    async def more_of(self, kind: str, number: int) -> None:
+        """Wait until there are so many more."""
+        wanted = len(self.of(kind)) + number
+        while len(self.of(kind)) < wanted:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _add(self, *event: Any) -> None:
+        self.all.append(event)
+        self._changed.set()
 
     def of(self, kind: str) -> list[tuple[Any, ...]]:
         return [event[1:] for event in self.all if event[0] == kind]
 
     def load_started(self, model: str) -> None:
-        self.all.append(("load_started", model))
+        self._add("load_started", model)
 
     def load_finished(self, model: str, seconds: float, outcome: str) -> None:
-        self.all.append(("load_finished", model, outcome))
+        self._add("load_finished", model, outcome)
 
     def evicted(self, model: str, reason: str) -> None:
-        self.all.append(("evicted", model, reason))
+        self._add("evicted", model, reason)
 
     def restarted(self, model: str) -> None:
-        self.all.append(("restarted", model))
+        self._add("restarted", model)
 
     def rejected(self, model: str, reason: str) -> None:
-        self.all.append(("rejected", model, reason))
+        self._add("rejected", model, reason)
 
     def batch_done(self, model: str, batch: BatchDone) -> None:
-        self.all.append(("batch_done", model, batch.num_items))
+        self._add("batch_done", model, batch.num_items)
 
     def job_done(self, model: str, task: str, result: JobResult) -> None:
-        self.all.append(("job_done", model, task))
+        self._add("job_done", model, task)
 
     def job_failed(self, model: str, task: str, code: str) -> None:
-        self.all.append(("job_failed", model, task, code))
+        self._add("job_failed", model, task, code)
 
 
 def spec_of(model_id: str, **changes: Any) -> ModelSpec:

@@ -108,6 +108,17 @@ async def test_a_running_job_ends_at_its_deadline() -> None:
         assert (await house.answered()).outputs
 
 
+async def test_a_deadline_is_reached_whatever_the_rounding() -> None:
+    """A timer that fires exactly at its time ends the request, and is not set again for ever."""
+    async with House() as house:
+        await house.advance(0.1)
+        calls = [await house.ask(deadline_s=0.1 * number) for number in range(1, 30)]
+        await house.advance(4)
+        for call in calls:
+            with pytest.raises(DeadlineExceeded):
+                await call
+
+
 async def test_the_models_deadline_is_the_default() -> None:
     """`queue.deadline` of the entry."""
     async with House(spec_of("a", queue=QueueSpec(deadline_s=7))) as house:
