@@ -6,6 +6,7 @@ the start, and the others serve. Nothing here imports torch or transformers, or 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,25 @@ from app.declaration.form import (
     LATER_TOP_LEVEL_KEYS,
     EntryForm,
     FileForm,
+    did_you_mean,
+    keys_of,
+    sentence_of,
     unknown_key,
 )
-from app.declaration.inference import FindFile, ModelFilesError, head_of, implied_tasks, infer_task
+from app.declaration.inference import (
+    CONFIG,
+    FindFile,
+    ModelFilesError,
+    check_tasks,
+    head_of,
+    implied_tasks,
+    infer_task,
+)
 from app.declaration.text import YamlDocument, YamlError, read_yaml
 from app.errors import CatalogError, InvalidInput, NotServed
+from app.tasks.architectures import ARCHITECTURES
 from app.tasks.base import Task
-from app.tasks.registry import TASKS, find_task
+from app.tasks.registry import ALIASES, TASKS, find_task
 from app.tasks.requests import check_defaults
 
 
@@ -96,7 +109,7 @@ def read_catalog(path: Path) -> Catalog:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise CatalogError(f"{path}: there is no such file.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise CatalogError(f"{path}: it cannot be read: {error}.") from None
     try:
         document = read_yaml(text)
@@ -150,12 +163,16 @@ class _Reader:
         except ValidationError as error:
             self._complain_of(error, ("defaults",), "defaults")
             return {}
+        all_parameters = {name for task in TASKS.values() for name in task.parameters.model_fields}
+        for name in set(known.get("parameters", {})) - all_parameters:
+            near = did_you_mean(name, all_parameters)
+            self._complain(("defaults", "parameters", name), "defaults", f"parameters.{name}: no task has it{near}.")
         return known
 
     def _spec(self, index: int, values: dict[str, Any], defaults: dict[str, Any]) -> ModelSpec | None:
         path = ("models", index)
         name = values.get("id") or values.get("model") or values.get("task")
-        entry = f'models[{index}] "{name}"' if isinstance(name, str) else f"models[{index}]"
+        entry = f"models[{index}] {_quoted(name)}" if isinstance(name, str) else f"models[{index}]"
         unknown = [key for key in values if key not in EntryForm.model_fields]
         for key in unknown:
             self._complain((*path, key), entry, unknown_key(key, EntryForm.model_fields, LATER_KEYS))
@@ -163,8 +180,9 @@ class _Reader:
             return None
         try:
             form = EntryForm.model_validate(_merged(defaults, values))
-            tasks = _declared_tasks(form)
-            return self._resolved(form, tasks)
+            spec = self._resolved(form, _declared_tasks(form))
+            _check_keys_are_of_use(spec, values)
+            return spec
         except ValidationError as error:
             self._complain_of(error, path, entry)
         except _FormError as error:
@@ -180,32 +198,33 @@ class _Reader:
             model, revision = TASKS[tasks[0]].default_model, revision or TASKS[tasks[0]].default_revision
         spec = ModelSpec(
             id=_checked_id(form.id or model),
-            model=self._location(model),
+            model=self._location("model", model),
             aliases=tuple(form.aliases),
             tasks=tasks,
             revision=revision,
-            tokenizer=self._optional_location(form.tokenizer),
-            processor=self._optional_location(form.processor),
-            image_processor=self._optional_location(form.image_processor),
-            feature_extractor=self._optional_location(form.feature_extractor),
+            tokenizer=self._optional_location("tokenizer", form.tokenizer),
+            processor=self._optional_location("processor", form.processor),
+            image_processor=self._optional_location("image_processor", form.image_processor),
+            feature_extractor=self._optional_location("feature_extractor", form.feature_extractor),
             batch=BatchSpec(**form.batch.model_dump()),
             queue=QueueSpec(max_items=form.queue.max_items, deadline_s=form.queue.deadline),
             keep_alive_s=form.keep_alive,
             memory_bytes=form.memory,
             **form.model_dump(include=_SAME_NAMES),
         )
-        spec = with_files(spec, cached_files(spec))
-        _check_parameters(spec)
-        return spec
+        return with_files(spec, cached_files(spec))
 
-    def _location(self, model: str) -> str:
+    def _location(self, key: str, model: str) -> str:
         """A folder as an absolute path (relative ones start at the file), a Hub id as it is."""
-        folder = (self._path.parent / Path(model).expanduser()).resolve()
-        is_folder = model.startswith((".", "/", "~")) or folder.is_dir()
+        try:
+            folder = (self._path.parent / Path(model).expanduser()).resolve()
+            is_folder = model.startswith((".", "/", "~")) or folder.is_dir()
+        except (OSError, RuntimeError) as error:  # a name too long, a user or a link that leads nowhere
+            raise _FormError(key, f"{key}: {_quoted(model)} cannot be looked for: {str(error).rstrip('.')}.") from None
         return str(folder) if is_folder else model
 
-    def _optional_location(self, model: str | None) -> str | None:
-        return None if model is None else self._location(model)
+    def _optional_location(self, key: str, model: str | None) -> str | None:
+        return None if model is None else self._location(key, model)
 
     def _check_names(self, models: tuple[ModelSpec, ...]) -> None:
         taken: dict[str, int] = {}
@@ -224,12 +243,11 @@ class _Reader:
 
     def _complain_of(self, error: ValidationError, path: tuple[str | int, ...], entry: str) -> None:
         for found in error.errors(include_url=False):
-            keys = tuple(part for part in found["loc"] if isinstance(part, int) or part.isidentifier())
+            keys = tuple(part for part in found["loc"] if part != "[key]")
             shown = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
-            message = found["msg"].removeprefix("Value error, ")
+            sentence = sentence_of(found)
             if found["type"] == "extra_forbidden":
-                message = "unknown key."
-            sentence = message if message.endswith(".") else message + "."
+                sentence = unknown_key(str(keys[-1]), keys_of(keys))
             self._complain((*path, *keys), entry, f"{shown}: {sentence}")
 
     def _complain(self, path: tuple[str | int, ...], entry: str, sentence: str) -> None:
@@ -261,6 +279,11 @@ _SAME_NAMES = {
 }
 
 
+HEADS = frozenset(head for task in TASKS if (head := head_of(task)) is not None)
+OTHER_TASKS = frozenset(task for tasks in ARCHITECTURES.values() for task in tasks) - set(TASKS)
+"""What transformers knows and this version does not serve."""
+
+
 class _FormError(Exception):
     def __init__(self, key: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -279,31 +302,56 @@ def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 def _declared_tasks(form: EntryForm) -> tuple[str, ...]:
     names = ([] if form.task is None else [form.task]) + (form.tasks or [])
     tasks = tuple(dict.fromkeys(_task(name).name for name in names))
-    heads = {head for task in tasks if (head := head_of(task)) is not None}
+    heads = {head: task for task in tasks if (head := head_of(task)) is not None}
     if len(heads) > 1:
-        raise _FormError("tasks", f"{', '.join(tasks)}: no one set of weights does all of these.")
+        raise _FormError("tasks", f"tasks: {', '.join(tasks)}: no one set of weights does all of these.")
+    if form.auto_class in HEADS and heads and form.auto_class not in heads:
+        needed, task = next(iter(heads.items()))
+        raise _FormError("auto_class", f"auto_class: {form.auto_class} cannot do {task}, which needs {needed}.")
     return tasks
 
 
 def _task(name: str) -> Task:
     try:
         return find_task(name)
-    except NotServed as error:
-        raise _FormError("task", error.message) from None
+    except NotServed:
+        served = ", ".join(TASKS)
+    if name in OTHER_TASKS:
+        raise _FormError("task", f'task: "{name}" is not served by this version; it serves {served}.')
+    near = did_you_mean(name, [*TASKS, *ALIASES])
+    raise _FormError("task", f"task: there is no task {_quoted(name)}{near}; this version serves {served}.")
 
 
 def _checked_id(name: str) -> str:
-    if any(character.isspace() or not character.isprintable() for character in name):
-        raise _FormError("id", f"{name!r} cannot be an id: it holds spaces or characters that cannot be printed.")
+    """The model's name may hold spaces (a folder), an id may not."""
+    if any(character.isspace() for character in name):
+        raise _FormError("id", f"id: {_quoted(name)} cannot be an id, it holds spaces; give the entry an `id`.")
     return name
 
 
-def _check_parameters(spec: ModelSpec) -> None:
-    """`parameters:` must be right for the tasks that know them, or a client would be blamed for them."""
+def _check_keys_are_of_use(spec: ModelSpec, values: dict[str, Any]) -> None:
+    """What an entry itself says must mean something for it; `defaults` may say more than an entry needs."""
+    _check_parameters(spec, values.get("parameters", {}))
+    if "revision" in values and Path(spec.model).is_absolute():
+        raise _FormError("revision", "revision: a folder has none; it is for models of the Hub.")
+    embeds = any(head_of(task) is None for task in spec.all_tasks) or not spec.tasks
+    for key in ("pooling", "normalize"):
+        if key in values and not embeds:
+            raise _FormError(key, f"{key}: it is for embeddings, and this entry is for {', '.join(spec.tasks)}.")
+
+
+def _check_parameters(spec: ModelSpec, own: Iterable[str]) -> None:
+    """What `defaults` gives matters only where a task knows it; what the entry itself says must be known."""
+    known = {name for task in spec.all_tasks for name in TASKS[task].parameters.model_fields}
+    meant = {name: value for name, value in spec.parameters.items() if name in known or name in own}
     try:
-        check_defaults([TASKS[task] for task in spec.all_tasks], spec.parameters)
+        check_defaults([TASKS[task] for task in spec.all_tasks], meant)
     except InvalidInput as error:
         raise _FormError("parameters", error.message) from None
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if text.isprintable() and len(text) <= 200 else repr(text[:200])
 
 
 # What the model's own files say
@@ -311,16 +359,26 @@ def _check_parameters(spec: ModelSpec) -> None:
 
 def with_files(spec: ModelSpec, find: FindFile) -> ModelSpec:
     """The spec with its tasks, from the files that are on this disk; with `problem` when they say it cannot be."""
-    if Path(spec.model).is_absolute() and not Path(spec.model).is_dir():
-        return msgspec.structs.replace(spec, problem=f"There is no folder {spec.model}.")
-    if find("config.json") is None and not Path(spec.model).is_absolute():
-        return msgspec.structs.replace(spec, implied_tasks=implied_tasks(spec.tasks, find))
+    for place in (spec.model, spec.tokenizer, spec.processor, spec.image_processor, spec.feature_extractor):
+        if place is not None and Path(place).is_absolute() and not Path(place).is_dir():
+            return msgspec.structs.replace(spec, problem=f"There is no folder {place}.")
     try:
-        own = infer_task(find) if not spec.tasks else None
+        tasks = spec.tasks
+        if Path(spec.model).is_absolute() or find(CONFIG) is not None:
+            tasks = spec.tasks or (infer_task(find),)
+            check_tasks(spec.tasks, find)
+        return msgspec.structs.replace(spec, tasks=tasks, implied_tasks=implied_tasks(tasks, find))
     except ModelFilesError as error:
         return msgspec.structs.replace(spec, problem=f"{spec.model}: {error}")
-    tasks = spec.tasks if own is None else (own,)
-    return msgspec.structs.replace(spec, tasks=tasks, implied_tasks=implied_tasks(tasks, find))
+
+
+def with_right_parameters(spec: ModelSpec) -> ModelSpec:
+    """The spec, with `problem` when its `parameters` are wrong for tasks that its files told only now."""
+    try:
+        _check_parameters(spec, ())
+    except _FormError as error:
+        return msgspec.structs.replace(spec, problem=f"{spec.id}: {error}")
+    return spec
 
 
 def cached_files(spec: ModelSpec) -> FindFile:
@@ -335,7 +393,7 @@ def cached_files(spec: ModelSpec) -> FindFile:
         try:
             found = try_to_load_from_cache(spec.model, name, revision=spec.revision)
         except HFValidationError:
-            return None  # not a repository's name: the load will say so
+            raise ModelFilesError("this is neither a folder nor the id of a repository on the Hub.") from None
         return Path(found) if isinstance(found, str) else None
 
     return find

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from app.catalog import ModelSpec, cached_files, with_files
-from app.declaration.inference import FILES
+import msgspec
+
+from app.catalog import ModelSpec, cached_files, with_files, with_right_parameters
+from app.declaration.inference import CONFIG, FILES
 from app.errors import ModelFailed
 
 
@@ -15,46 +17,69 @@ async def resolve(spec: ModelSpec) -> ModelSpec:
     return await asyncio.to_thread(_resolve, spec)
 
 
-def _resolve(spec: ModelSpec) -> ModelSpec:
-    if not Path(spec.model).is_absolute() and not spec.tasks:
+async def look_up(spec: ModelSpec) -> ModelSpec:
+    """As `resolve`, but the Hub is asked about every entry, also one that declares its tasks. Never raises for it."""
+    try:
+        return await asyncio.to_thread(_resolve, spec, asks_anyway=True)
+    except ModelFailed as error:
+        return msgspec.structs.replace(spec, problem=error.message)
+
+
+def _resolve(spec: ModelSpec, *, asks_anyway: bool = False) -> ModelSpec:
+    if not Path(spec.model).is_absolute() and (asks_anyway or not spec.tasks):
         _download(spec)
-    return with_files(spec, cached_files(spec))
+    return with_right_parameters(with_files(spec, cached_files(spec)))
 
 
 def _download(spec: ModelSpec) -> None:
     """config.json, and the files beside it that the repository has, into the Hub's cache."""
     # Imported here: it takes a third of a second, and a catalogue of folders does without.
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub import hf_hub_download
 
     for name in FILES:
         try:
             hf_hub_download(spec.model, name, revision=spec.revision, local_files_only=spec.offline)
-        except GatedRepoError as error:
-            raise ModelFailed(
-                f"{spec.model} is gated: accept its licence on {constants.ENDPOINT} and set HF_TOKEN to a token of"
-                " that account."
-            ) from error
-        except RepositoryNotFoundError as error:
-            raise ModelFailed(
-                f"{spec.model} does not exist on {constants.ENDPOINT}, or it is private and HF_TOKEN gives no access."
-            ) from error
-        except HFValidationError as error:
-            raise ModelFailed(f"{spec.model} is neither a folder nor the id of a repository on the Hub.") from error
-        except (HfHubHTTPError, OSError, EntryNotFoundError) as error:
-            if name != FILES[0]:
-                continue  # not every repository has a card, or sentence-transformers' modules
-            if constants.HF_HUB_OFFLINE or spec.offline:
-                raise ModelFailed(
-                    f"{spec.model} is not in the cache, and the Hub is not to be asked (HF_HUB_OFFLINE or `offline`)."
-                ) from error
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelFailed(
-                f"The config of {spec.model} cannot be had from {constants.ENDPOINT}: {reason}"
-            ) from error
+        except Exception as error:  # a thread's boundary: whatever a network may do, the entry's page says it
+            # Not every repository has a card, or sentence-transformers' modules.
+            if name == CONFIG:
+                raise ModelFailed(_sentence(spec, error)) from error
+
+
+def _sentence(spec: ModelSpec, error: Exception) -> str:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, GatedRepoError):
+        return (
+            f"{spec.model} is gated: accept its licence at {constants.ENDPOINT}/{spec.model} and set HF_TOKEN to a"
+            " token of that account."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f"{spec.model} has no revision {spec.revision}."
+    if isinstance(error, RepositoryNotFoundError):
+        return f"{spec.model} does not exist on {constants.ENDPOINT}, or it is private and HF_TOKEN gives no access."
+    if isinstance(error, HFValidationError):
+        return f"{spec.model} is neither a folder nor the id of a repository on the Hub."
+    if constants.HF_HUB_OFFLINE or spec.offline:
+        return f"{spec.model} is not in the cache, and the Hub is not to be asked (HF_HUB_OFFLINE or `offline`)."
+    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+        return f"{spec.model} has no config.json, so it is not a transformers model."
+    # The Hub's library wraps what happened: an answer that refuses, or no answer.
+    cause = error.__cause__ or error.__context__ or error
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    if status in (401, 403):
+        return f"{spec.model} may not be read: accept its licence, if it has one, and set HF_TOKEN to a token of yours."
+    reason = f"answered {status}" if status is not None else f"cannot be reached ({_first_line(cause)})"
+    return f"The config of {spec.model} is not in the cache, and {constants.ENDPOINT} {reason}."
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200].rstrip(".") if lines else type(error).__name__

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from app.catalog import Catalog, ModelSpec, read_catalog
 from app.declaration.form import LATER_KEYS, LATER_TOP_LEVEL_KEYS
 from app.errors import CatalogError
-from app.tasks.architectures import ARCHITECTURES
+from app.resolving import resolve
+from app.tasks.architectures import ARCHITECTURES, AUTO_CLASSES
 from app.tasks.registry import TASKS
 from scripts import generate_architectures, generate_models_yaml_reference
 
@@ -149,16 +150,36 @@ def test_budget_and_total_queue(tmp_path: Path) -> None:
     ("entry", "says"),
     [
         ("{task: fill-mask, taks: 1}", 'models[0] "fill-mask": unknown key "taks" (did you mean "tasks"?)'),
-        ("{task: no-such-task}", 'There is no task "no-such-task"'),
+        ("{task: no-such-task}", 'there is no task "no-such-task"; this version serves feature-extraction'),
+        ("{task: text-clasification}", '(did you mean "text-classification"?)'),
+        ("{task: text-generation}", '"text-generation" is not served by this version'),
         ("{id: x}", "needs `task` or `model`"),
-        ("{id: a b, model: x/y}", "id"),
+        ("{id: a b, model: x/y}", "id: 'a b' holds spaces"),
+        ('{id: "a\\x07b", model: x/y}', "id: 'a\\x07b' holds spaces or characters that cannot be printed"),
+        ('{model: x/y, aliases: ["a\\0"]}', "aliases[0]: 'a\\x00' holds"),
+        ("{model: ./my model, task: ner}", "give the entry an `id`"),
+        ('{model: x/y, tokenizer: "./a\\0b"}', "tokenizer: it holds characters that cannot be printed"),
+        ("{model: ~no-such-user-here/x, task: ner}", "model:"),
         ("{model: x/y, keep_alive: soon}", "keep_alive: 'soon' is not a duration"),
-        ("{model: x/y, batch: {max_itms: 1}}", "batch.max_itms: unknown key"),
-        ("{model: x/y, batch: {max_items: 0}}", "batch.max_items"),
-        ("{model: x/y, dtype: int3}", "dtype"),
-        ("{model: x/y, backend: onnx}", "backend"),
-        ("{model: x/y, device: gpu}", "device"),
-        ("{model: x/y, auto_class: Something}", "auto_class"),
+        ("{model: x/y, batch: {max_itms: 1}}", 'batch.max_itms: unknown key "max_itms" (did you mean "max_items"?)'),
+        ("{model: x/y, batch: {max_items: 0}}", "batch.max_items: it must be greater than or equal to 1"),
+        ("{model: x/y, batch: {max_tokens: 99999999999999999999}}", "batch.max_tokens: it must be less than"),
+        ("{model: x/y, batch: 3}", "batch: it must be a mapping (`key: value`), not 3"),
+        ("{model: x/y, queue: {deadline: -1}}", "queue.deadline: it must be greater than 0"),
+        ("{model: x/y, threads: true}", "threads: it must be a whole number, not true"),
+        ("{model: x/y, pinned: 'yes'}", 'pinned: it must be true or false, not "yes"'),
+        ("{model: 3}", "model: it must be text, not 3"),
+        ("{model: x/y, aliases: a}", 'aliases: it must be a list, not "a"'),
+        ("{model: x/y, tasks: []}", "tasks: it must not be empty"),
+        ("{model: x/y, dtype: floot16}", 'not "floot16" (did you mean "float16"?)'),
+        ("{model: x/y, backend: onnx}", "backend: onnx is not supported by this version"),
+        ("{model: x/y, replicas: {min: 1, max: 2}}", "replicas: a range is not supported by this version"),
+        ("{model: x/y, memory: 80%}", "memory: '80%' is not a size"),
+        ("{model: x/y, device: gpu}", 'device: there is no device "gpu"'),
+        ("{model: x/y, auto_class: AutoModelForMasked}", 'has no "AutoModelForMasked" (did you mean "AutoModelForMask'),
+        ("{model: x/y, task: ner, auto_class: AutoModelForMaskedLM}", "AutoModelForMaskedLM cannot do token-classif"),
+        ("{model: x/y, task: ner, pooling: mean}", "pooling: it is for embeddings"),
+        ("{model: ./folder, task: ner, revision: main}", "revision: a folder has none"),
         ("{tasks: [fill-mask, text-classification], model: x/y}", "no one set of weights"),
         ("{task: fill-mask, parameters: {top_k: -1}}", "parameters.top_k"),
         ("{task: fill-mask, parameters: {topk: 1}}", "parameters.topk"),
@@ -177,6 +198,25 @@ def test_key_of_a_later_version_is_refused_by_name(tmp_path: Path, key: str) -> 
     """What this version cannot do is never ignored."""
     found = complaint(tmp_path, json.dumps({"models": [{"task": "fill-mask", key: 1}]}))
     assert f'"{key}" is not supported by this version' in found
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "must hold `models:`"),
+        ("models: []", "models.yaml:1: models: it must not be empty"),
+        ("modls: []", 'unknown key "modls" (did you mean "models"?)'),
+        ("models: [{task: ner}]\nqueue: 5", "models.yaml:2: queue: it must be a mapping"),
+        ("models: [{task: ner}]\nbudget: {cpu: 120%}", "models.yaml:2: budget.cpu: '120%' is not a size"),
+        ("models: [{task: ner}]\nbudget: {gpu: 8GiB}", 'budget.gpu: there is no device "gpu"'),
+        ("models: [{task: ner}]\ndefaults: {model: x}", 'models.yaml:2: defaults: unknown key "model"'),
+        ("models: [{task: ner}]\ndefaults: {parameters: {truncat: true}}", '(did you mean "truncate"?)'),
+        ("models: [{task: ner}]\ndefaults: {compile: true}", 'defaults: "compile" is not supported by this version'),
+    ],
+)
+def test_other_mistakes_of_the_file(tmp_path: Path, text: str, says: str) -> None:
+    """At the top, and in `defaults`."""
+    assert says in complaint(tmp_path, text)
 
 
 @pytest.mark.parametrize("key", sorted(LATER_TOP_LEVEL_KEYS))
@@ -205,7 +245,19 @@ def test_missing_folder_fails_its_entry_alone(tmp_path: Path) -> None:
     assert there.problem is None
 
 
-@pytest.mark.parametrize("config", ["", "{", "[]", '{"architectures": ["NoSuchModel"]}', '{"architectures": null}'])
+@pytest.mark.parametrize(
+    "config",
+    [
+        "",
+        "{",
+        "[" * 100_000,
+        "[]",
+        '{"architectures": ["NoSuchModel"]}',
+        '{"architectures": null}',
+        '{"architectures": [1, {}]}',
+        '{"architectures": "BertModel"}',
+    ],
+)
 def test_broken_config_fails_its_entry_alone(tmp_path: Path, config: str) -> None:
     """Whatever the file holds, it is a sentence."""
     (tmp_path / "mine").mkdir()
@@ -221,6 +273,83 @@ def test_model_of_a_task_that_is_not_served_says_so(tmp_path: Path) -> None:
     assert "text-generation" in problem
 
 
+@pytest.mark.parametrize(("architecture", "task"), [("ViTModel", "image-feature-extraction"), ("CLIPModel", "image")])
+def test_model_of_another_medium_embeds_no_text(tmp_path: Path, architecture: str, task: str) -> None:
+    """transformers keeps the base models of all media in one list."""
+    make_model(tmp_path / "mine", architectures=[architecture])
+    assert task in (read_entry(tmp_path, model="./mine").problem or "")
+
+
+def test_summarizer_is_not_taken_for_a_mask_filler(tmp_path: Path) -> None:
+    """BART's class is listed under both."""
+    make_model(tmp_path / "mine", architectures=["BartForConditionalGeneration"])
+    assert "text2text-generation" in (read_entry(tmp_path, model="./mine").problem or "")
+    assert read_entry(tmp_path, model="./mine", task="fill-mask").problem is None
+
+
+def test_declared_task_without_its_head_fails_its_entry(tmp_path: Path) -> None:
+    """Weights without the head would answer at random."""
+    make_model(tmp_path / "mine", architectures=["BertForSequenceClassification"])
+    problem = read_entry(tmp_path, model="./mine", task="ner").problem
+    assert problem is not None
+    assert "cannot do token-classification; it is for text-classification" in problem
+    assert read_entry(tmp_path, model="./mine", task="zero-shot-classification").problem is None
+    assert read_entry(tmp_path, model="./mine", task="feature-extraction").problem is None
+
+
+@pytest.mark.parametrize("config", [None, "{"])
+def test_declared_task_does_not_hide_a_broken_config(tmp_path: Path, config: str | None) -> None:
+    """The load would fail, so that `check` says it."""
+    (tmp_path / "mine").mkdir()
+    if config is not None:
+        (tmp_path / "mine" / "config.json").write_text(config)
+    assert "config.json" in (read_entry(tmp_path, model="./mine", task="ner").problem or "")
+
+
+def test_missing_folder_of_a_part_fails_its_entry(tmp_path: Path) -> None:
+    """Such as a tokenizer's."""
+    make_model(tmp_path / "mine", architectures=["BertForTokenClassification"])
+    assert "nowhere" in (read_entry(tmp_path, model="./mine", tokenizer="./nowhere").problem or "")
+
+
+def test_name_that_no_repository_has_fails_its_entry(tmp_path: Path) -> None:
+    """Known without asking the Hub."""
+    assert "neither a folder nor" in (read_entry(tmp_path, model="a/b/c", task="ner").problem or "")
+
+
+def test_early_sentence_transformers_files_are_read(tmp_path: Path) -> None:
+    """Their transformer lies in a folder of its own."""
+    make_model(tmp_path / "mine" / "0_Transformer", architectures=["BertModel"])
+    modules = [{"path": "0_Transformer", "type": "Transformer"}, {"path": "1_Pooling", "type": "Pooling"}]
+    (tmp_path / "mine" / "modules.json").write_text(json.dumps(modules))
+    spec = read_entry(tmp_path, model="./mine")
+    assert (spec.problem, spec.tasks) == (None, ("feature-extraction",))
+
+
+@pytest.mark.parametrize("card", ["---\n: [\n---", "---\npipeline_tag: [1]\n---", "---", "\udcff"])
+def test_broken_card_is_no_card(tmp_path: Path, card: str) -> None:
+    """The config says what the model is."""
+    make_model(tmp_path / "mine", architectures=["BertForMaskedLM"])
+    (tmp_path / "mine" / "README.md").write_bytes(card.encode("utf-8", "surrogateescape"))
+    assert read_entry(tmp_path, model="./mine").tasks == ("fill-mask",)
+
+
+def test_default_parameters_matter_where_a_task_knows_them(tmp_path: Path) -> None:
+    """`defaults` is for all entries, of whatever tasks; a wrong value is still wrong."""
+    text = "models: [{task: fill-mask}, {task: feature-extraction}]\ndefaults: {parameters: {top_k: %s}}"
+    assert len(read(tmp_path, text % 3).models) == 2
+    assert "parameters.top_k" in complaint(tmp_path, text % -3)
+
+
+async def test_parameters_are_checked_once_the_task_is_known(tmp_path: Path) -> None:
+    """An unresolved entry's parameters cannot be; its clients must not be blamed for them."""
+    make_model(tmp_path / "mine", architectures=["BertForMaskedLM"])
+    unresolved = ModelSpec(id="mine", model=str(tmp_path / "mine"), parameters={"top_k": -3})
+    assert "parameters.top_k" in ((await resolve(unresolved)).problem or "")
+    right = ModelSpec(id="mine", model=str(tmp_path / "mine"), parameters={"top_k": 3})
+    assert (await resolve(right)).tasks == ("fill-mask",)
+
+
 @settings(max_examples=150, deadline=None)
 @given(text=st.text(max_size=200))
 def test_any_text_is_a_catalogue_or_a_catalogue_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
@@ -232,7 +361,8 @@ def test_any_text_is_a_catalogue_or_a_catalogue_error(tmp_path_factory: pytest.T
 
 
 KEYS = st.sampled_from(
-    ["id", "model", "task", "tasks", "batch", "queue", "keep_alive", "parameters", "aliases", "memory"]
+    ["id", "model", "task", "tasks", "tokenizer", "batch", "queue", "keep_alive", "parameters", "aliases", "memory"]
+    + ["revision", "device", "auto_class", "replicas", "threads", "pooling"]
 )
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -256,6 +386,7 @@ def test_any_values_are_a_catalogue_or_a_catalogue_error(
 def test_table_of_architectures_is_that_of_transformers() -> None:
     """Regenerate it with scripts/generate_architectures.py when transformers changes."""
     assert generate_architectures.architectures() == ARCHITECTURES
+    assert generate_architectures.auto_classes() == AUTO_CLASSES
 
 
 def test_reference_lists_exactly_the_accepted_keys() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app import __version__
 from app.settings import Settings, default_cache_dir
+
+if TYPE_CHECKING:
+    from app.catalog import ModelSpec
 
 cli = typer.Typer(
     name="pipeserve",
@@ -131,6 +136,9 @@ def serve(
 @cli.command()
 def check(
     file: Annotated[Path, typer.Argument(envvar="PIPESERVE_MODELS", help="The catalogue to check.")] = DEFAULT.models,
+    online: Annotated[
+        bool, typer.Option("--online", help="Ask the Hub about its models (this downloads their configs).")
+    ] = False,
 ) -> None:
     """Check a models.yaml without starting anything: its form, and what can be known of each model."""
     from app.catalog import read_catalog
@@ -140,15 +148,34 @@ def check(
         catalog = read_catalog(file)
     except CatalogError as error:
         _fail(str(error))
-    for spec in catalog.models:
-        if spec.problem is not None:
-            typer.echo(f"FAILED  {spec.id}: {spec.problem}")
-        elif spec.tasks:
-            typer.echo(f"ok      {spec.id}: {', '.join(spec.all_tasks)}")
-        else:
-            typer.echo(f"later   {spec.id}: its task will be read from the Hub")
-    if any(spec.problem is not None for spec in catalog.models):
+    specs = asyncio.run(_look_up(catalog.models)) if online else catalog.models
+    for spec in specs:
+        typer.echo(_finding(spec))
+    if any(spec.problem is not None for spec in specs):
         raise typer.Exit(1)
+
+
+async def _look_up(specs: Iterable[ModelSpec]) -> list[ModelSpec]:
+    from app.resolving import look_up
+
+    return await asyncio.gather(*(look_up(spec) for spec in specs))
+
+
+def _finding(spec: ModelSpec) -> str:
+    """One line: whether it can be served, what for, and where it comes from."""
+    if spec.problem is not None:
+        return f"FAILED  {spec.id}: {spec.problem}"
+    at = f" at {spec.revision}" if spec.revision else ""
+    source = spec.model if Path(spec.model).is_absolute() else f"{spec.model}{at}, {_whereabouts(spec)}"
+    if not spec.tasks:
+        return f"later   {spec.id}: its task will be read from the Hub ({source})"
+    return f"ok      {spec.id}: {', '.join(spec.all_tasks)} ({source})"
+
+
+def _whereabouts(spec: ModelSpec) -> str:
+    from app.catalog import cached_files
+
+    return "not yet on this disk" if cached_files(spec)("config.json") is None else "known from the Hub's cache"
 
 
 @cli.command()

@@ -3,18 +3,71 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import ErrorDetails
 
 from app.durations import parse_duration, parse_size, parse_size_or_share
+from app.tasks.architectures import AUTO_CLASSES
+
+LATER_BACKENDS = ("optimum", "onnx", "openvino", "vllm")
+
+_DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?|xpu(:\d{1,3})?", re.ASCII)
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it holds characters that cannot be printed.")
+    return text
+
+
+def _name(text: str) -> str:
+    """An id or alias: it stands in URLs, headers and logs."""
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise ValueError(f"{text!r} holds spaces or characters that cannot be printed.")
+    return text
+
+
+def _device(text: str) -> str:
+    if _DEVICE.fullmatch(text) is None:
+        raise ValueError(f'there is no device "{text[:40]}"; write cpu, cuda, cuda:0, mps or xpu.')
+    return text
+
+
+def _auto_class(text: str) -> str:
+    if text not in AUTO_CLASSES:
+        raise ValueError(f'transformers has no "{text[:80]}"{did_you_mean(text, AUTO_CLASSES)}.')
+    return text
+
+
+def _only_torch(value: Any) -> Any:
+    if value in LATER_BACKENDS:
+        raise ValueError(f"{value} is not supported by this version; it has torch.")
+    return value
+
+
+def _only_a_number(value: Any) -> Any:
+    if isinstance(value, dict):
+        raise ValueError("a range is not supported by this version; write a number.")
+    return value
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """` (did you mean "..."?)`, or nothing where no word is near."""
+    close = difflib.get_close_matches(word, list(words), n=1)
+    return f' (did you mean "{close[0]}"?)' if close else ""
+
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 SizeOrShare = Annotated[int | float, BeforeValidator(parse_size_or_share)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
-Device = Annotated[str, StringConstraints(pattern=r"^(cpu|mps|cuda(:\d+)?|xpu(:\d+)?)$")]
+Count = Annotated[int, Field(ge=1, le=2**40)]
+Text = Annotated[str, AfterValidator(_printable), StringConstraints(min_length=1, max_length=4096)]
+Name = Annotated[str, AfterValidator(_name), StringConstraints(min_length=1, max_length=512)]
+Device = Annotated[str, AfterValidator(_device)]
 
 
 class Form(BaseModel):
@@ -23,12 +76,12 @@ class Form(BaseModel):
 
 class BatchForm(Form):
     max_items: int = Field(default=64, ge=1, le=4096, description="items of one forward at most")
-    max_tokens: int = Field(default=16384, ge=1, description="its padded size at most: longest item × items")
+    max_tokens: Count = Field(default=16384, description="its padded size at most: longest item × items")
     max_wait_ms: float = Field(default=0.0, ge=0, le=1000, description="how long an item waits for company")
 
 
 class QueueForm(Form):
-    max_items: int = Field(default=2048, ge=1, description="items admitted at a time; more get 429")
+    max_items: Count = Field(default=2048, description="items admitted at a time; more get 429")
     deadline: Duration = Field(default=300.0, gt=0, description="longest time of a request, its waiting included")
 
 
@@ -36,34 +89,40 @@ class EntryForm(Form):
     """One entry of `models:`; the keys that `defaults:` may hold as well are those of `DEFAULTS`."""
 
     id: Name | None = Field(default=None, description="the model's name in URLs and requests; unset: `model`")
-    model: str | None = Field(
-        default=None, min_length=1, description="a Hub id, or a folder (relative to this file); unset: the task's own"
+    model: Text | None = Field(
+        default=None, description="a Hub id, or a folder (relative to this file); unset: the task's own"
     )
-    task: str | None = Field(default=None, description="what it is for; unset: read from the model's files")
-    tasks: list[str] | None = Field(default=None, min_length=1, description="several tasks on one copy of the weights")
+    task: Text | None = Field(default=None, description="what it is for; unset: read from the model's files")
+    tasks: list[Text] | None = Field(default=None, min_length=1, description="several tasks on one copy of the weights")
     aliases: list[Name] = Field(default=[], description="other names")
-    revision: str | None = Field(default=None, description="branch, tag or commit of the Hub repository")
-    tokenizer: str | None = Field(default=None, description="Hub id or folder, if not the model's own")
-    processor: str | None = Field(default=None, description="the same for a processor (text tasks use none)")
-    image_processor: str | None = Field(
+    revision: Text | None = Field(default=None, description="branch, tag or commit of the Hub repository")
+    tokenizer: Text | None = Field(default=None, description="Hub id or folder, if not the model's own")
+    processor: Text | None = Field(default=None, description="the same for a processor (text tasks use none)")
+    image_processor: Text | None = Field(
         default=None, description="the same for an image processor (text tasks use none)"
     )
-    feature_extractor: str | None = Field(
+    feature_extractor: Text | None = Field(
         default=None, description="the same for a feature extractor (text tasks use none)"
     )
-    auto_class: Annotated[str, StringConstraints(pattern=r"^AutoModel\w*$")] | None = Field(
+    auto_class: Annotated[str, AfterValidator(_auto_class)] | None = Field(
         default=None, description="the transformers class that loads it; unset: the task's"
     )
     device: Device | None = Field(default=None, description="unset: an accelerator where there is one")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto", description="auto: as the checkpoint says"
     )
-    backend: Literal["torch"] = Field(default="torch", description="what computes")
+    backend: Annotated[Literal["torch"], BeforeValidator(_only_torch)] = Field(
+        default="torch", description="what computes"
+    )
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] | None = Field(
         default=None, description="unset: transformers' choice"
     )
-    threads: int | None = Field(default=None, ge=1, description="compute threads; unset: a fair share of cores − 1")
-    replicas: int = Field(default=1, ge=1, le=64, description="worker processes of this model")
+    threads: int | None = Field(
+        default=None, ge=1, le=4096, description="compute threads; unset: a fair share of cores − 1"
+    )
+    replicas: Annotated[int, BeforeValidator(_only_a_number)] = Field(
+        default=1, ge=1, le=64, description="worker processes of this model"
+    )
     batch: BatchForm = Field(default=BatchForm(), description="see below")
     queue: QueueForm = Field(default=QueueForm(), description="see below")
     keep_alive: Duration = Field(default=300.0, description="unload so long after the last use; 0 at once, -1 never")
@@ -80,12 +139,13 @@ class EntryForm(Form):
     offline: bool = Field(default=False, description="never ask the Hub for this model")
 
 
+FORMS_INSIDE: dict[str, type[Form]] = {"batch": BatchForm, "queue": QueueForm}
 NO_DEFAULTS = ("id", "model", "task", "tasks", "aliases", "revision", "tokenizer")
 DEFAULTS = tuple(name for name in EntryForm.model_fields if name not in NO_DEFAULTS)
 
 
 class TotalQueueForm(Form):
-    max_items: int = Field(default=8192, ge=1, description="items admitted at a time, all models together")
+    max_items: Count = Field(default=8192, description="items admitted at a time, all models together")
 
 
 class FileForm(Form):
@@ -109,5 +169,48 @@ def unknown_key(key: str, allowed: Iterable[str], later: Iterable[str] = ()) -> 
     """Why a key may not stand where it does."""
     if key in later:
         return f'"{key}" is not supported by this version.'
-    close = difflib.get_close_matches(key, list(allowed), n=1)
-    return f'unknown key "{key}"' + (f' (did you mean "{close[0]}"?).' if close else ".")
+    return f'unknown key "{key}"{did_you_mean(key, allowed)}.'
+
+
+_KINDS = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a number",
+    "list_type": "a list",
+    "dict_type": "a mapping (`key: value`)",
+    "model_type": "a mapping (`key: value`)",
+}
+
+
+def sentence_of(found: ErrorDetails) -> str:
+    """What pydantic found, in the words of the file."""
+    kind, given = found["type"], found.get("input")
+    if kind == "value_error":
+        return found["msg"].removeprefix("Value error, ")
+    if kind in _KINDS:
+        return f"it must be {_KINDS[kind]}, not {_shown(given)}."
+    if kind in ("string_too_short", "too_short"):
+        return "it must not be empty."
+    message = found["msg"].replace("Input should be", "it must be").replace("String should have", "it must have")
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", found["msg"])
+        return f"{message}, not {_shown(given)}{did_you_mean(given, choices) if isinstance(given, str) else ''}."
+    return message if message.endswith(".") else message + "."
+
+
+def keys_of(path: tuple[str | int, ...]) -> list[str]:
+    """The keys that may stand beside the one that `path` names."""
+    form: Any = EntryForm
+    for key in path[:-1]:
+        form = FORMS_INSIDE.get(str(key), form)
+    return list(form.model_fields)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "empty"}[value]
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:60] + "..."

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from app.tasks.architectures import ARCHITECTURES
 from app.tasks.registry import ALIASES, TASKS
@@ -15,6 +14,8 @@ from app.tasks.registry import ALIASES, TASKS
 CONFIG, MODULES, CARD = "config.json", "modules.json", "README.md"
 FILES = (CONFIG, MODULES, CARD)
 MAX_FILE_BYTES = 4 * 2**20
+_MODULE_FOLDER = re.compile(r"\d+_\w+")
+_PIPELINE_TAG = re.compile(r"""^pipeline_tag:\s*["']?([\w-]+)["']?\s*(?:#.*)?$""", re.MULTILINE)
 
 IMPLIED_TASKS: dict[str, tuple[str, ...]] = {"feature-extraction": ("sentence-similarity",)}
 """What a model of a task answers as well. A text-classification model of inference (NLI) also does zero-shot."""
@@ -29,21 +30,34 @@ class ModelFilesError(Exception):
 
 def infer_task(find: FindFile) -> str:
     """The model's own task, a name of TASKS. Raises ModelFilesError when it cannot be told, or is not served here."""
-    config = read_json(find, CONFIG)
-    if config is None:
-        raise ModelFilesError("there is no config.json, so this is not a transformers model.")
-    architectures = config.get("architectures")
-    known = [ARCHITECTURES[name] for name in architectures or () if name in ARCHITECTURES]
+    architectures = _architectures(read_config(find))
+    known = [task for name in architectures for task in ARCHITECTURES.get(name, ())]
     if find(MODULES) is not None and "text-classification" not in known:
         return "feature-extraction"
     tag = _pipeline_tag(find)
     if tag is not None and tag in TASKS and _fits(tag, known):
         return tag
     if not known:
-        raise ModelFilesError(f"its task cannot be told from its architectures ({architectures}); declare `task:`.")
+        named = ", ".join(architectures) or "none is named"
+        raise ModelFilesError(f"its task cannot be told from its architectures ({named}); declare `task:`.")
     if known[0] not in TASKS:
         raise ModelFilesError(f"it is a model for {known[0]}, which this version does not serve.")
     return known[0]
+
+
+def check_tasks(tasks: tuple[str, ...], find: FindFile) -> None:
+    """Raises ModelFilesError when the model's config cannot be read, or shows another head than a declared task needs.
+
+    Only what is certain: a masked language model and a causal one may share their weights, a class that transformers
+    does not list may be anything. What is left is seen at the load.
+    """
+    architectures = _architectures(read_config(find))
+    known = [task for name in architectures for task in ARCHITECTURES.get(name, ())]
+    if not known or any(name not in ARCHITECTURES for name in architectures):
+        return
+    for task in tasks:
+        if task != "fill-mask" and not _fits(task, known):
+            raise ModelFilesError(f"a {architectures[0]} cannot do {task}; it is for {' or '.join(known)}.")
 
 
 def implied_tasks(tasks: tuple[str, ...], find: FindFile) -> tuple[str, ...]:
@@ -60,17 +74,33 @@ def head_of(task: str) -> str | None:
     return None if auto_class == "AutoModel" else auto_class
 
 
-def read_json(find: FindFile, name: str) -> dict[str, Any] | None:
+def read_config(find: FindFile) -> dict[str, Any]:
+    """The transformer's config: at the top or, in early models of sentence-transformers, in their first module."""
+    config = _read_json(find, CONFIG)
+    if config is None and isinstance(modules := _read_json(find, MODULES), list) and modules:
+        folder = str(modules[0].get("path")) if isinstance(modules[0], dict) else ""
+        config = _read_json(find, f"{folder}/{CONFIG}") if _MODULE_FOLDER.fullmatch(folder) else None
+    if config is None:
+        raise ModelFilesError("there is no config.json, so this is not a transformers model.")
+    if not isinstance(config, dict):
+        raise ModelFilesError("its config.json is not an object.")
+    return config
+
+
+def _architectures(config: dict[str, Any]) -> list[str]:
+    named = config.get("architectures")
+    return [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+
+
+def _read_json(find: FindFile, name: str) -> Any:
+    """None where the model does not have the file."""
     text = _read(find, name)
     if text is None:
         return None
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ModelFilesError(f"its {name} is not JSON: {error}.") from None
-    if name == CONFIG and not isinstance(value, dict):
-        raise ModelFilesError(f"its {name} is not an object.")
-    return value if isinstance(value, dict) else {}
 
 
 def _read(find: FindFile, name: str) -> str | None:
@@ -86,28 +116,29 @@ def _read(find: FindFile, name: str) -> str | None:
 
 
 def _pipeline_tag(find: FindFile) -> str | None:
-    """What the model card's front matter says, if it says anything."""
-    text = _read(find, CARD)
-    if text is None or not text.startswith("---"):
-        return None
+    """What the model card's front matter says, if it says anything. People write cards by hand: a broken one is none,
+    the config says as much."""
     try:
-        front = yaml.safe_load(text.split("---", 2)[1])
-    except yaml.YAMLError:
-        return None  # cards are written by hand; the config says as much
-    tag = front.get("pipeline_tag") if isinstance(front, dict) else None
-    return ALIASES.get(tag, tag) if isinstance(tag, str) else None
+        text = _read(find, CARD) or ""
+    except ModelFilesError:
+        return None
+    front = text.split("---", 2)[1] if text.startswith("---") else ""
+    found = _PIPELINE_TAG.search(front)
+    return None if found is None else ALIASES.get(found[1], found[1])
 
 
 def _fits(tag: str, known: list[str]) -> bool:
-    """A card's word counts where the weights can do it: zero-shot on a classifier, similarity on any body."""
+    """Whether the weights can do it: zero-shot on a classifier, similarity on any body."""
     head = head_of(tag)
     return head is None or not known or any(task in TASKS and head_of(task) == head for task in known)
 
 
 def _is_inference_model(find: FindFile) -> bool:
     try:
-        config = read_json(find, CONFIG) or {}
+        config = read_config(find)
     except ModelFilesError:
         return False
-    labels = config.get("label2id")
-    return isinstance(labels, dict) and any(str(label).lower().startswith("entail") for label in labels)
+    to_number, to_label = config.get("label2id"), config.get("id2label")
+    labels = [*(to_number if isinstance(to_number, dict) else ())]
+    labels += to_label.values() if isinstance(to_label, dict) else ()
+    return any(isinstance(label, str) and label.lower().startswith("entail") for label in labels)

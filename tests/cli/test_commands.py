@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.contract.fake_hub import FakeHub
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -41,6 +44,45 @@ def test_check_reports_form_and_files(tmp_path: Path) -> None:
     done = pipeserve("check", str(tmp_path / "gone.yaml"))
     assert done.returncode == 1
     assert "There is no folder" in done.stdout
+
+
+def test_online_check_asks_the_hub(tmp_path: Path) -> None:
+    """Also about entries that declare their task; each refusal is a sentence with what to do."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "config.json").write_text('{"architectures": ["BertForMaskedLM"]}')
+    models = [
+        {"model": "acme/mine"},
+        {"id": "wrong", "model": "acme/mine", "task": "ner"},
+        {"model": "acme/gated", "task": "ner"},
+        {"model": "acme/nothing", "task": "ner"},
+    ]
+    file = tmp_path / "models.yaml"
+    file.write_text(json.dumps({"models": models}))
+    with FakeHub({"acme/mine": mine}) as hub:
+        variables = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hub")}
+        before = pipeserve("check", str(file), **variables)
+        done = pipeserve("check", str(file), "--online", **variables)
+        after = pipeserve("check", str(file), **variables)
+    assert before.returncode == 0, before.stdout
+    assert "later   acme/mine: its task will be read from the Hub (acme/mine, not yet on this disk)" in before.stdout
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert lines[0] == "ok      acme/mine: fill-mask (acme/mine, known from the Hub's cache)"
+    assert "FAILED  wrong: acme/mine: a BertForMaskedLM cannot do token-classification" in lines[1]
+    assert "accept its licence" in lines[2]
+    assert "does not exist" in lines[3]
+    assert "ok      acme/mine: fill-mask" in after.stdout
+
+
+def test_check_needs_no_torch_and_no_network(tmp_path: Path) -> None:
+    """`check` is for CI and editors: neither torch nor transformers is imported."""
+    code = (
+        "import sys; from app.cli import cli; cli(['check'], standalone_mode=False);"
+        "assert not {'torch', 'transformers', 'fastapi'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_serve_stops_at_a_mistake_of_form(tmp_path: Path) -> None:
