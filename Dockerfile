@@ -27,7 +27,7 @@ RUN pip install -c constraints.txt ".[tables,sentencepiece]"
 FROM python:${PYTHON}-slim AS base
 RUN useradd --create-home --uid 10001 pipeserve \
     && mkdir -p /models /cache/huggingface /cache/pipeserve \
-    && chown -R pipeserve: /models /cache
+    && chown -R pipeserve:pipeserve /models /cache
 ENV PATH=/opt/pipeserve/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HF_HOME=/cache/huggingface \
@@ -36,7 +36,7 @@ ENV PATH=/opt/pipeserve/bin:$PATH \
     PIPESERVE_HOST=0.0.0.0 \
     PIPESERVE_PORT=8000
 WORKDIR /models
-COPY --chown=pipeserve: models.yaml /models/models.yaml
+COPY --chown=pipeserve:pipeserve models.yaml /models/models.yaml
 USER pipeserve
 VOLUME ["/cache/huggingface", "/cache/pipeserve"]
 EXPOSE 8000
