@@ -10,6 +10,7 @@ import msgspec
 from app.catalog import ModelSpec, cached_files, with_files, with_right_parameters
 from app.declaration.inference import CONFIG, FILES
 from app.errors import ModelFailed
+from app.hub import no_answer, refusal
 
 
 async def resolve(spec: ModelSpec) -> ModelSpec:
@@ -47,39 +48,13 @@ def _download(spec: ModelSpec) -> None:
 
 def _sentence(spec: ModelSpec, error: Exception) -> str:
     from huggingface_hub import constants
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    if isinstance(error, GatedRepoError):
-        return (
-            f"{spec.model} is gated: accept its licence at {constants.ENDPOINT}/{spec.model} and set HF_TOKEN to a"
-            " token of that account."
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return f"{spec.model} has no revision {spec.revision}."
-    if isinstance(error, RepositoryNotFoundError):
-        return f"{spec.model} does not exist on {constants.ENDPOINT}, or it is private and HF_TOKEN gives no access."
-    if isinstance(error, HFValidationError):
-        return f"{spec.model} is neither a folder nor the id of a repository on the Hub."
+    refused = refusal(error, spec.model, spec.revision)
+    if refused is not None:
+        return refused
     if constants.HF_HUB_OFFLINE or spec.offline:
         return f"{spec.model} is not in the cache, and the Hub is not to be asked (HF_HUB_OFFLINE or `offline`)."
     if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return f"{spec.model} has no config.json, so it is not a transformers model."
-    # The Hub's library wraps what happened: an answer that refuses, or no answer.
-    cause = error.__cause__ or error.__context__ or error
-    status = getattr(getattr(cause, "response", None), "status_code", None)
-    if status in (401, 403):
-        return f"{spec.model} may not be read: accept its licence, if it has one, and set HF_TOKEN to a token of yours."
-    reason = f"answered {status}" if status is not None else f"cannot be reached ({_first_line(cause)})"
-    return f"The config of {spec.model} is not in the cache, and {constants.ENDPOINT} {reason}."
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200].rstrip(".") if lines else type(error).__name__
+    return f"The config of {spec.model} is not in the cache, and {no_answer(error)}."

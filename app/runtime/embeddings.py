@@ -14,9 +14,10 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as NormalizerSequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.errors import BackendFailed, InvalidInput
+from app.errors import InvalidInput
 from app.runtime.base import Item
 from app.runtime.collating import Collator
+from app.runtime.finite import require_finite
 from app.runtime.sentence_files import SentenceFiles, pooling_modes
 from app.runtime.tokenizing import Encoder, Row, Tokenizers
 
@@ -223,7 +224,7 @@ class SentenceSimilarityStages(EmbeddingStages):
         if self._files.normalize or self._files.similarity == "cosine":
             source, others = _scaled(source), _scaled(others)
         similarities = _similarities(source, others, self._files.similarity)
-        _require_finite(similarities)
+        require_finite(similarities)
         return [float(one) for one in similarities]
 
 
@@ -241,7 +242,7 @@ def _finished(vector: FloatArray, *, is_normalized: bool, dimensions: int | None
     """[..., size], cut to its leading dimensions and scaled."""
     if dimensions is not None:
         vector = vector[..., :dimensions]
-    _require_finite(vector)
+    require_finite(vector)
     return np.ascontiguousarray(_scaled(vector) if is_normalized else vector)
 
 
@@ -257,8 +258,3 @@ def _as_base64(vector: FloatArray) -> str | list[str]:
     if vector.ndim > 1:
         return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vector]
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
-
-
-def _require_finite(numbers: FloatArray) -> None:
-    if not np.isfinite(numbers).all():
-        raise BackendFailed("The model computed a number that is not finite (NaN or infinity).")

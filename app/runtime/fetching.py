@@ -12,19 +12,16 @@ from typing import Any
 import huggingface_hub
 from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError, of requests or of httpx
-    GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     HTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
 )
 from huggingface_hub.utils.tqdm import tqdm
 
 from app.channel.messages import Progress
 from app.errors import ModelFailed
+from app.hub import no_answer, refusal
 
 ReportProgress = Callable[[Progress], None]
 
@@ -61,28 +58,10 @@ def fetch(
         return Path(
             snapshot_download(model, revision=revision, allow_patterns=chosen, tqdm_class=_progress_bar(report))
         )
-    except GatedRepoError as error:
-        raise ModelFailed(
-            f"{model} is gated: accept its licence at {constants.ENDPOINT}/{model} and set HF_TOKEN to a token of"
-            " that account."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise ModelFailed(f"{model} has no revision {revision}.") from error
-    except RepositoryNotFoundError as error:
-        raise ModelFailed(
-            f"{model} does not exist on {constants.ENDPOINT}, or it is private and HF_TOKEN gives no access to it."
-        ) from error
-    except HFValidationError as error:
-        raise ModelFailed(f"{model} is neither a folder nor the id of a repository on the Hub.") from error
-    except HfHubHTTPError as error:
-        if error.response is not None and error.response.status_code in (401, 403):
-            raise ModelFailed(
-                f"{model} may not be read: accept its licence, if it has one, and set HF_TOKEN to a token with access."
-            ) from error
-        status = "not at all" if error.response is None else error.response.status_code
-        return cached(f"{constants.ENDPOINT} answered {status}")
-    except (OSError, HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        return cached(f"{constants.ENDPOINT} cannot be reached ({_first_line(error)})")
+    except (HFValidationError, HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        if (refused := refusal(error, model, revision)) is not None:
+            raise ModelFailed(refused) from error
+        return cached(no_answer(error))
 
 
 def _cached(model: str, revision: str | None, why: str, *, allow_pickle: bool, with_weights: bool) -> Path:
@@ -105,7 +84,7 @@ def _in_cache(model: str, name: str, revision: str | None) -> Path | None:
     try:
         found = try_to_load_from_cache(model, name, revision=revision)
     except HFValidationError as error:
-        raise ModelFailed(f"{model} is neither a folder nor the id of a repository on the Hub.") from error
+        raise ModelFailed(str(refusal(error, model, revision))) from error
     return Path(found) if isinstance(found, str) else None
 
 
@@ -192,7 +171,3 @@ def _progress_bar(report: ReportProgress) -> type[tqdm]:
             return None
 
     return Reporter
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, TextClassificationPipeline, TokenClassificationPipeline
 
-from app.errors import BackendFailed, InputTooLarge, InvalidInput, ModelFailed
+from app.errors import InputTooLarge, InvalidInput, ModelFailed
 from app.runtime.base import Item
 from app.runtime.collating import Collator
+from app.runtime.finite import require_finite
 from app.runtime.tokenizing import BAD_INPUT, Encoder, Row, Tokenizers
 
 MAX_LOGITS_BYTES = 256 * 2**20
@@ -93,7 +94,7 @@ class TextClassificationStages(PipelineStages):
 
     def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> list[dict[str, Any]]:
         (logits,) = outputs
-        _require_finite(logits)
+        require_finite(logits)
         _, _, options = self._pipeline._sanitize_parameters(
             function_to_apply=parameters.get("function_to_apply"), top_k=parameters.get("top_k")
         )
@@ -150,7 +151,7 @@ class ZeroShotClassificationStages(PipelineStages):
 
     def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> list[dict[str, Any]]:
         labels, logits = parameters["candidate_labels"], torch.stack(list(outputs))
-        _require_finite(logits)
+        require_finite(logits)
         entailment = self._entailment_id()
         if parameters.get("multi_label") or len(labels) == 1:
             contradiction = -1 if entailment == 0 else 0
@@ -232,7 +233,7 @@ class TokenClassificationStages(PipelineStages):
     def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> list[dict[str, Any]]:
         windows = []
         for item, logits in zip(items, outputs, strict=True):
-            _require_finite(logits)
+            require_finite(logits)
             windows.append({**item.features.extras, "logits": logits[None]})
         entities = self._pipeline.postprocess(windows, **self._options(parameters))
         return [{**entity, "score": float(entity["score"])} for entity in entities]
@@ -327,7 +328,7 @@ class FillMaskStages(PipelineStages):
         target_ids = item.features.extras["target_ids"]
         probabilities = logits.softmax(-1)
         candidates = probabilities if target_ids is None else probabilities[:, target_ids]
-        _require_finite(candidates)
+        require_finite(candidates)
         values, chosen = candidates.topk(min(parameters.get("top_k", 5), candidates.shape[1]))
         answers = [
             [
@@ -352,8 +353,3 @@ class FillMaskStages(PipelineStages):
             "token_str": self._tokenizer.decode([token]),
             "sequence": self._tokenizer.decode(tokens, skip_special_tokens=is_single),
         }
-
-
-def _require_finite(numbers: torch.Tensor) -> None:
-    if not bool(torch.isfinite(numbers).all()):
-        raise BackendFailed("The model computed a number that is not finite (NaN or infinity).")

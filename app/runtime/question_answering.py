@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.errors import BackendFailed, InputTooLarge, InvalidInput, ModelFailed
+from app.errors import InputTooLarge, InvalidInput, ModelFailed
 from app.runtime.base import Item
 from app.runtime.collating import Collator
+from app.runtime.finite import require_finite
 from app.runtime.tokenizing import Row, token_limit
 
 _WINDOW_TOKENS = 384
@@ -189,8 +190,7 @@ class QuestionAnsweringStages:
 
 def _probabilities(logits: NDArray[np.float32], window: Window) -> Probabilities:
     """Softmax over the tokens that an answer may hold. Raises BackendFailed for NaN and infinity."""
-    if not np.isfinite(logits).all():
-        raise BackendFailed("The model computed a number that is not finite (NaN or infinity).")
+    require_finite(logits)
     allowed = np.where(window.is_allowed, logits, np.float32(_NEVER))
     exponents = np.exp(allowed - allowed.max())
     probabilities: Probabilities = exponents / exponents.sum()

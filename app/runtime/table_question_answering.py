@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.errors import BackendFailed, InputTooLarge, InvalidInput, ModelFailed, NotAvailable
+from app.errors import InputTooLarge, InvalidInput, ModelFailed, NotAvailable
 from app.runtime.base import Item
+from app.runtime.finite import require_finite
 from app.runtime.tokenizing import BAD_INPUT, token_limit
 
 
@@ -77,9 +78,7 @@ class TableQuestionAnsweringStages:
 
     def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> Any:
         (item,), (output,) = items, outputs
-        logits = output["outputs"][0]
-        if not bool(torch.isfinite(logits).all()):
-            raise BackendFailed("The model computed a number that is not finite (NaN or infinity).")
+        require_finite(output["outputs"][0])
         answers = self._pipeline.postprocess(output)
         answers = answers if isinstance(answers, list) else [answers]
         full = [{"aggregator": "NONE", **answer} for answer in answers]

@@ -1,0 +1,56 @@
+"""Why the Hub did not give a model's files, as sentences: for the API process (resolving) and for workers (fetching).
+
+huggingface_hub is imported where it is used: it takes a third of a second, and a catalogue of folders does without.
+"""
+
+from __future__ import annotations
+
+
+def refusal(error: BaseException, model: str, revision: str | None) -> str | None:
+    """What the operator has to do, where the Hub said no; None where it may answer another time."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, GatedRepoError):
+        return (
+            f"{model} is gated: accept its licence at {constants.ENDPOINT}/{model} and set HF_TOKEN to a token of"
+            " that account."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f"{model} has no revision {revision}."
+    if isinstance(error, RepositoryNotFoundError):
+        return f"{model} does not exist on {constants.ENDPOINT}, or it is private and HF_TOKEN gives no access to it."
+    if isinstance(error, HFValidationError):
+        return f"{model} is neither a folder nor the id of a repository on the Hub."
+    if _status(error) in (401, 403):
+        return f"{model} may not be read: accept its licence, if it has one, and set HF_TOKEN to a token with access."
+    return None
+
+
+def no_answer(error: BaseException) -> str:
+    """That the Hub answered with an error, or not at all: the middle of a sentence."""
+    from huggingface_hub import constants
+
+    status = _status(error)
+    if status is not None:
+        return f"{constants.ENDPOINT} answered {status}"
+    lines = str(_cause(error)).strip().splitlines() or [type(_cause(error)).__name__]
+    return f"{constants.ENDPOINT} cannot be reached ({lines[0][:200].rstrip('.')})"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The Hub's library wraps what happened."""
+    return error.__cause__ or error.__context__ or error
+
+
+def _status(error: BaseException) -> int | None:
+    for one in (error, _cause(error)):
+        status = getattr(getattr(one, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return status
+    return None
