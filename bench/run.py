@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.workload import build_bert_base, minilm_folder, mixed_texts, write_bodies
+from bench.workload import build_bert_base, mixed_texts, write_bodies
 
 CONCURRENCIES = (1, 8, 32, 128)
 THREADS = max(1, (os.cpu_count() or 1) - 1)
@@ -96,17 +96,23 @@ def running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
+def last_line(command: list[str]) -> dict[str, Any]:
+    """What a measuring process prints last: one line of JSON."""
+    output = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True).stdout
+    result: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return result
+
+
 def load(url: str, bodies: Path, concurrency: int, seconds: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.load", url, "--bodies", str(bodies)]
     command += ["--concurrency", str(concurrency), "--seconds", str(seconds)]
-    return json.loads(subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True).stdout)  # type: ignore[no-any-return]
+    return last_line(command)
 
 
 def measure_offline(contest: Contest, seconds: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.offline", contest.task, str(contest.folder), "--threads", str(THREADS)]
     command += ["--seconds", str(seconds), "--num-texts", str(contest.num_texts)]
-    output = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True).stdout
-    return json.loads(output.splitlines()[-1])  # type: ignore[no-any-return]
+    return last_line(command)
 
 
 def measure_url(url: str, bodies: Path, seconds: float) -> dict[int, dict[str, Any]]:
@@ -226,6 +232,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short measurements, for a look while working")
     options = parser.parse_args()
+    from demo.training import minilm_folder  # torch: not for the probes, which import this module as well
+
     seconds = 3.0 if options.quick else 10.0
     cache = REPOSITORY / ".cache" / "bench"
     cache.mkdir(parents=True, exist_ok=True)

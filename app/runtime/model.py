@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -14,26 +13,35 @@ from app.runtime.base import Stages
 from app.runtime.embeddings import Embedder, EmbeddingStages, SentenceSimilarityStages
 from app.runtime.pipelines import (
     FillMaskStages,
-    PipelineStages,
     TextClassificationStages,
     TokenClassificationStages,
     ZeroShotClassificationStages,
 )
+from app.runtime.question_answering import QuestionAnsweringStages
 from app.runtime.sentence_files import SentenceFiles
+from app.runtime.table_question_answering import TableQuestionAnsweringStages
 from app.runtime.tokenizing import Tokenizers, token_limit
+
+
+class OwnStages(Stages, Protocol):
+    """Stages whose tokenizer can be handed on when they are done."""
+
+    def release(self) -> None: ...
+
 
 EMBEDDING_TASKS: dict[str, type[EmbeddingStages]] = {
     "feature-extraction": EmbeddingStages,
     "sentence-similarity": SentenceSimilarityStages,
 }
-PIPELINE_TASKS: dict[str, type[PipelineStages]] = {
+HEAD_TASKS: dict[str, Callable[[PreTrainedModel, Tokenizers, int | None], OwnStages]] = {
     "text-classification": TextClassificationStages,
     "token-classification": TokenClassificationStages,
     "fill-mask": FillMaskStages,
     "zero-shot-classification": ZeroShotClassificationStages,
+    "question-answering": QuestionAnsweringStages,
+    "table-question-answering": TableQuestionAnsweringStages,
 }
-QUESTION_TASKS = ("question-answering", "table-question-answering")
-KNOWN_TASKS = frozenset((*EMBEDDING_TASKS, *PIPELINE_TASKS, *QUESTION_TASKS))
+KNOWN_TASKS = frozenset((*EMBEDDING_TASKS, *HEAD_TASKS))
 
 
 class TransformersModel:
@@ -68,20 +76,12 @@ class TransformersModel:
     def tasks(self) -> list[str]:
         return list(self._tasks)
 
-    def stages(self, task: str) -> Stages:
+    def stages(self, task: str) -> OwnStages:
         """Stages for one more thread; their own tokenizer comes with the first encoding. Raises NotAvailable."""
         if task in EMBEDDING_TASKS:
             return EMBEDDING_TASKS[task](self._embedder, self._embedding_tokenizers)
-        if task in PIPELINE_TASKS:
-            return PIPELINE_TASKS[task](self._model, self._tokenizers, self._limit)
-        if task == "question-answering":
-            from app.runtime.question_answering import QuestionAnsweringStages
-
-            return QuestionAnsweringStages(self._model, copy.deepcopy(self._tokenizer))
-        if task == "table-question-answering":
-            from app.runtime.table_question_answering import TableQuestionAnsweringStages
-
-            return TableQuestionAnsweringStages(self._model, copy.deepcopy(self._tokenizer))
+        if task in HEAD_TASKS:
+            return HEAD_TASKS[task](self._model, self._tokenizers, self._limit)
         raise NotAvailable(f"This installation cannot do {task}.")
 
     def warm_up(self) -> None:
@@ -90,8 +90,7 @@ class TransformersModel:
             one_input, parameters = self._warm_up_request(task)
             (items,) = stages.prepare([one_input], parameters)
             stages.finish(items, list(stages.forward(items)), parameters)
-            if isinstance(stages, PipelineStages | EmbeddingStages):
-                stages.release()
+            stages.release()
 
     def set_num_threads(self, num_threads: int) -> None:
         torch.set_num_threads(num_threads)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from app.errors import InputTooLarge, InvalidInput, ModelFailed
 from app.runtime.base import Item
 from app.runtime.collating import Collator
 from app.runtime.finite import require_finite
-from app.runtime.tokenizing import Row, token_limit
+from app.runtime.tokenizing import Row, Tokenizers
 
 _WINDOW_TOKENS = 384
 _DOC_STRIDE = 128
@@ -49,17 +50,27 @@ class Answer:
 
 
 class QuestionAnsweringStages:
-    """One item per window of the context. Owns its tokenizer."""
+    """One item per window of the context."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizers: Tokenizers, limit: int | None) -> None:
+        tokenizer = tokenizers.shared
         if not tokenizer.is_fast:
             raise ModelFailed("question-answering needs a fast tokenizer, which this model does not have.")
         self._model = model
-        self._tokenizer = tokenizer
+        self._tokenizers = tokenizers
         self._collator = Collator(model, tokenizer)
-        limit = token_limit(model, tokenizer)
         self._max_tokens = limit if limit is not None else 10**6
         self._is_question_first = tokenizer.padding_side == "right"
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        """Of this thread: encoding sets truncation inside it. Taken at the first use: only `prepare` encodes."""
+        return self._tokenizers.take()
+
+    def release(self) -> None:
+        """Hand the tokenizer on: these stages are not used any more."""
+        if "_tokenizer" in self.__dict__:
+            self._tokenizers.give_back(self.__dict__.pop("_tokenizer"))
 
     def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
         return [

@@ -10,18 +10,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from app.errors import InputTooLarge, InvalidInput, ModelFailed, NotAvailable
 from app.runtime.base import Item
 from app.runtime.finite import require_finite
-from app.runtime.tokenizing import BAD_INPUT, token_limit
+from app.runtime.tokenizing import BAD_INPUT, Tokenizers
 
 
 class TableQuestionAnsweringStages:
-    """One item per table with its queries. Owns its tokenizer. Raises NotAvailable without pandas."""
+    """One item per table with its queries. Raises NotAvailable without pandas."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizers: Tokenizers, limit: int | None) -> None:
         if not hasattr(model.config, "aggregation_labels"):
             raise ModelFailed(
                 "This model reads no tables: transformers tokenizes tables for TAPAS only (TAPEX's part has left it)."
@@ -31,12 +31,19 @@ class TableQuestionAnsweringStages:
             from transformers import TableQuestionAnsweringPipeline
 
             self._frame = pandas.DataFrame
-            self._pipeline: Any = TableQuestionAnsweringPipeline(model=model, tokenizer=tokenizer, device=model.device)
+            self._pipeline: Any = TableQuestionAnsweringPipeline(
+                model=model, tokenizer=tokenizers.take(), device=model.device
+            )
         except ImportError as error:
             raise NotAvailable(
                 'table-question-answering needs pandas: install it with `pip install "pipeserve[tables]"`.'
             ) from error
-        self._limit = token_limit(model, tokenizer)
+        self._tokenizers = tokenizers
+        self._limit = limit
+
+    def release(self) -> None:
+        """Hand the tokenizer on: these stages are not used any more."""
+        self._tokenizers.give_back(self._pipeline.tokenizer)
 
     def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
         sequential = parameters.get("sequential") is True

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.fake_hub import FakeHub
+from tests.fake_hub import FakeHub, serve
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -59,7 +59,7 @@ def test_online_check_asks_the_hub(tmp_path: Path) -> None:
     ]
     file = tmp_path / "models.yaml"
     file.write_text(json.dumps({"models": models}))
-    with FakeHub({"acme/mine": mine}) as hub:
+    with serve(FakeHub({"acme/mine": mine, "acme/gated": mine}, gated=frozenset({"acme/gated"}))) as hub:
         variables = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hub")}
         before = pipeserve("check", str(file), **variables)
         done = pipeserve("check", str(file), "--online", **variables)

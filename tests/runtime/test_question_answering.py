@@ -13,6 +13,7 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from app.errors import BackendFailed, InputTooLarge, InvalidInput
 from app.runtime.question_answering import QuestionAnsweringStages
+from app.runtime.tokenizing import Tokenizers, token_limit
 from tests.runtime.golden.make_question_answering import GOLDEN, LONG, SHORT
 
 CASES: list[dict[str, Any]] = json.loads(GOLDEN.read_text())
@@ -23,7 +24,9 @@ TOLERANCE = 1e-5  # float32 sums in another order: another version of transforme
 def stages(models_dir: Path) -> QuestionAnsweringStages:
     folder = models_dir / "question-answering"
     model = AutoModelForQuestionAnswering.from_pretrained(folder).eval()
-    return QuestionAnsweringStages(model, AutoTokenizer.from_pretrained(folder))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizers = Tokenizers(tokenizer, lambda tokenizer: None)
+    return QuestionAnsweringStages(model, tokenizers, token_limit(model, tokenizer))
 
 
 def answer(stages: QuestionAnsweringStages, case: dict[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from transformers import AutoModelForTableQuestionAnswering, AutoTokenizer, pipe
 
 from app.errors import InputTooLarge, InvalidInput
 from app.runtime.table_question_answering import TableQuestionAnsweringStages
+from app.runtime.tokenizing import Tokenizers, token_limit
 from app.tasks.registry import find_task
 from app.tasks.requests import RequestParser
 
@@ -26,7 +27,9 @@ def folder(models_dir: Path) -> Path:
 @pytest.fixture(scope="module")
 def stages(folder: Path) -> TableQuestionAnsweringStages:
     model = AutoModelForTableQuestionAnswering.from_pretrained(folder).eval()
-    return TableQuestionAnsweringStages(model, AutoTokenizer.from_pretrained(folder))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizers = Tokenizers(tokenizer, lambda tokenizer: None)
+    return TableQuestionAnsweringStages(model, tokenizers, token_limit(model, tokenizer))
 
 
 def answer(stages: TableQuestionAnsweringStages, inputs: list[Any], parameters: dict[str, Any]) -> list[Any]:

@@ -83,7 +83,10 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
             if path.startswith("/api/"):
                 return 200, {"Content-Type": "application/json"}, json.dumps(self._api(repository, parts)).encode()
-            content = (hub.repositories[repository] / "/".join(parts[4:])).read_bytes()
+            file = hub.repositories[repository] / "/".join(parts[4:])
+            if not file.is_file():
+                return 404, {"X-Error-Code": "EntryNotFound"}, b"{}"
+            content = file.read_bytes()
             return 200, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}, content
 
         def _api(self, repository: str, parts: list[str]) -> Any:
