@@ -29,12 +29,13 @@ from app.declaration.inference import (
     FindFile,
     ModelFilesError,
     check_tasks,
-    head_of,
+    heads_of,
     implied_tasks,
     infer_task,
 )
 from app.declaration.text import YamlDocument, YamlError, read_yaml
 from app.errors import CatalogError, InvalidInput, NotServed
+from app.media.limits import MediaLimits
 from app.tasks.architectures import ARCHITECTURES
 from app.tasks.base import Task
 from app.tasks.registry import ALIASES, TASKS, find_task
@@ -89,6 +90,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     allow_pickle: bool = False
     offline: bool = False
     env: str | None = None
+    media: MediaLimits = MediaLimits()  # the file's `media:`, the same for every entry
     problem: str | None = None  # why the entry cannot be served: it is FAILED from the start
 
     @property
@@ -100,6 +102,7 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[ModelSpec, ...]
     budget: dict[str, int | float] = {}  # device -> bytes, or a share of the device in 0..1
     max_queue_items: int | None = None
+    media: MediaLimits = MediaLimits()
     source: str = ""
 
 
@@ -143,13 +146,15 @@ class _Reader:
             raise
         defaults = self._defaults(form.defaults)
         specs = [self._spec(index, entry, defaults) for index, entry in enumerate(form.models)]
-        models = tuple(spec for spec in specs if spec is not None)
+        media = msgspec.convert(form.media.model_dump(), MediaLimits)
+        models = tuple(msgspec.structs.replace(spec, media=media) for spec in specs if spec is not None)
         self._check_names(models)
         self._raise()
         return Catalog(
             models=models,
             budget=dict(form.budget),
             max_queue_items=form.queue.max_items if "queue" in value else None,
+            media=media,
             source=str(self._path),
         )
 
@@ -279,7 +284,7 @@ _SAME_NAMES = {
 }
 
 
-HEADS = frozenset(head for task in TASKS if (head := head_of(task)) is not None)
+HEADS = frozenset(head for task in TASKS for head in heads_of(task))
 OTHER_TASKS = frozenset(task for tasks in ARCHITECTURES.values() for task in tasks) - set(TASKS)
 """What transformers knows and this version does not serve."""
 
@@ -302,12 +307,15 @@ def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 def _declared_tasks(form: EntryForm) -> tuple[str, ...]:
     names = ([] if form.task is None else [form.task]) + (form.tasks or [])
     tasks = tuple(dict.fromkeys(_task(name).name for name in names))
-    heads = {head: task for task in tasks if (head := head_of(task)) is not None}
-    if len(heads) > 1:
+    heads = {task: heads_of(task) for task in tasks if heads_of(task)}
+    if heads and not frozenset.intersection(*heads.values()):
         raise _FormError("tasks", f"tasks: {', '.join(tasks)}: no one set of weights does all of these.")
-    if form.auto_class in HEADS and heads and form.auto_class not in heads:
-        needed, task = next(iter(heads.items()))
-        raise _FormError("auto_class", f"auto_class: {form.auto_class} cannot do {task}, which needs {needed}.")
+    for task, needed in heads.items():
+        if form.auto_class in HEADS and form.auto_class not in needed:
+            raise _FormError(
+                "auto_class",
+                f"auto_class: {form.auto_class} cannot do {task}, which needs {' or '.join(sorted(needed))}.",
+            )
     return tasks
 
 
@@ -334,7 +342,7 @@ def _check_keys_are_of_use(spec: ModelSpec, values: dict[str, Any]) -> None:
     _check_parameters(spec, values.get("parameters", {}))
     if "revision" in values and Path(spec.model).is_absolute():
         raise _FormError("revision", "revision: a folder has none; it is for models of the Hub.")
-    embeds = any(head_of(task) is None for task in spec.all_tasks) or not spec.tasks
+    embeds = "feature-extraction" in spec.all_tasks or "sentence-similarity" in spec.all_tasks or not spec.tasks
     for key in ("pooling", "normalize"):
         if key in values and not embeds:
             raise _FormError(key, f"{key}: it is for embeddings, and this entry is for {', '.join(spec.tasks)}.")

@@ -7,7 +7,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from app.declaration.form import NO_DEFAULTS, BatchForm, EntryForm, FileForm, Form, QueueForm, TotalQueueForm
+from app.declaration.form import (
+    NO_DEFAULTS,
+    BatchForm,
+    EntryForm,
+    FileForm,
+    Form,
+    MediaForm,
+    QueueForm,
+    TotalQueueForm,
+)
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "models-yaml.md"
 INTRODUCTION = """# models.yaml
@@ -43,7 +52,7 @@ def shown(value: Any) -> str:
 def type_of(name: str, schema: dict[str, Any]) -> str:
     if name in ("keep_alive", "deadline"):
         return "duration"
-    if name == "memory":
+    if name in ("memory", "max_bytes"):
         return "size"
     if name == "budget":
         return "device: size or share"
@@ -64,6 +73,7 @@ def page() -> str:
         INTRODUCTION,
         "## The file\n\n" + rows(FileForm),
         "`queue`:\n\n" + rows(TotalQueueForm),
+        "`media`:\n\n" + rows(MediaForm),
         "## An entry\n\n" + rows(EntryForm, marks_defaults=True),
         "¹ not under `defaults:`\n",
         "`batch`:\n\n" + rows(BatchForm),

@@ -17,7 +17,7 @@ import numpy as np
 from app.catalog import ModelSpec
 from app.channel.messages import Progress
 from app.errors import InvalidInput, ModelFailed
-from app.runtime.base import Item
+from app.runtime.base import UNWATCHED, Item, Watch
 from app.worker.process import become_spawned_worker, serve
 
 
@@ -62,7 +62,7 @@ class ScriptedStages:
         ]
         return items[1:] if any(one.get("prepare") == "count" for one in inputs) else items
 
-    def forward(self, items: Sequence[Item]) -> Iterable[Any]:
+    def forward(self, items: Sequence[Item], watch: Watch = UNWATCHED) -> Iterable[Any]:
         self._model.batches.append([item.features.get("text", "") for item in items])
         if len(items) > self._model.max_batch:
             raise DeviceOutOfMemory

@@ -48,12 +48,13 @@ class Load(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """One job: a validated request of one or more inputs for one task."""
+    """One job: a validated request of one or more inputs for one task. media_type: of each input's answer."""
 
     job_id: int
     task: str
     inputs: list[Any]
     parameters: dict[str, Any]
+    media_type: str = "application/json"
     alone: bool = False  # a suspect: share no batch with other jobs
 
 
@@ -131,7 +132,7 @@ class BatchDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class JobDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """The answer of a job: one JSON fragment per input, encoded where it was made."""
+    """The answer of a job: one fragment per input, of the media type asked for, encoded where it was made."""
 
     job_id: int
     outputs: list[bytes]

@@ -97,13 +97,9 @@ class EntryForm(Form):
     aliases: list[Name] = Field(default=[], description="other names")
     revision: Text | None = Field(default=None, description="branch, tag or commit of the Hub repository")
     tokenizer: Text | None = Field(default=None, description="Hub id or folder, if not the model's own")
-    processor: Text | None = Field(default=None, description="the same for a processor (text tasks use none)")
-    image_processor: Text | None = Field(
-        default=None, description="the same for an image processor (text tasks use none)"
-    )
-    feature_extractor: Text | None = Field(
-        default=None, description="the same for a feature extractor (text tasks use none)"
-    )
+    processor: Text | None = Field(default=None, description="the same for a processor")
+    image_processor: Text | None = Field(default=None, description="the same for an image processor")
+    feature_extractor: Text | None = Field(default=None, description="the same for a feature extractor")
     auto_class: Annotated[str, AfterValidator(_auto_class)] | None = Field(
         default=None, description="the transformers class that loads it; unset: the task's"
     )
@@ -148,6 +144,19 @@ class TotalQueueForm(Form):
     max_items: Count = Field(default=8192, description="items admitted at a time, all models together")
 
 
+class MediaForm(Form):
+    allow_urls: bool = Field(
+        default=False, description="whether a URL may stand for a file (http and https, public addresses only)"
+    )
+    allow_hosts: list[Text] = Field(
+        default=[], description="hosts that files may come from, such as `*.example.org`; empty: any public one"
+    )
+    max_bytes: Size = Field(default=32 * 2**20, description="of one file")
+    max_pixels: Count = Field(default=50_000_000, description="of one image or frame, before it is decoded")
+    max_seconds: float = Field(default=3600.0, gt=0, description="of one sound or video")
+    max_frames: Count = Field(default=1024, description="of one video that are decoded")
+
+
 class FileForm(Form):
     models: list[dict[str, Any]] = Field(min_length=1, description="the entries")
     defaults: dict[str, Any] = Field(default={}, description="keys for all entries that do not say otherwise")
@@ -156,13 +165,14 @@ class FileForm(Form):
         description='memory for models per device, such as `{cpu: 8GiB, "cuda:0": 80%}`; unset: what is free',
     )
     queue: TotalQueueForm = Field(default=TotalQueueForm(), description="see below")
+    media: MediaForm = Field(default=MediaForm(), description="see below")
 
 
 LATER_KEYS = frozenset(
     {"quantization", "compile", "adapters", "env", "chat_template", "kv_cache", "device_map", "devices", "priority"}
     | {"drain"}
 )
-LATER_TOP_LEVEL_KEYS = frozenset({"media", "environments", "moderations", "catalog"})
+LATER_TOP_LEVEL_KEYS = frozenset({"environments", "moderations", "catalog"})
 
 
 def unknown_key(key: str, allowed: Iterable[str], later: Iterable[str] = ()) -> str:

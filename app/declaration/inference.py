@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from app.tasks.architectures import ARCHITECTURES
-from app.tasks.registry import ALIASES, TASKS
+from app.tasks.registry import ALIASES, ALL_TASKS, TASKS
 
 CONFIG, MODULES, CARD = "config.json", "modules.json", "README.md"
 FILES = (CONFIG, MODULES, CARD)
 MAX_FILE_BYTES = 4 * 2**20
 _MODULE_FOLDER = re.compile(r"\d+_\w+")
 _PIPELINE_TAG = re.compile(r"""^pipeline_tag:\s*["']?([\w-]+)["']?\s*(?:#.*)?$""", re.MULTILINE)
-
-IMPLIED_TASKS: dict[str, tuple[str, ...]] = {"feature-extraction": ("sentence-similarity",)}
-"""What a model of a task answers as well. A text-classification model of inference (NLI) also does zero-shot."""
 
 FindFile = Callable[[str], Path | None]
 """Name -> where the file lies, None if the model does not have it here."""
@@ -61,17 +58,18 @@ def check_tasks(tasks: tuple[str, ...], find: FindFile) -> None:
 
 
 def implied_tasks(tasks: tuple[str, ...], find: FindFile) -> tuple[str, ...]:
-    """Tasks beyond the declared ones that the same weights answer."""
-    implied = [other for task in tasks for other in IMPLIED_TASKS.get(task, ())]
+    """Tasks beyond the declared ones that the same weights answer. Text-classification by a model of natural language
+    inference also does zero-shot."""
+    implied = [other for task in tasks for other in ALL_TASKS[task].implies]
     if "text-classification" in tasks and _is_inference_model(find):
         implied.append("zero-shot-classification")
     return tuple(dict.fromkeys(task for task in implied if task not in tasks))
 
 
-def head_of(task: str) -> str | None:
-    """The Auto class whose weights the task needs; None if any model's body will do."""
-    (auto_class,) = TASKS[task].auto_classes
-    return None if auto_class == "AutoModel" else auto_class
+def heads_of(task: str) -> frozenset[str]:
+    """The Auto classes whose weights the task needs one of; none if any model's body will do."""
+    auto_classes = ALL_TASKS[task].auto_classes
+    return frozenset() if "AutoModel" in auto_classes else frozenset(auto_classes)
 
 
 def read_config(find: FindFile) -> dict[str, Any]:
@@ -129,8 +127,8 @@ def _pipeline_tag(find: FindFile) -> str | None:
 
 def _fits(tag: str, known: list[str]) -> bool:
     """Whether the weights can do it: zero-shot on a classifier, similarity on any body."""
-    head = head_of(tag)
-    return head is None or not known or any(task in TASKS and head_of(task) == head for task in known)
+    heads = heads_of(tag)
+    return not heads or not known or any(task in TASKS and heads & heads_of(task) for task in known)
 
 
 def _is_inference_model(find: FindFile) -> bool:

@@ -149,7 +149,12 @@ class WorkerHandle:
             raise RuntimeError(f"A job was submitted to a worker of {self.spec.id} without a process. This is a bug.")
         request = job.request
         message = Submit(
-            job_id=job.job_id, task=request.task, inputs=request.inputs, parameters=request.parameters, alone=alone
+            job_id=job.job_id,
+            task=request.task,
+            inputs=request.inputs,
+            parameters=request.parameters,
+            media_type=request.media_type,
+            alone=alone,
         )
         self._process.connection.send(message)
         self.in_flight[job.job_id] = job

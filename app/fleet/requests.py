@@ -12,7 +12,10 @@ from app.channel.messages import Progress, Timings
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One validated request. deadline_s and keep_alive_s are durations from now; None: the model's own."""
+    """One validated request. deadline_s and keep_alive_s are durations from now; None: the model's own.
+
+    inputs: builtins only, media as bytes. media_type: of each input's answer.
+    """
 
     model_id: str
     task: str
@@ -20,13 +23,15 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, Any]
     num_items: int  # permits it takes, one per input unless the task counts otherwise
     request_id: str = ""
+    media_type: str = "application/json"
     deadline_s: float | None = None
     keep_alive_s: float | None = None
     wait_for_load: bool = True
 
 
 class JobResult(msgspec.Struct, frozen=True, kw_only=True):
-    """outputs: one JSON fragment per input. queue_s: all waiting, in both processes (loads included)."""
+    """outputs: one fragment per input, of the media type asked for. queue_s: all waiting, in both processes, loads
+    included."""
 
     outputs: list[bytes]
     timings: Timings

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 class Item:
     """The unit of batching: what one row of a forward needs. One input becomes one or more items.
 
-    cost: tokens (or pixels, seconds) before padding; the padded cost of a batch is max(cost) * len(batch).
+    cost: tokens before padding, or what counts as one: 16 × 16 pixels, 20 ms of sound; the padded cost of a batch is
+    max(cost) * len(batch).
     group: only items with equal groups may share a forward (its parameters, its input keys).
     features: model inputs and whatever `finish` needs, owned by the stages.
     """
@@ -19,6 +20,29 @@ class Item:
     features: Any
     cost: int
     group: Hashable = None
+
+
+class Watch(Protocol):
+    """What a forward that takes many steps asks between them. Used on the device thread."""
+
+    def step(self) -> None:
+        """A step is computed: the time limit of a forward begins anew."""
+        ...
+
+    def is_cancelled(self, index: int) -> bool:
+        """Whether nobody waits for the item any more that the forward was given at this index."""
+        ...
+
+
+class _Unwatched:
+    def step(self) -> None:
+        pass
+
+    def is_cancelled(self, index: int) -> bool:
+        return False
+
+
+UNWATCHED: Watch = _Unwatched()
 
 
 class Stages(Protocol):
@@ -32,12 +56,16 @@ class Stages(Protocol):
         """Items of each input, in order. Raises InvalidInput or InputTooLarge, with `param` such as `inputs[2]`."""
         ...
 
-    def forward(self, items: Sequence[Item]) -> Iterable[Any]:
-        """One output per item, in order, on CPU memory, trimmed of padding."""
+    def forward(self, items: Sequence[Item], watch: Watch = UNWATCHED) -> Iterable[Any]:
+        """One output per item, in order, on CPU memory, trimmed of padding. A cancelled item's output is not looked at.
+
+        A forward of many steps (generation) asks `watch` at each.
+        """
         ...
 
     def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> Any:
-        """The answer to one input, from all of its items: JSON-ready (str, int, float, list, dict, numpy arrays)."""
+        """The answer to one input, from all of its items: str, int, float, list, dict, numpy arrays, and the `Picture`
+        and `Sound` of `app/media/answers.py`."""
         ...
 
 

@@ -15,11 +15,12 @@ from tokenizers.normalizers import Sequence as NormalizerSequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.errors import InvalidInput
-from app.runtime.base import Item
+from app.runtime.base import UNWATCHED, Item, Watch
 from app.runtime.collating import Collator
 from app.runtime.finite import require_finite
+from app.runtime.parts import OwnStages, Parts
 from app.runtime.sentence_files import SentenceFiles, pooling_modes
-from app.runtime.tokenizing import Encoder, Row, Tokenizers
+from app.runtime.tokenizing import Encoder, Row
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -90,6 +91,13 @@ class Embedder:
         tokenizer.backend_tokenizer.normalizer = NormalizerSequence(parts)
 
 
+@dataclass(kw_only=True)
+class EmbeddingParts(Parts):
+    """A text encoder's parts. Its tokenizers lower their texts where the model's files ask for it."""
+
+    embedder: Embedder
+
+
 def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
     """[rows, tokens, size] and the attention mask -> [rows, size * modes]. Masked tokens change nothing."""
     places = mask.cumsum(1)  # of each token in its text, from 1
@@ -111,12 +119,14 @@ def _pool(hidden: torch.Tensor, places: torch.Tensor, is_used: torch.Tensor, mod
     return sums / (total.sqrt() if mode == "mean_sqrt_len_tokens" else total)
 
 
-class EmbeddingStages:
+class EmbeddingStages(OwnStages):
     """feature-extraction. Owned by one thread; the embedder is shared."""
 
-    def __init__(self, embedder: Embedder, tokenizers: Tokenizers) -> None:
-        self._embedder = embedder
+    def __init__(self, parts: EmbeddingParts) -> None:
+        super().__init__(parts)
+        self._embedder = embedder = parts.embedder
         self._files = embedder.files
+        tokenizers = parts.require_tokenizers()
         self._encoder = Encoder(tokenizers, embedder.limit)
         self._collator = Collator(embedder.model, tokenizers.shared)
         self._prompt_lengths: dict[str, int] = {}
@@ -130,7 +140,7 @@ class EmbeddingStages:
         self._check_dimensions(parameters, pooling)
         return [[item] for item in self._items(inputs, range(len(inputs)), parameters, pooling)]
 
-    def forward(self, items: Sequence[Item]) -> list[FloatArray]:
+    def forward(self, items: Sequence[Item], watch: Watch = UNWATCHED) -> list[FloatArray]:
         """[size] per item, or [tokens, size] where it is not pooled; float32."""
         inputs = self._collator.collate([item.features.inputs for item in items])
         vectors = self._embedder.embed(inputs, [item.features.pooling for item in items])

@@ -11,7 +11,16 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoProcessor,
+    AutoTokenizer,
+    AutoVideoProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from app.catalog import ModelSpec
 from app.channel.messages import Progress
@@ -19,27 +28,21 @@ from app.errors import ModelFailed, NotAvailable, OutOfMemory
 from app.runtime.base import LoadedModel
 from app.runtime.embeddings import TOKEN_VECTORS
 from app.runtime.fetching import fetch
-from app.runtime.model import EMBEDDING_TASKS, KNOWN_TASKS, TransformersModel
+from app.runtime.model import EMBEDDING_TASKS, TransformersModel
+from app.runtime.parts import Parts
 from app.runtime.sentence_files import SentenceFiles, pooling_modes, read_sentence_files, transformer_folder
+from app.runtime.tokenizing import Tokenizers, token_limit
+from app.tasks.architectures import ARCHITECTURES
+from app.tasks.registry import ALL_TASKS
 
-AUTO_CLASSES = {
-    "feature-extraction": "AutoModel",
-    "sentence-similarity": "AutoModel",
-    "text-classification": "AutoModelForSequenceClassification",
-    "zero-shot-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "fill-mask": "AutoModelForMaskedLM",
-    "question-answering": "AutoModelForQuestionAnswering",
-    "table-question-answering": "AutoModelForTableQuestionAnswering",
-}
-_TASKS_BY_ARCHITECTURE = {
-    "ForSequenceClassification": "text-classification",
-    "ForTokenClassification": "token-classification",
-    "ForMaskedLM": "fill-mask",
-    "ForQuestionAnswering": "question-answering",
-    "Model": "feature-extraction",
-}
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
+PREPROCESSORS: dict[str, Any] = {
+    "tokenizer": AutoTokenizer,
+    "image_processor": AutoImageProcessor,
+    "feature_extractor": AutoFeatureExtractor,
+    "video_processor": AutoVideoProcessor,
+    "processor": AutoProcessor,
+}
 _ENCODER_ONLY = frozenset({"t5", "mt5", "umt5"})
 """Embeddings of these come from the encoder alone: AutoModel would want a decoder's input."""
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
@@ -65,11 +68,42 @@ def _load(spec: ModelSpec, progress: Callable[[Progress], None]) -> Transformers
     tasks = _tasks(spec, folder)
     files = _sentence_files(spec, folder) if any(task in EMBEDDING_TASKS for task in tasks) else TOKEN_VECTORS
     transformer = transformer_folder(folder) if files.has_files else folder
-    tokenizer = _load_tokenizer(spec, transformer, progress)
     device = _device(spec.device)
     model = _load_weights(spec, transformer, tasks, device)
+    return TransformersModel(_parts(spec, transformer, tasks, model, progress), tasks, files)
+
+
+def _parts(
+    spec: ModelSpec, folder: Path, tasks: Sequence[str], model: PreTrainedModel, progress: Callable[[Progress], None]
+) -> Parts:
+    """The model with the preprocessors that its tasks need; what is declared goes before what the folder holds."""
+    wanted: dict[str, bool] = {}  # name -> whether the tasks can do without
+    for task in tasks:
+        for need in ALL_TASKS[task].needs:
+            name = need.removesuffix("?")
+            wanted[name] = wanted.get(name, True) and need.endswith("?")
+    loaded = {name: _preprocessor(spec, name, folder, progress, optional) for name, optional in wanted.items()}
+    tokenizer = loaded.pop("tokenizer", None)
+    if tokenizer is None:
+        return Parts(model=model, folder=folder, media=spec.media, **loaded)
     _make_paddable(model, tokenizer)
-    return TransformersModel(model, tokenizer, tasks, files)
+    tokenizers = Tokenizers(tokenizer, lambda tokenizer: None)
+    limit = token_limit(model, tokenizer)
+    return Parts(model=model, folder=folder, media=spec.media, tokenizers=tokenizers, limit=limit, **loaded)
+
+
+def _preprocessor(
+    spec: ModelSpec, name: str, folder: Path, progress: Callable[[Progress], None], is_optional: bool
+) -> Any:
+    declared: str | None = getattr(spec, name, None)
+    if declared is not None:
+        folder = _fetch(spec, declared, None, progress, with_weights=False)
+    try:
+        return PREPROCESSORS[name].from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+    except (OSError, ValueError, ImportError, KeyError, TypeError):
+        if is_optional and declared is None:
+            return None
+        raise
 
 
 def _fetch(
@@ -90,12 +124,10 @@ def _tasks(spec: ModelSpec, folder: Path) -> list[str]:
     """Declared ones and what they imply; for an unresolved entry, what its files say."""
     declared = spec.tasks or (_task_of_files(folder),)
     for task in declared:
-        if task not in KNOWN_TASKS:
+        if task not in ALL_TASKS:
             raise NotAvailable(f"This installation cannot do {task}.")
-    implied = list(spec.implied_tasks)
-    if "feature-extraction" in declared:
-        implied.append("sentence-similarity")
-    return list(dict.fromkeys((*declared, *(task for task in implied if task in KNOWN_TASKS))))
+    implied = spec.implied_tasks or tuple(other for task in declared for other in ALL_TASKS[task].implies)
+    return list(dict.fromkeys((*declared, *(task for task in implied if task in ALL_TASKS))))
 
 
 def _task_of_files(folder: Path) -> str:
@@ -103,10 +135,8 @@ def _task_of_files(folder: Path) -> str:
         return "feature-extraction"
     config = json.loads((folder / "config.json").read_bytes())
     for architecture in config.get("architectures") or []:
-        if config.get("model_type") == "tapas" and architecture.endswith("ForQuestionAnswering"):
-            return "table-question-answering"
-        for ending, task in _TASKS_BY_ARCHITECTURE.items():
-            if architecture.endswith(ending):
+        for task in ARCHITECTURES.get(architecture, ()):
+            if task in ALL_TASKS:
                 return task
     raise ModelFailed(f"The files in {folder} do not say which task the model does: declare its task.")
 
@@ -127,12 +157,6 @@ def _sentence_files(spec: ModelSpec, folder: Path) -> SentenceFiles:
 
 def _changed(files: SentenceFiles, **changes: Any) -> SentenceFiles:
     return SentenceFiles(**{**{name: getattr(files, name) for name in files.__dataclass_fields__}, **changes})
-
-
-def _load_tokenizer(spec: ModelSpec, folder: Path, progress: Callable[[Progress], None]) -> PreTrainedTokenizerBase:
-    if spec.tokenizer is not None:
-        folder = _fetch(spec, spec.tokenizer, None, progress, with_weights=False)
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
 
 
 def _device(declared: str | None) -> torch.device:
@@ -157,7 +181,7 @@ def _accelerator() -> str | None:
 
 def _load_weights(spec: ModelSpec, folder: Path, tasks: Sequence[str], device: torch.device) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
-    auto_class = _auto_class(spec, tasks, config.model_type)
+    auto_class = _auto_class(spec, tasks, config)
     options: dict[str, Any] = {"dtype": _dtype(spec.dtype), "trust_remote_code": spec.trust_remote_code}
     if spec.attn_implementation is not None:
         options["attn_implementation"] = spec.attn_implementation
@@ -176,19 +200,38 @@ def _load_weights(spec: ModelSpec, folder: Path, tasks: Sequence[str], device: t
     return model.to(device).eval()
 
 
-def _auto_class(spec: ModelSpec, tasks: Sequence[str], model_type: str) -> Any:
+def _auto_class(spec: ModelSpec, tasks: Sequence[str], config: Any) -> Any:
     """The class whose head does all the tasks. Embeddings need none, so they go with any."""
     if spec.auto_class is not None:
         if not hasattr(transformers, spec.auto_class):
             raise NotAvailable(f"transformers {transformers.__version__} has no {spec.auto_class}.")
         return getattr(transformers, spec.auto_class)
-    heads = {AUTO_CLASSES[task]: task for task in tasks if task not in EMBEDDING_TASKS}
+    heads: dict[str, str] = {}
+    for task in tasks:
+        if task not in EMBEDDING_TASKS:
+            heads.setdefault(_class_for(task, config), task)
     if len(heads) > 1:
         raise ModelFailed(f"One set of weights cannot do {' and '.join(heads.values())}: declare an entry for each.")
     name = next(iter(heads), "AutoModel")
-    if name == "AutoModel" and model_type in _ENCODER_ONLY:
+    if name == "AutoModel" and config.model_type in _ENCODER_ONLY:
         name = "AutoModelForTextEncoding"
     return getattr(transformers, name)
+
+
+def _class_for(task: str, config: Any) -> str:
+    """Of the task's Auto classes the one that has the checkpoint's own architecture, else the first that knows its
+    config. The same class does several tasks: these share their weights."""
+    known = [
+        name
+        for name in ALL_TASKS[task].auto_classes
+        if hasattr(transformers, name) and type(config) in getattr(transformers, name)._model_mapping
+    ]
+    for name in known:
+        classes = getattr(transformers, name)._model_mapping[type(config)]
+        classes = classes if isinstance(classes, tuple) else (classes,)
+        if any(one.__name__ in (config.architectures or ()) for one in classes):
+            return name
+    return known[0] if known else ALL_TASKS[task].auto_classes[0]
 
 
 def _dtype(name: str) -> Any:

@@ -8,19 +8,19 @@ that cannot be had without the padding (fill-mask) or is not stable (zero-shot's
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, TextClassificationPipeline, TokenClassificationPipeline
+from transformers import TextClassificationPipeline, TokenClassificationPipeline
 
 from app.errors import InputTooLarge, InvalidInput, ModelFailed
-from app.runtime.base import Item
+from app.runtime.base import UNWATCHED, Item, Watch
 from app.runtime.collating import Collator
 from app.runtime.finite import require_finite
-from app.runtime.tokenizing import BAD_INPUT, Encoder, Row, Tokenizers
+from app.runtime.parts import OwnStages, Parts
+from app.runtime.tokenizing import BAD_INPUT, Encoder, Row
 
 MAX_LOGITS_BYTES = 256 * 2**20
 """A fill-mask forward computes [rows, tokens, vocabulary]: 64 texts of 256 tokens would be 2 GiB."""
@@ -34,28 +34,23 @@ class TextFeatures:
     extras: dict[str, Any] = field(default_factory=dict)
 
 
-class PipelineStages(ABC):
+class PipelineStages(OwnStages):
     """What the text tasks share. Subclasses say how inputs become rows and outputs an answer."""
 
-    def __init__(self, model: PreTrainedModel, tokenizers: Tokenizers, limit: int | None) -> None:
-        self._model = model
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        tokenizers = parts.require_tokenizers()
         self._tokenizer = tokenizers.shared  # for decoding and vocabulary only
-        self._encoder = Encoder(tokenizers, limit)
-        self._collator = Collator(model, tokenizers.shared)
+        self._encoder = Encoder(tokenizers, parts.limit)
+        self._collator = Collator(parts.model, tokenizers.shared)
 
     def release(self) -> None:
         """Hand the tokenizer on: these stages are not used any more."""
         self._encoder.release()
 
-    @abstractmethod
-    def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]: ...
-
-    def forward(self, items: Sequence[Item]) -> list[Any]:
+    def forward(self, items: Sequence[Item], watch: Watch = UNWATCHED) -> list[Any]:
         """Logits of each item, float32 on CPU: [labels]."""
         return list(self._logits(items).float().cpu())
-
-    @abstractmethod
-    def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> Any: ...
 
     @torch.inference_mode()
     def _logits(self, items: Sequence[Item]) -> torch.Tensor:
@@ -75,9 +70,11 @@ class PipelineStages(ABC):
 
 
 class TextClassificationStages(PipelineStages):
-    def __init__(self, model: PreTrainedModel, tokenizers: Tokenizers, limit: int | None) -> None:
-        super().__init__(model, tokenizers, limit)
-        self._pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizers.shared, device=model.device)
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._pipeline = TextClassificationPipeline(
+            model=self._model, tokenizer=self._tokenizer, device=self._model.device
+        )
 
     def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
         truncate = parameters.get("truncate") is True
@@ -172,9 +169,11 @@ class ZeroShotClassificationStages(PipelineStages):
 class TokenClassificationStages(PipelineStages):
     """One item per text, or per window of it with `stride`."""
 
-    def __init__(self, model: PreTrainedModel, tokenizers: Tokenizers, limit: int | None) -> None:
-        super().__init__(model, tokenizers, limit)
-        self._pipeline = TokenClassificationPipeline(model=model, tokenizer=tokenizers.shared, device=model.device)
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._pipeline = TokenClassificationPipeline(
+            model=self._model, tokenizer=self._tokenizer, device=self._model.device
+        )
 
     def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
         is_split = parameters.get("is_split_into_words") is True
@@ -225,7 +224,7 @@ class TokenClassificationStages(PipelineStages):
             raise InvalidInput(f"{name}: {error}", param=name) from error
         return dict(options)
 
-    def forward(self, items: Sequence[Item]) -> list[torch.Tensor]:
+    def forward(self, items: Sequence[Item], watch: Watch = UNWATCHED) -> list[torch.Tensor]:
         """Logits of each item's tokens, float32 on CPU: [tokens, labels]."""
         logits = self._logits(items).float().cpu()
         return [self._collator.trim(row, item.cost) for row, item in zip(logits, items, strict=True)]
@@ -265,14 +264,8 @@ def _word_places(words: Sequence[str], delimiter: str) -> list[tuple[int, int]]:
 class FillMaskStages(PipelineStages):
     """Only the masks' logits leave the device: a vocabulary of numbers per mask, not per token."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizers: Tokenizers,
-        limit: int | None,
-        max_logits_bytes: int = MAX_LOGITS_BYTES,
-    ) -> None:
-        super().__init__(model, tokenizers, limit)
+    def __init__(self, parts: Parts, max_logits_bytes: int = MAX_LOGITS_BYTES) -> None:
+        super().__init__(parts)
         self._max_logits_bytes = max_logits_bytes
         if self._tokenizer.mask_token_id is None:
             raise ModelFailed("The model's tokenizer has no mask token, so it cannot do fill-mask.")
@@ -311,7 +304,7 @@ class FillMaskStages(PipelineStages):
             raise InvalidInput("parameters.targets holds no token of the model.", param="parameters.targets")
         return list(found)
 
-    def forward(self, items: Sequence[Item]) -> list[torch.Tensor]:
+    def forward(self, items: Sequence[Item], watch: Watch = UNWATCHED) -> list[torch.Tensor]:
         """Logits at each item's masks, float32 on CPU: [masks, vocabulary]."""
         outputs: list[torch.Tensor] = []
         row_bytes = max(item.cost for item in items) * self._model.config.vocab_size * 4

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from app.errors import InputTooLarge, InvalidInput, ModelFailed
-from app.runtime.base import Item
+from app.runtime.base import UNWATCHED, Item, Watch
 from app.runtime.collating import Collator
 from app.runtime.finite import require_finite
-from app.runtime.tokenizing import Row, Tokenizers
+from app.runtime.parts import OwnStages, Parts
+from app.runtime.tokenizing import Row
 
 _WINDOW_TOKENS = 384
 _DOC_STRIDE = 128
@@ -49,16 +50,17 @@ class Answer:
     answer: str
 
 
-class QuestionAnsweringStages:
+class QuestionAnsweringStages(OwnStages):
     """One item per window of the context."""
 
-    def __init__(self, model: PreTrainedModel, tokenizers: Tokenizers, limit: int | None) -> None:
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        tokenizers, limit = parts.require_tokenizers(), parts.limit
         tokenizer = tokenizers.shared
         if not tokenizer.is_fast:
             raise ModelFailed("question-answering needs a fast tokenizer, which this model does not have.")
-        self._model = model
         self._tokenizers = tokenizers
-        self._collator = Collator(model, tokenizer)
+        self._collator = Collator(parts.model, tokenizer)
         self._max_tokens = limit if limit is not None else 10**6
         self._is_question_first = tokenizer.padding_side == "right"
 
@@ -142,7 +144,9 @@ class QuestionAnsweringStages:
         return Window(row, encoding, context, is_allowed)
 
     @torch.inference_mode()
-    def forward(self, items: Sequence[Item]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    def forward(
+        self, items: Sequence[Item], watch: Watch = UNWATCHED
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Logits of start and end of each item, both [tokens]."""
         output = self._model(**self._collator.collate([item.features.inputs for item in items]))
         starts, ends = output.start_logits.float().cpu(), output.end_logits.float().cpu()

@@ -10,18 +10,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
 from app.errors import InputTooLarge, InvalidInput, ModelFailed, NotAvailable
-from app.runtime.base import Item
+from app.runtime.base import UNWATCHED, Item, Watch
 from app.runtime.finite import require_finite
-from app.runtime.tokenizing import BAD_INPUT, Tokenizers
+from app.runtime.parts import OwnStages, Parts
+from app.runtime.tokenizing import BAD_INPUT
 
 
-class TableQuestionAnsweringStages:
+class TableQuestionAnsweringStages(OwnStages):
     """One item per table with its queries. Raises NotAvailable without pandas."""
 
-    def __init__(self, model: PreTrainedModel, tokenizers: Tokenizers, limit: int | None) -> None:
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        model, tokenizers = parts.model, parts.require_tokenizers()
         if not hasattr(model.config, "aggregation_labels"):
             raise ModelFailed(
                 "This model reads no tables: transformers tokenizes tables for TAPAS only (TAPEX's part has left it)."
@@ -39,7 +41,7 @@ class TableQuestionAnsweringStages:
                 'table-question-answering needs pandas: install it with `pip install "pipeserve[tables]"`.'
             ) from error
         self._tokenizers = tokenizers
-        self._limit = limit
+        self._limit = parts.limit
 
     def release(self) -> None:
         """Hand the tokenizer on: these stages are not used any more."""
@@ -70,7 +72,7 @@ class TableQuestionAnsweringStages:
             )
         return {**features, "is_list": isinstance(query, list)}
 
-    def forward(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+    def forward(self, items: Sequence[Item], watch: Watch = UNWATCHED) -> list[dict[str, Any]]:
         return [self._forward_one(item) for item in items]
 
     def _forward_one(self, item: Item) -> dict[str, Any]:

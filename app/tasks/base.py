@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -48,6 +48,9 @@ class Inputs(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
+JSON = "application/json"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Example:
     """A request body that `/docs` shows and the tests run, and the answer's form in one sentence."""
@@ -75,30 +78,49 @@ def count_one(one_input: Any, parameters: dict[str, Any]) -> int:
     return 1
 
 
+Modality = Literal["text", "image", "audio", "video", "multimodal"]
+Normalize = Callable[[dict[str, Any]], dict[str, Any]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One task, all that the server knows of it. Adding a task is one module with one of these.
+    """One task, all that the server knows of it. Adding a task is one module with one of these named TASK.
 
+    name, aliases: in URLs and in models.yaml. is_listed: false for what only other dialects' routes ask.
     input_type: the (pydantic-annotated) type of ONE input. root_parameters: parameters that may also stand at the
     root of the body, beside `inputs` (the TEI form of feature-extraction). normalize: turns the body's variants into
     the canonical `{"inputs": ..., "parameters": {...}}` before validation. is_single: whether `inputs` is one input,
-    given the raw parameters. count: permits that one input takes, given the validated parameters.
+    given the raw parameters. count: permits that one input takes, given the validated parameters. media_field: what a
+    raw body, or the only file of a form, is: "inputs" or "inputs.<name>"; None: the task takes JSON only. answers:
+    media types of the answer, the first without a preference in `Accept`.
+
+    auto_classes: the first that knows a model's config loads it. needs: preprocessors that are loaded with it, a name
+    with "?" where the model may have none. stages: "module:class" of the worker's part. warm_up: one canonical input
+    and its parameters, computed after each load. implies: tasks that the same weights answer as well.
     """
 
     name: str
     aliases: tuple[str, ...] = ()
+    is_listed: bool = True
     summary: str
-    medium: str = "text"
+    modality: Modality = "text"
     input_type: Any
     parameters: type[Parameters]
     output_type: Any  # of the whole answer, for OpenAPI
     auto_classes: tuple[str, ...]
+    needs: tuple[str, ...] = ("tokenizer",)
+    stages: str
+    warm_up: tuple[Any, dict[str, Any]] = ("a", {})
+    implies: tuple[str, ...] = ()
     default_model: str
     default_revision: str | None = None
     example: Example
     batching: str  # one sentence: what shares a forward
     root_parameters: tuple[str, ...] = ()
-    normalize: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    media_field: str | None = None
+    answers: tuple[str, ...] = (JSON,)
+    normalize: Normalize | None = None
     is_single: Callable[[Any, dict[str, Any]], bool] = is_not_a_list
     count: Callable[[Any, dict[str, Any]], int] = count_one
     assemble: Callable[..., bytes] = assemble_list
+    assemble_for_javascript: Callable[..., bytes] | None = None  # where `@huggingface/inference` parses another shape

@@ -1,39 +1,35 @@
-"""Every task that this server knows, by name."""
+"""Every task that this server knows, by name: each module of this package that has a `TASK`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import get_args
 
+import app.tasks
 from app.errors import NotServed
-from app.tasks import (
-    feature_extraction,
-    fill_mask,
-    question_answering,
-    sentence_similarity,
-    table_question_answering,
-    text_classification,
-    token_classification,
-    zero_shot_classification,
-)
-from app.tasks.base import Task
+from app.tasks.base import Modality, Task
 
-TASKS: Mapping[str, Task] = MappingProxyType(
-    {
-        module.TASK.name: module.TASK
-        for module in (
-            feature_extraction,
-            sentence_similarity,
-            text_classification,
-            token_classification,
-            fill_mask,
-            zero_shot_classification,
-            question_answering,
-            table_question_answering,
-        )
-    }
+_MODALITIES: tuple[str, ...] = get_args(Modality)
+
+
+def _found() -> Iterator[Task]:
+    for module in pkgutil.iter_modules(app.tasks.__path__):
+        if module.name != "registry":
+            task = getattr(importlib.import_module(f"app.tasks.{module.name}"), "TASK", None)
+            if isinstance(task, Task):
+                yield task
+
+
+ALL_TASKS: Mapping[str, Task] = MappingProxyType(
+    {task.name: task for task in sorted(_found(), key=lambda task: (_MODALITIES.index(task.modality), task.name))}
 )
-"""By canonical name, in the order in which documents list them."""
+"""By canonical name, in the order in which documents list them; those included that only other dialects ask."""
+
+TASKS: Mapping[str, Task] = MappingProxyType({name: task for name, task in ALL_TASKS.items() if task.is_listed})
+"""What `/v1/<task>` serves."""
 
 ALIASES: Mapping[str, str] = MappingProxyType({alias: task.name for task in TASKS.values() for alias in task.aliases})
 

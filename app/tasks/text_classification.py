@@ -37,6 +37,7 @@ TASK = Task(
     parameters=TextClassificationParameters,
     output_type=list[list[Label]],
     auto_classes=("AutoModelForSequenceClassification",),
+    stages="app.runtime.pipelines:TextClassificationStages",
     default_model="distilbert/distilbert-base-uncased-finetuned-sst-2-english",
     default_revision="714eb0f",
     example=Example(

@@ -52,6 +52,7 @@ TASK = Task(
     parameters=TokenClassificationParameters,
     output_type=list[Entity] | list[list[Entity]],
     auto_classes=("AutoModelForTokenClassification",),
+    stages="app.runtime.pipelines:TokenClassificationStages",
     default_model="dbmdz/bert-large-cased-finetuned-conll03-english",
     default_revision="4c53496",
     example=Example(

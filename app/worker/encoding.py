@@ -1,4 +1,4 @@
-"""Answers as JSON, made where the answer is made."""
+"""Answers as JSON or as files, made where the answer is made."""
 
 from __future__ import annotations
 
@@ -9,6 +9,21 @@ import numpy as np
 import orjson
 
 from app.errors import BackendFailed
+from app.media import answers
+from app.media.answers import Picture, Sound
+
+JSON = "application/json"
+
+
+def encode(answer: Any, media_type: str) -> bytes:
+    """One input's answer. Raises InvalidInput where it has no such form, BackendFailed for NaN and infinity."""
+    if media_type != JSON:
+        return answers.encode(answer, media_type)
+    if isinstance(answer, Picture):
+        return to_json({"image": answer})
+    if isinstance(answer, Sound):
+        return to_json({"audio": answer, "sampling_rate": answer.sampling_rate})
+    return to_json(answer)
 
 
 def to_json(value: Any) -> bytes:
@@ -21,7 +36,9 @@ def to_json(value: Any) -> bytes:
 
 
 def _to_builtin(value: Any) -> Any:
-    """What orjson does not know: arrays that are not contiguous or of a rare type, tuples' subclasses."""
+    """What orjson does not know: media, arrays that are not contiguous or of a rare type, tuples' subclasses."""
+    if isinstance(value, Picture | Sound):
+        return answers.to_builtin(value)
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):

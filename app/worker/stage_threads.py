@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,14 +12,16 @@ from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
 from app.catalog import ModelSpec
-from app.channel.messages import ErrorInfo, Progress, Submit
+from app.channel.messages import ErrorInfo, Progress, StageBegan, Submit
 from app.errors import BackendFailed, ModelFailed, OutOfMemory, PipeserveError
 from app.runtime.base import Item, LoadedModel, Stages
 from app.worker.batch_queue import Entry
-from app.worker.encoding import to_json
+from app.worker.encoding import encode
 from app.worker.memory import empty_cache, is_out_of_memory
 
 logger = logging.getLogger(__name__)
+
+STEP_S = 1.0
 
 Clock = Callable[[], float]
 WorkT = TypeVar("WorkT")
@@ -73,9 +76,11 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Entries of one lane, in the order of their rows."""
+    """Entries of one lane, in the order of their rows. cancelled: jobs that nobody waits for any more; the coordinator
+    adds to it while the device thread computes and looks."""
 
     entries: list[Entry]
+    cancelled: set[int] = field(default_factory=set)
 
     @property
     def task(self) -> str:
@@ -118,6 +123,7 @@ class FinishWork:
     items: list[Item]
     outputs: list[Any]
     parameters: dict[str, Any]
+    media_type: str
     alone: bool
 
 
@@ -227,19 +233,37 @@ class Finisher:
         began_at = self._clock()
         try:
             answer = self._stages.of(work.task).finish(work.items, work.outputs, work.parameters)
-            fragment = to_json(answer)
+            fragment = encode(answer, work.media_type)
         except BaseException as error:
             info = error_info(error, work.job_id, "finish")
             return FinishedInput(work.job_id, work.input_index, b"", 0.0, info)
         return FinishedInput(work.job_id, work.input_index, fragment, self._clock() - began_at)
 
 
+class BatchWatch:
+    """Implements `Watch`. A step is announced as a stage that begins, at most once in STEP_S."""
+
+    def __init__(self, batch: Batch, send: Callable[[StageBegan], None]) -> None:
+        self._batch = batch
+        self._send = send
+        self._announced_at = time.monotonic()
+
+    def step(self) -> None:
+        now = time.monotonic()
+        if now - self._announced_at >= STEP_S:
+            self._announced_at = now
+            self._send(StageBegan(stage="forward", job_ids=self._batch.job_ids))
+
+    def is_cancelled(self, index: int) -> bool:
+        return self._batch.entries[index].job_id in self._batch.cancelled
+
+
 class Device:
     """Handles the load and every forward, all on the one device thread."""
 
-    def __init__(self, load: LoadModel, progress: Callable[[Progress], None], clock: Clock) -> None:
+    def __init__(self, load: LoadModel, send: Callable[[Progress | StageBegan], None], clock: Clock) -> None:
         self._load = load
-        self._progress = progress
+        self._send = send
         self._clock = clock
         self._model: LoadedModel | None = None
         self._stages: _StagesByTask | None = None
@@ -258,9 +282,9 @@ class Device:
     def _load_model(self, work: LoadWork) -> Loaded | LoadBroke:
         began_at = self._clock()
         try:
-            self._model = self._load(work.spec, num_threads=work.num_threads, progress=self._progress)
+            self._model = self._load(work.spec, num_threads=work.num_threads, progress=self._send)
             self._stages = _StagesByTask(self._model)
-            self._progress(Progress(phase="warmup"))
+            self._send(Progress(phase="warmup"))
             self._model.warm_up()
         except BaseException as error:
             return LoadBroke(load_error_info(error, work.spec.id))
@@ -271,7 +295,8 @@ class Device:
             raise RuntimeError("a forward before the model was loaded. This is a bug.")
         began_at = self._clock()
         try:
-            outputs = list(self._stages.of(batch.task).forward([entry.item for entry in batch.entries]))
+            watch = BatchWatch(batch, self._send)
+            outputs = list(self._stages.of(batch.task).forward([entry.item for entry in batch.entries], watch))
         except BaseException as error:
             # The frames hold the tensors of the failed forward: let go of them before a smaller batch is tried.
             _clear_frames(error)

@@ -107,6 +107,7 @@ class Worker:
         self._unprepared: deque[Job] = deque()
         self._batch = BatchSpec()
         self._queue = BatchQueue(max_items=1, max_tokens=1)  # until the model is there
+        self._computing: Batch | None = None
         self._split: deque[Batch] = deque()  # halves of failed batches: they go before the queue
         self._forwarded: deque[Forwarded] = deque()
         self._unfinished: deque[FinishWork] = deque()
@@ -166,6 +167,7 @@ class Worker:
                 self._on_prepared(event)
             case Forwarded():
                 self._busy.discard("forward")
+                self._computing = None
                 self._forwarded.append(event)
             case Finished():
                 self._on_finished(event)
@@ -224,6 +226,8 @@ class Worker:
     def _on_cancel(self, job_id: int) -> None:
         if job_id in self._jobs:
             self._forget(job_id)
+            if self._computing is not None:
+                self._computing.cancelled.add(job_id)
             return
         # Answered already, or its Submit is still on the way: control messages overtake data.
         self._early_cancels[job_id] = None
@@ -276,7 +280,16 @@ class Worker:
         items, outputs = job.hand_over(input_index)
         submit = job.submit
         self._unfinished.append(
-            FinishWork(job.job_id, submit.task, input_index, items, outputs, submit.parameters, submit.alone)
+            FinishWork(
+                job.job_id,
+                submit.task,
+                input_index,
+                items,
+                outputs,
+                submit.parameters,
+                submit.media_type,
+                submit.alone,
+            )
         )
 
     def _on_finished(self, event: Finished) -> None:
@@ -354,7 +367,7 @@ class Worker:
             return
         batch = self._next_split() or self._queue.take(self._clock())
         if batch:
-            work = Batch(batch)
+            self._computing = work = Batch(batch)
             self._announce("forward", work.job_ids, lambda: self._device.put(work))
 
     def _next_split(self) -> list[Entry]:

@@ -9,6 +9,8 @@ from typing import Any
 from app.catalog import ModelSpec
 from app.runtime.base import Item, LoadedModel, Stages
 from app.runtime.loading import load_model
+from app.runtime.parts import Parts
+from app.runtime.tokenizing import Tokenizers
 
 Job = tuple[list[Any], dict[str, Any]]
 """Inputs and parameters."""
@@ -17,6 +19,11 @@ Job = tuple[list[Any], dict[str, Any]]
 def load(folder: Path, *tasks: str, **declared: Any) -> LoadedModel:
     spec = ModelSpec(id=folder.name, model=str(folder), tasks=tasks, **declared)
     return load_model(spec, num_threads=1, progress=lambda progress: None)
+
+
+def parts_of(model: Any, tokenizer: Any, limit: int | None) -> Parts:
+    """The parts of a text model that was made by hand."""
+    return Parts(model=model, folder=Path(), tokenizers=Tokenizers(tokenizer, lambda copied: None), limit=limit)
 
 
 def answer(stages: Stages, one_input: Any, parameters: dict[str, Any] | None = None) -> Any:

@@ -15,7 +15,7 @@ from app.runtime.collating import Collator
 from app.runtime.pipelines import FillMaskStages, TextClassificationStages
 from app.runtime.tokenizing import Tokenizers
 from tests.models import LABELS, build
-from tests.runtime.compute import Job, answer, answer_together, load
+from tests.runtime.compute import Job, answer, answer_together, load, parts_of
 
 TOLERANCE = 1e-5
 """Padding changes the shapes of the matrix products, and with them the order in which float32 numbers are summed."""
@@ -115,7 +115,7 @@ def test_rows_with_other_numbers_of_end_tokens_do_not_meet(models_dir: Path) -> 
     )  # fmt: skip
     tokenizer = pipeline("text-classification", model=str(models_dir / "sequence-classification")).tokenizer
     bart = BartForSequenceClassification(config).eval()
-    stages = TextClassificationStages(bart, Tokenizers(tokenizer, lambda copied: None), 64)
+    stages = TextClassificationStages(parts_of(bart, tokenizer, 64))
     pair = {"text": TEXTS[0], "text_pair": TEXTS[1]}
     groups = [items[0].group for job in ([TEXTS[0], TEXTS[1]], [pair]) for items in stages.prepare(job, {})]
     assert groups == [1, 1, 2]
@@ -231,7 +231,7 @@ def test_logits_that_would_not_fit_are_computed_in_parts(models_dir: Path, stage
     model.register_forward_pre_hook(
         lambda module, arguments, keywords: num_rows.append(len(keywords["input_ids"])), with_kwargs=True
     )
-    bounded = FillMaskStages(model, Tokenizers(tokenizer, lambda copied: None), 64, max_logits_bytes=10_000)
+    bounded = FillMaskStages(parts_of(model, tokenizer, 64), max_logits_bytes=10_000)
     jobs: list[Job] = [(["good [MASK] film", "[MASK]", "bad [MASK]", "the [MASK]", "a [MASK] [MASK]"], {})]
     given = answer_together(bounded, jobs)
     assert len(num_rows) > 1

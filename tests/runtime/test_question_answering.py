@@ -13,7 +13,8 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from app.errors import BackendFailed, InputTooLarge, InvalidInput
 from app.runtime.question_answering import QuestionAnsweringStages
-from app.runtime.tokenizing import Tokenizers, token_limit
+from app.runtime.tokenizing import token_limit
+from tests.runtime.compute import parts_of
 from tests.runtime.golden.make_question_answering import GOLDEN, LONG, SHORT
 
 CASES: list[dict[str, Any]] = json.loads(GOLDEN.read_text())
@@ -25,8 +26,7 @@ def stages(models_dir: Path) -> QuestionAnsweringStages:
     folder = models_dir / "question-answering"
     model = AutoModelForQuestionAnswering.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizers = Tokenizers(tokenizer, lambda tokenizer: None)
-    return QuestionAnsweringStages(model, tokenizers, token_limit(model, tokenizer))
+    return QuestionAnsweringStages(parts_of(model, tokenizer, token_limit(model, tokenizer)))
 
 
 def answer(stages: QuestionAnsweringStages, case: dict[str, Any]) -> Any:

@@ -11,9 +11,10 @@ from transformers import AutoModelForTableQuestionAnswering, AutoTokenizer, pipe
 
 from app.errors import InputTooLarge, InvalidInput
 from app.runtime.table_question_answering import TableQuestionAnsweringStages
-from app.runtime.tokenizing import Tokenizers, token_limit
+from app.runtime.tokenizing import token_limit
 from app.tasks.registry import find_task
 from app.tasks.requests import RequestParser
+from tests.runtime.compute import parts_of
 
 TABLE = {"actor": ["brad", "leonardo", "george"], "age": ["56", "45", "59"], "movies": ["87", "53", "69"]}
 QUERIES = ["how many movies", "what is the age of george", "who"]
@@ -28,8 +29,7 @@ def folder(models_dir: Path) -> Path:
 def stages(folder: Path) -> TableQuestionAnsweringStages:
     model = AutoModelForTableQuestionAnswering.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizers = Tokenizers(tokenizer, lambda tokenizer: None)
-    return TableQuestionAnsweringStages(model, tokenizers, token_limit(model, tokenizer))
+    return TableQuestionAnsweringStages(parts_of(model, tokenizer, token_limit(model, tokenizer)))
 
 
 def answer(stages: TableQuestionAnsweringStages, inputs: list[Any], parameters: dict[str, Any]) -> list[Any]:

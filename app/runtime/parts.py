@@ -1,0 +1,64 @@
+"""What a loaded model is made of, and what all stages that compute with it share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from app.media.limits import MediaLimits
+from app.runtime.base import UNWATCHED, Item, Watch
+from app.runtime.tokenizing import Tokenizers
+
+
+@dataclass(kw_only=True)
+class Parts:
+    """A model on its device with its preprocessors, those that its tasks need. Shared by threads: never changed.
+
+    A processor whose tokenizer is called must be a copy of one's own (`copy.deepcopy`); image processors and feature
+    extractors keep no state. limit: tokens that model and tokenizer take, None if there is no limit.
+    """
+
+    model: PreTrainedModel
+    folder: Path
+    tokenizers: Tokenizers | None = None
+    limit: int | None = None
+    image_processor: Any = None
+    feature_extractor: Any = None
+    video_processor: Any = None
+    processor: Any = None
+    media: MediaLimits = field(default_factory=MediaLimits)
+
+    @cached_property
+    def device(self) -> Any:
+        return self.model.device
+
+    def require_tokenizers(self) -> Tokenizers:
+        """For tasks that are nothing without a tokenizer; the loader has seen to it that there is one."""
+        assert self.tokenizers is not None, "A text task was loaded without a tokenizer. This is a bug."
+        return self.tokenizers
+
+
+class OwnStages(ABC):
+    """One task on one loaded model, for one thread: see `Stages`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._model = parts.model
+
+    @abstractmethod
+    def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]: ...
+
+    @abstractmethod
+    def forward(self, items: Sequence[Item], watch: Watch = UNWATCHED) -> list[Any]: ...
+
+    @abstractmethod
+    def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> Any: ...
+
+    def release(self) -> None:  # noqa: B027  # most have nothing to hand on
+        """Hand on what another thread's stages may use: these are not used any more."""
