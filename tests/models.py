@@ -88,6 +88,12 @@ def nli(folder: Path, **changes: Any) -> None:
     _save(folder, BertForSequenceClassification, labels=NLI_LABELS, **{"seed": 5, **changes})
 
 
+def cross_encoder(folder: Path, *, num_labels: int = 1, **changes: Any) -> None:
+    """For text-ranking: one label, whose output is the score."""
+    labels = tuple(f"LABEL_{index}" for index in range(num_labels))
+    _save(folder, BertForSequenceClassification, labels=labels, **{"seed": 11, **changes})
+
+
 def question_answering(folder: Path, **changes: Any) -> None:
     _save(folder, BertForQuestionAnswering, **{"max_length": LONG_MAX_LENGTH, **changes})
 
@@ -182,6 +188,7 @@ BUILDERS: dict[str, Callable[..., None]] = {
     "token-classification": token_classification,
     "masked-lm": masked_lm,
     "nli": nli,
+    "cross-encoder": cross_encoder,
     "question-answering": question_answering,
     "table-question-answering": table_question_answering,
     "encoder": encoder,

@@ -1,0 +1,41 @@
+"""tokenize: a text as its model's tokens. Asked by the routes of other servers' dialects only."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from app.tasks.base import Example, Parameters, Task, assemble_always_list
+from app.tasks.text import Text
+
+
+class TokenizeParameters(Parameters):
+    add_special_tokens: bool | None = Field(
+        default=None, description="false: without the tokens that begin and end a text. Unset: with them."
+    )
+
+
+class Token(BaseModel):
+    id: int
+    text: str
+    special: bool
+    start: int | None = Field(description="The character of the text at which the token begins; null if it has none.")
+    stop: int | None
+
+
+TASK = Task(
+    name="tokenize",
+    is_listed=False,
+    summary="The tokens of a text.",
+    input_type=Text,
+    parameters=TokenizeParameters,
+    output_type=list[list[Token]],
+    auto_classes=(),
+    stages="app.runtime.tokens:TokenizeStages",
+    default_model="sentence-transformers/all-MiniLM-L6-v2",
+    example=Example(
+        body={"inputs": "A cat", "parameters": {"add_special_tokens": False}},
+        answer=[[{"id": 1037, "text": "A", "special": False, "start": 0, "stop": 1}]],
+    ),
+    batching="Nothing is computed on the device.",
+    assemble=assemble_always_list,
+)
