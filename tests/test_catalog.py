@@ -100,6 +100,22 @@ def test_inference_model_implies_zero_shot(tmp_path: Path) -> None:
     assert read_entry(tmp_path, model="./nli").implied_tasks == ("zero-shot-classification",)
 
 
+def test_cross_encoder_implies_text_ranking(tmp_path: Path) -> None:
+    """A classifier with a single label gives a score to a pair of texts; one with several does not."""
+    make_model(tmp_path / "ranker", architectures=["BertForSequenceClassification"], id2label={"0": "LABEL_0"})
+    assert read_entry(tmp_path, model="./ranker").implied_tasks == ("text-ranking",)
+    make_model(tmp_path / "mood", architectures=["BertForSequenceClassification"], id2label={"0": "bad", "1": "good"})
+    assert read_entry(tmp_path, model="./mood").implied_tasks == ()
+
+
+def test_sparse_encoder_keeps_the_head_that_it_needs(tmp_path: Path) -> None:
+    """SPLADE's modules are made of a masked language model, not of vectors."""
+    folder = make_model(tmp_path / "mine", architectures=["BertForMaskedLM"])
+    kinds = ["sentence_transformers.sparse_encoder.models.MLMTransformer", "x.sparse_encoder.models.SpladePooling"]
+    (folder / "modules.json").write_text(json.dumps([{"type": kind} for kind in kinds]))
+    assert read_entry(tmp_path, model="./mine").tasks == ("fill-mask",)
+
+
 def test_every_part_can_be_named(tmp_path: Path) -> None:
     """The third to fifth forms: task and model, a tokenizer and others of their own, an explicit Auto class."""
     spec = read_entry(

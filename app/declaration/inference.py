@@ -30,7 +30,7 @@ def infer_task(find: FindFile) -> str:
     architectures = _architectures(read_config(find))
     known = [task for name in architectures for task in ARCHITECTURES.get(name, ())]
     if find(MODULES) is not None and "text-classification" not in known:
-        return "feature-extraction"
+        return "fill-mask" if "fill-mask" in known and _is_sparse_encoder(find) else "feature-extraction"
     tag = _pipeline_tag(find)
     if tag is not None and tag in TASKS and _fits(tag, known):
         return tag
@@ -59,10 +59,12 @@ def check_tasks(tasks: tuple[str, ...], find: FindFile) -> None:
 
 def implied_tasks(tasks: tuple[str, ...], find: FindFile) -> tuple[str, ...]:
     """Tasks beyond the declared ones that the same weights answer. Text-classification by a model of natural language
-    inference also does zero-shot."""
+    inference also does zero-shot, and by one with a single label (a cross-encoder's score) text-ranking."""
     implied = [other for task in tasks for other in ALL_TASKS[task].implies]
     if "text-classification" in tasks and _is_inference_model(find):
         implied.append("zero-shot-classification")
+    if "text-classification" in tasks and len(_labels(find)) == 1:
+        implied.append("text-ranking")
     return tuple(dict.fromkeys(task for task in implied if task not in tasks))
 
 
@@ -131,12 +133,23 @@ def _fits(tag: str, known: list[str]) -> bool:
     return not heads or not known or any(task in TASKS and heads & heads_of(task) for task in known)
 
 
+def _is_sparse_encoder(find: FindFile) -> bool:
+    """Whether sentence-transformers' modules make SPLADE's vectors, for which the masked language model's head is."""
+    modules = _read_json(find, MODULES)
+    kinds = [str(one.get("type")) for one in modules if isinstance(one, dict)] if isinstance(modules, list) else []
+    return any(kind.endswith(".SpladePooling") for kind in kinds)
+
+
 def _is_inference_model(find: FindFile) -> bool:
+    return any(isinstance(label, str) and label.lower().startswith("entail") for label in _labels(find))
+
+
+def _labels(find: FindFile) -> set[Any]:
+    """Those that the config names, by whichever of its two tables; none where it cannot be read."""
     try:
         config = read_config(find)
     except ModelFilesError:
-        return False
+        return set()
     to_number, to_label = config.get("label2id"), config.get("id2label")
-    labels = [*(to_number if isinstance(to_number, dict) else ())]
-    labels += to_label.values() if isinstance(to_label, dict) else ()
-    return any(isinstance(label, str) and label.lower().startswith("entail") for label in labels)
+    labels = set(to_number) if isinstance(to_number, dict) else set()
+    return labels | ({str(label) for label in to_label.values()} if isinstance(to_label, dict) else set())

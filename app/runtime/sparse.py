@@ -1,4 +1,4 @@
-"""sparse-embedding: SPLADE's vectors, log(1 + relu(logits)) of a masked language model, the greatest over the tokens."""
+"""sparse-embedding: SPLADE's vectors, log(1 + relu(logits)) of a masked language model, the greatest of all tokens."""
 
 from __future__ import annotations
 

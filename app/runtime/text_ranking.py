@@ -22,7 +22,7 @@ class TextRankingStages(PipelineStages):
         num_labels = self._model.config.num_labels
         if num_labels > 2:
             raise NotAvailable(
-                f"This model tells {num_labels} labels apart, none of which is a rank; text-ranking takes a cross-encoder."
+                f"This model tells {num_labels} labels apart, and none is a rank: text-ranking takes a cross-encoder."
             )
 
     def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
