@@ -79,7 +79,7 @@ class RequestParser:
         try:
             parameters = self._task.parameters.model_validate(raw)
         except ValidationError as error:
-            raise _as_invalid_input(error, "parameters", self._task.parameters) from None
+            raise as_invalid_input(error, "parameters", self._task.parameters) from None
         return parameters.model_dump(exclude_none=True)
 
     def _inputs(self, body: dict[str, Any], raw_parameters: dict[str, Any]) -> tuple[list[Any], bool]:
@@ -98,7 +98,7 @@ class RequestParser:
         try:
             value = self._one_input.validate_python(one_input, strict=True)
         except ValidationError as error:
-            raise _as_invalid_input(error, where, None) from None
+            raise as_invalid_input(error, where, None) from None
         return value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
 
 
@@ -113,7 +113,7 @@ def check_defaults(tasks: list[Task], defaults: dict[str, Any]) -> None:
             task.parameters.model_validate(known)
         except ValidationError as error:
             if any(found["type"] != "missing" for found in error.errors(include_url=False)):
-                raise _as_invalid_input(error, "parameters", task.parameters) from None
+                raise as_invalid_input(error, "parameters", task.parameters) from None
 
 
 def _options(options: Any) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _model(model: Any) -> str | None:
     raise InvalidInput("model must be a string.", param="model")
 
 
-def _as_invalid_input(
+def as_invalid_input(
     error: ValidationError, where: str, model: type[BaseModel] | None
 ) -> InvalidInput | InputTooLarge:
     """The most telling of pydantic's findings, as one sentence with the parameter's path."""
