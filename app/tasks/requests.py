@@ -148,6 +148,7 @@ def as_invalid_input(
     path = where + "".join(
         f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"] if _is_field(part)
     )
+    path = path.removeprefix(".")  # where nothing stands above the body's own fields
     if first["type"] == "extra_forbidden":
         allowed = f"; there are {', '.join(model.model_fields)}" if model is not None else ""
         return InvalidInput(f"{path}: no such parameter{allowed}.", param=path)
