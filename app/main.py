@@ -25,6 +25,7 @@ from app.fleet.fleet import Fleet
 from app.fleet.launcher import make_launcher
 from app.fleet.requests import FleetAPI
 from app.logs import configure_logging
+from app.media.remote import MediaFetcher
 from app.resolving import resolve
 from app.settings import Settings
 from app.telemetry import Telemetry
@@ -55,7 +56,12 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
         RequestMiddleware, telemetry=telemetry, is_accepting=lambda: fleet.is_accepting, clock=time.perf_counter
     )
     names = DeclaredNames(catalog.models)
-    answerer = TaskAnswerer(fleet, max_body_bytes=settings.max_body_bytes, clock=time.perf_counter)
+    answerer = TaskAnswerer(
+        fleet,
+        max_body_bytes=settings.max_body_bytes,
+        fetch_file=MediaFetcher(catalog.media).fetch,
+        clock=time.perf_counter,
+    )
     app.router.routes.extend(task_routes(answerer, fleet, names))
     app.include_router(models_router(fleet, names, created=int(time.time())))
     app.include_router(model_pages_router(fleet, names))

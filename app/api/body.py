@@ -1,15 +1,21 @@
-"""Request bodies, read by hand: a size limit while reading, then JSON whatever the Content-Type says."""
+"""Request bodies, read by hand: a size limit while reading, then JSON, a file or a form, whatever the Content-Type
+says: only `multipart/*` is believed."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from starlette.types import Receive
 
+from app.api.form import form_body, read_form
 from app.errors import Cancelled, InputTooLarge, MalformedBody, UnsupportedMedia
+from app.media.sniff import sniff
+from app.tasks.base import Task
 
+LARGE_BYTES = 2**20
 BINARY_MEDIA = ("image/", "audio/", "video/", "application/octet-stream", "application/pdf", "application/zip")
 
 
@@ -43,6 +49,31 @@ def _check_encoding(headers: Mapping[bytes, bytes]) -> None:
     if encoding not in (b"", b"identity"):
         name = encoding[:32].decode("latin-1")
         raise UnsupportedMedia(f"Content-Encoding {name!r} is not understood; send the body as it is.")
+
+
+async def parse_body(raw: bytes, headers: Mapping[bytes, bytes], task: Task) -> Any:
+    """The body as JSON's values, with files as bytes where the task takes media. Large ones in a thread.
+
+    Raises MalformedBody with the position, UnsupportedMedia for what the task does not take.
+    """
+    media = headers.get(b"content-type", b"").decode("latin-1").strip()
+    if task.media_field is not None:
+        if media.lower().startswith("multipart/"):
+            return form_body(await read_form(raw, media), task)
+        if _is_file(raw):
+            return _with_file(task.media_field, raw)
+    if len(raw) > LARGE_BYTES:
+        return await asyncio.to_thread(parse_json, raw, headers)
+    return parse_json(raw, headers)
+
+
+def _is_file(raw: bytes) -> bool:
+    """What begins like JSON is JSON, whatever it is called; all else is a file, whether we know its kind or not."""
+    return sniff(raw) is not None or (bool(raw) and raw[:64].lstrip()[:1] not in (b"{", b"[", b'"'))
+
+
+def _with_file(field: str, file: bytes) -> dict[str, Any]:
+    return {"inputs": file} if field == "inputs" else {"inputs": {field.removeprefix("inputs."): file}}
 
 
 def parse_json(body: bytes, headers: Mapping[bytes, bytes]) -> Any:

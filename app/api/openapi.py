@@ -20,7 +20,7 @@ STATUS_TEXTS = {
     404: "No such model, task or route; the sentence says what there is.",
     405: "The route takes another method.",
     413: "The input or body is over a limit; the sentence names the limit and the actual size.",
-    415: "A form, an image, an encoded body: nothing that this route reads.",
+    415: "A form, a kind of file, an encoded body that this route does not read; the sentence says what it reads.",
     422: "A field or parameter is wrong; the sentence names it.",
     429: "The queue is full: try again after `Retry-After` seconds.",
     500: "The model failed on this request; the request id finds it in the log.",
@@ -46,7 +46,8 @@ ANSWER_HEADERS = {
 DESCRIPTION = """\
 Every Hugging Face pipeline behind one server. `POST /v1/<task>` takes `{"inputs": ..., "parameters": {...}}`, one input
 or a list. `model` in the body, as `?model=` or at the end of the path chooses among the declared models; without it the
-first declared one answers. Errors are `{"error": "<a sentence>", "error_type": "<a code>"}`; on the routes of OpenAI's
+first declared one answers. Tasks for images, sounds and videos take the file itself as the body, base64 or a data URI
+in JSON, or a form. Errors are `{"error": "<a sentence>", "error_type": "<a code>"}`; on the routes of OpenAI's
 API they have OpenAI's shape.
 """
 
@@ -166,9 +167,9 @@ def _task_operation(task: Task, name: str, suffix: str, parameters: list[dict[st
         "description": f"{task.summary}{alias}\n\nShares a forward: {task.batching}",
         "operationId": name.replace("-", "_") + suffix,
         "parameters": parameters + _call_parameters(with_model=not suffix),
-        "requestBody": _json_body({"$ref": REF.format(model=f"{schema}Request")}, task.example.body),
+        "requestBody": _request_body(task, {"$ref": REF.format(model=f"{schema}Request")}),
         "responses": {
-            "200": _answer({"$ref": REF.format(model=f"{schema}Answer")}, task.example.answer),
+            "200": _task_answer(task, {"$ref": REF.format(model=f"{schema}Answer")}),
             **_error_answers(),
         },
     }
@@ -213,6 +214,26 @@ def _call_parameters(*, with_model: bool) -> list[dict[str, Any]]:
         _parameter("X-Request-Timeout", "header", "The deadline from now: seconds, `500ms`, `20s`. It shortens only."),
         _parameter("X-Request-Id", "header", "Comes back in the answer and stands in the log."),
     ]
+
+
+def _request_body(task: Task, schema: dict[str, Any]) -> dict[str, Any]:
+    """JSON; for tasks that take media also the file itself, and a form with the file and the parameters."""
+    body = _json_body(schema, task.example.body)
+    if task.media_field is not None:
+        binary = {"type": "string", "format": "binary"}
+        body["content"]["application/octet-stream"] = {"schema": binary}
+        form = {"type": "object", "properties": {"file": binary}, "additionalProperties": {"type": "string"}}
+        body["content"]["multipart/form-data"] = {"schema": form}
+    return body
+
+
+def _task_answer(task: Task, schema: dict[str, Any]) -> dict[str, Any]:
+    """In every form that `Accept` can ask for."""
+    answer = _answer(schema, task.example.answer)
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    json_content = answer["content"]["application/json"]
+    answer["content"] = {name: json_content if name == "application/json" else binary for name in task.answers}
+    return answer
 
 
 def _json_body(schema: dict[str, Any], example: Any) -> dict[str, Any]:

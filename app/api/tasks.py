@@ -4,55 +4,75 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.body import parse_json, read_body
+from app.api.accept import preferred
+from app.api.body import parse_body, read_body
 from app.api.call import Call, read_call, read_keep_alive
 from app.api.disconnect import until_disconnect
 from app.api.names import DeclaredNames, named
+from app.api.npy import NPY, join_npy
 from app.api.record import RequestRecord, record_of
 from app.catalog import ModelSpec
 from app.errors import DeadlineExceeded, InvalidInput, ModelFailed, ModelLoading, NotServed
 from app.fleet.requests import FleetAPI, JobRequest, JobResult
-from app.tasks.base import Task
-from app.tasks.registry import ALIASES, TASKS, find_task
+from app.tasks.base import JSON, Task
+from app.tasks.media import RemoteMedia, remote_places, with_files
+from app.tasks.registry import ALIASES, ALL_TASKS, TASKS, find_task
 from app.tasks.requests import ParsedRequest, RequestParser
 from app.telemetry import TASK_ROUTES
 
 
-class TaskAnswerer:
-    """Answers one request for one task. Owned by the event loop; holds every task's validators, built once."""
+class FetchFile(Protocol):
+    """Gets the file of a URL, or says in an InvalidInput why not: `app/media/remote.py`."""
 
-    def __init__(self, fleet: FleetAPI, *, max_body_bytes: int, clock: Callable[[], float]) -> None:
+    async def __call__(self, url: str, *, param: str) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """fragments: one per input, of `media_type`."""
+
+    fragments: list[bytes]
+    is_list: bool
+    media_type: str
+    result: JobResult
+
+
+class TaskAnswerer:
+    """Answers requests for tasks, whatever the route. Owned by the event loop; holds every task's validators, built
+    once."""
+
+    def __init__(
+        self, fleet: FleetAPI, *, max_body_bytes: int, fetch_file: FetchFile, clock: Callable[[], float]
+    ) -> None:
         self._fleet = fleet
         self._clock = clock
         self._max_body_bytes = max_body_bytes
-        self._parsers = {task.name: RequestParser(task) for task in TASKS.values()}
+        self._fetch_file = fetch_file
+        self._parsers = {task.name: RequestParser(task) for task in ALL_TASKS.values()}
 
     async def answer(self, task: Task, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises the errors of `app/errors.py`, which the app's handlers answer."""
+        """One request of a task's own route. Raises the errors of `app/errors.py`, which the app's handlers answer."""
         record = record_of(scope)
-        record.task = task.name
         call = read_call(scope["query_string"], record.headers)
-        raw = await read_body(receive, record.headers, max_bytes=self._max_body_bytes)
-        body = parse_json(raw, record.headers)
-        spec = self._choose(task, path_model, call, body)
-        record.model = spec.id
-        parsed = self._parsers[task.name].parse(body, defaults=spec.parameters)
-        job = _job(task, spec, parsed, call, record)
-        result = await until_disconnect(receive, self._fleet.submit(job))
-        record.result = result
-        answer = task.assemble(result.outputs, is_list=parsed.is_list)
-        await _send_answer(send, answer, result, spec, total_s=self._clock() - record.began_at)
+        raw = await self.read(receive, record)
+        body = await parse_body(raw, record.headers, task)
+        spec = self.choose(task, path_model, call.model, _model_in(body))
+        answered = await self.run(task, spec, body, call, record, receive, accept=_accept_of(record))
+        await self.send(send, joined(task, answered, record), answered, spec, record)
 
-    def _choose(self, task: Task, path_model: str | None, call: Call, body: Any) -> ModelSpec:
+    async def read(self, receive: Receive, record: RequestRecord) -> bytes:
+        """The request's body, under the server's limit."""
+        return await read_body(receive, record.headers, max_bytes=self._max_body_bytes)
+
+    def choose(self, task: Task, *given: str | None) -> ModelSpec:
         """The entry that path, query and body agree on, else the task's first. Raises NotServed, InvalidInput."""
-        in_body = body.get("model") if isinstance(body, dict) else None
-        given = (path_model, call.model, in_body if isinstance(in_body, str) else None)
         names = [name for name in map(named, given) if name is not None]
         spec = self._fleet.find(task.name, names[0] if names else None)
         for other in names[1:]:
@@ -60,30 +80,126 @@ class TaskAnswerer:
                 raise InvalidInput(f'model: "{names[0]}" and "{other}" are both asked for.', param="model")
         return spec
 
+    async def run(
+        self,
+        task: Task,
+        spec: ModelSpec,
+        body: Any,
+        call: Call,
+        record: RequestRecord,
+        receive: Receive,
+        *,
+        accept: str = JSON,
+    ) -> Answered:
+        """Compute one body of the task; the client's leaving ends the work. accept: the client's `Accept`."""
+        record.task = task.name
+        record.model = spec.id
+        parser = self._parsers[task.name]
+        if len(record.headers.get(b"content-length", b"")) > _LARGE_DIGITS and task.media_field is not None:
+            parsed = await asyncio.to_thread(parser.parse, body, defaults=spec.parameters)  # base64 of large files
+        else:
+            parsed = parser.parse(body, defaults=spec.parameters)
+        media_type = _media_type(task, parsed, accept)
+        inputs = parsed.inputs
+        if places := remote_places(inputs):
+            inputs = await until_disconnect(receive, self._with_files(inputs, places))
+        job = _job(task, spec, parsed, inputs, media_type, call, record)
+        result = await until_disconnect(receive, self._fleet.submit(job))
+        record.result = result
+        return Answered(fragments=result.outputs, is_list=parsed.is_list, media_type=media_type, result=result)
 
-def _job(task: Task, spec: ModelSpec, parsed: ParsedRequest, call: Call, record: RequestRecord) -> JobRequest:
+    async def _with_files(self, inputs: list[Any], places: list[tuple[str, RemoteMedia]]) -> list[Any]:
+        """The inputs with their URLs replaced by files."""
+        urls = {remote.url: place for place, remote in places}
+        if len(urls) > MAX_URLS:
+            raise InvalidInput(f"inputs holds {len(urls)} URLs; the limit is {MAX_URLS}.", param="inputs")
+        try:
+            async with asyncio.TaskGroup() as group:
+                fetching = {url: group.create_task(self._fetch(url, place)) for url, place in urls.items()}
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        files = {url: task.result() for url, task in fetching.items()}
+        return [with_files(one, files) for one in inputs]
+
+    async def _fetch(self, url: str, place: str) -> bytes:
+        return await self._fetch_file(url, param=place)
+
+    async def send(self, send: Send, body: bytes, answered: Answered, spec: ModelSpec, record: RequestRecord) -> None:
+        """A whole answer with the headers of every answer. Times are in milliseconds."""
+        headers = [
+            (b"content-type", answered.media_type.encode()),
+            (b"content-length", b"%d" % len(body)),
+            *answer_headers(answered.result, spec, total_s=self._clock() - record.began_at),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+MAX_URLS = 32
+_LARGE_DIGITS = 6  # of Content-Length: a megabyte and more
+
+
+def _model_in(body: Any) -> str | None:
+    model = body.get("model") if isinstance(body, dict) else None
+    return model if isinstance(model, str) else None
+
+
+def _accept_of(record: RequestRecord) -> str:
+    return record.headers.get(b"accept", b"").decode("latin-1")
+
+
+def _media_type(task: Task, parsed: ParsedRequest, accept: str) -> str:
+    """A file is one answer: several inputs are answered as JSON unless a file was asked for by its name."""
+    media_type, is_named = preferred(accept, task.answers)
+    if media_type in (JSON, NPY) or len(parsed.inputs) == 1:
+        return media_type
+    if is_named:
+        raise InvalidInput(f"{media_type} holds the answer to one input; send them one by one.", param="Accept")
+    return JSON
+
+
+def joined(task: Task, answered: Answered, record: RequestRecord) -> bytes:
+    """The fragments as one answer."""
+    if answered.media_type == NPY:
+        return join_npy(answered.fragments)
+    if answered.media_type != JSON:
+        return answered.fragments[0]
+    assemble = task.assemble
+    if task.assemble_for_javascript is not None and b"@huggingface/inference" in record.headers.get(b"user-agent", b""):
+        assemble = task.assemble_for_javascript
+    return assemble(answered.fragments, is_list=answered.is_list)
+
+
+def _job(
+    task: Task,
+    spec: ModelSpec,
+    parsed: ParsedRequest,
+    inputs: list[Any],
+    media_type: str,
+    call: Call,
+    record: RequestRecord,
+) -> JobRequest:
     in_body = read_keep_alive(parsed.keep_alive)
     waits = call.wait_for_load if call.wait_for_load is not None else parsed.wait_for_model
     deadline_s = call.deadline_s
     return JobRequest(
         model_id=spec.id,
         task=task.name,
-        inputs=parsed.inputs,
+        inputs=inputs,
         parameters=parsed.parameters,
         num_items=parsed.num_items,
         request_id=record.request_id,
+        media_type=media_type,
         deadline_s=None if deadline_s is None else min(deadline_s, spec.queue.deadline_s),
         keep_alive_s=in_body if in_body is not None else call.keep_alive_s,
         wait_for_load=waits is not False,
     )
 
 
-async def _send_answer(send: Send, body: bytes, result: JobResult, spec: ModelSpec, *, total_s: float) -> None:
-    """Times are in milliseconds. x-total-time: since the request's headers were read."""
+def answer_headers(result: JobResult, spec: ModelSpec, *, total_s: float) -> list[tuple[bytes, bytes]]:
+    """Which model answered, and where the time went, in milliseconds. total_s: since the headers were read."""
     timings = result.timings
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
+    return [
         (b"x-model", quote(spec.id, safe="/:@+,;=~!$&'()*").encode()),
         (b"x-queue-time", b"%.3f" % (timings.queue_s * 1000)),
         (b"x-prepare-time", b"%.3f" % (timings.prepare_s * 1000)),
@@ -92,8 +208,6 @@ async def _send_answer(send: Send, body: bytes, result: JobResult, spec: ModelSp
         (b"x-total-time", b"%.3f" % (total_s * 1000)),
         (b"x-batch-size", b"%d" % result.batch_size),
     ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 class TaskEndpoint:

@@ -49,7 +49,10 @@ def _decoded(text: str) -> bytes:
         if found is None or found[1] is None:
             raise ValueError("is a data URI that is not base64: write data:<type>;base64,<file>")
         text = text[found.end() :]
-    text = _SPACES.sub("", text).translate(_TO_STANDARD).rstrip("=")
+    try:
+        return base64.b64decode(text, validate=True)  # the usual case, and for large files the fast one
+    except (binascii.Error, ValueError):
+        text = _SPACES.sub("", text).translate(_TO_STANDARD).rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
