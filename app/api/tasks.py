@@ -60,6 +60,7 @@ class TaskAnswerer:
     async def answer(self, task: Task, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         """One request of a task's own route. Raises the errors of `app/errors.py`, which the app's handlers answer."""
         record = record_of(scope)
+        record.task = task.name
         call = read_call(scope["query_string"], record.headers)
         raw = await self.read(receive, record)
         body = await parse_body(raw, record.headers, task)

@@ -13,9 +13,10 @@ from app.catalog import Catalog, ModelSpec
 from app.channel.messages import Progress, Timings
 from app.errors import Draining, ModelFailed, ModelLoading, NotServed, PipeserveError
 from app.fleet.requests import JobRequest, JobResult, ModelStatus
+from app.tasks.registry import ALL_TASKS
 
 LABELS = [{"label": "POSITIVE", "score": 0.9}, {"label": "NEGATIVE", "score": 0.1}]
-ANSWERS: Mapping[str, Any] = {
+_ANSWERS: Mapping[str, Any] = {
     "text-classification": LABELS,
     "zero-shot-classification": [{"label": "music", "score": 0.8}, {"label": "sport", "score": 0.2}],
     "token-classification": [{"entity_group": "PER", "score": 0.9, "word": "Ada", "start": 0, "end": 3}],
@@ -25,9 +26,10 @@ ANSWERS: Mapping[str, Any] = {
     "question-answering": {"answer": "Ada", "score": 0.9, "start": 0, "end": 3},
     "table-question-answering": {"answer": "3", "coordinates": [[0, 0]], "cells": ["3"], "aggregator": "NONE"},
 }
+ANSWERS: Mapping[str, Any] = {name: _ANSWERS.get(name, task.example.answer) for name, task in ALL_TASKS.items()}
 """The fragment of one input."""
 
-MODELS = (
+_MODELS = (
     ModelSpec(id="reviews", model="acme/reviews", tasks=("text-classification",), aliases=("rev",)),
     ModelSpec(id="acme/labels/large", model="acme/labels", tasks=("text-classification", "zero-shot-classification")),
     ModelSpec(id="acme/labels", model="acme/labels", tasks=("zero-shot-classification",)),
@@ -36,6 +38,11 @@ MODELS = (
     ModelSpec(id="vectors", model="v", tasks=("feature-extraction",), implied_tasks=("sentence-similarity",)),
     ModelSpec(id="answers", model="acme/answers", tasks=("question-answering",)),
     ModelSpec(id="tables", model="acme/tables", tasks=("table-question-answering",)),
+)
+_NAMED_TASKS = {task for spec in _MODELS for task in spec.all_tasks}
+MODELS = (
+    *_MODELS,
+    *(ModelSpec(id=f"tiny-{name}", model=name, tasks=(name,)) for name in ALL_TASKS if name not in _NAMED_TASKS),
 )
 CATALOG = Catalog(models=MODELS)
 TIMINGS = Timings(queue_s=0.001, prepare_s=0.002, forward_s=0.003, finish_s=0.004)

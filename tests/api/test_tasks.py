@@ -22,7 +22,7 @@ CLASSIFY = "/v1/text-classification"
 def test_every_task_answers_its_example(server: LiveServer, name: str) -> None:
     """The example of `/docs` is a request that works, by each of the task's names."""
     task = TASKS[ALIASES.get(name, name)]
-    response = server.post(f"/v1/{name}", task.example.body)
+    response = server.post(f"/v1/{name}", task.example.body, headers={"accept": "application/json"})
     assert response.status_code == 200, response.text
     assert server.fleet.jobs[-1].task == task.name
     assert response.content == task.assemble([_fragment(task.name)], is_list=False)
