@@ -1,0 +1,193 @@
+"""Videos: the frames that a model looks at, and no more of them in memory."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import InputTooLarge, InvalidInput, UnsupportedMedia
+from app.media.images import BROKEN_IMAGE, open_image
+from app.media.libraries import load_library
+from app.media.limits import MediaLimits
+from app.media.sniff import sniff
+
+Frame = NDArray[np.uint8]  # [height, width, 3]
+
+READ = "MP4, QuickTime, WebM, Matroska and GIF"
+# FFmpeg's demuxers, named so that it never guesses: some of those that it knows open other files.
+_DEMUXERS = {
+    "video/mp4": "mov",
+    "audio/mp4": "mov",  # what the file's brand says is not always what is in it
+    "video/quicktime": "mov",
+    "video/webm": "matroska",
+    "video/x-matroska": "matroska",
+}
+_MAX_KEPT, _MAX_DECODED = 10, 200  # times `max_pixels`: over all frames that are kept, and that are decoded
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What is known before a frame is decoded. num_frames: counted, not what the header says."""
+
+    num_frames: int
+    frames_per_second: float
+    seconds: float
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFrames:
+    """frames: [n, height, width, 3], uint8, RGB: one for each of `indices`, in their order."""
+
+    frames: NDArray[np.uint8]
+    indices: tuple[int, ...]
+    info: VideoInfo
+
+
+Choose = Callable[[VideoInfo], Sequence[int]]
+
+
+def read_frames(
+    data: bytes, limits: MediaLimits, *, param: str, choose: Callable[[int], Sequence[int]]
+) -> NDArray[np.uint8]:
+    """The frames' pixels alone: see `decode_video`. choose: the indices, given the number of frames."""
+    return decode_video(data, limits, param=param, choose=lambda info: choose(info.num_frames)).frames
+
+
+def decode_video(data: bytes, limits: MediaLimits, *, param: str, choose: Choose | None = None) -> VideoFrames:
+    """The frames that `choose` names, counted from 0 in the order in which they are shown; without it, all.
+
+    Frames are decoded from the first to the last that is wanted, and only the wanted ones are kept. An index may come
+    several times, in any order; one past the end gives the last frame, as in files that count a frame too many.
+    Pixels are as FFmpeg's `rgb24` (a GIF's as Pillow's), a rotation that the file asks for is not applied: both as in
+    transformers' video-classification pipeline.
+
+    Raises InvalidInput, UnsupportedMedia (PyAV missing, too), and InputTooLarge: by the header for bytes, pixels and
+    seconds, before decoding for the frames up to the last wanted one, and while decoding where the header lied.
+    """
+    limits.require_bytes(len(data), param=param)
+    if not data:
+        raise InvalidInput(f"{param}: the file is empty; a video is needed.", param=param)
+    media_type = sniff(data)
+    if media_type == "image/gif":
+        return _decode_gif(data, limits, param, choose)
+    if media_type in _DEMUXERS:
+        return _decode_by_av(data, _DEMUXERS[media_type], limits, param, choose)
+    if media_type is None:
+        raise InvalidInput(f"{param}: this is not a video that is known here; {READ} are.", param=param)
+    raise UnsupportedMedia(f"{param}: {media_type} is not read as a video here; {READ} are.", param=param)
+
+
+def _decode_by_av(data: bytes, demuxer: str, limits: MediaLimits, param: str, choose: Choose | None) -> VideoFrames:
+    av = load_library("av", what="Videos in MP4, QuickTime, WebM and Matroska files", param=param)
+    try:
+        with av.open(io.BytesIO(data), format=demuxer, metadata_errors="replace") as container:
+            if not container.streams.video:
+                raise InvalidInput(f"{param}: there is no video in this file.", param=param)
+            stream = container.streams.video[0]
+            info = _info_of(av, container, stream, limits, param)
+            indices = _chosen(info, limits, param, choose)
+            container.seek(0)
+            stream.thread_type = "NONE"
+            stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+            decoded = (frame.to_ndarray(format="rgb24") for frame in container.decode(stream))
+            return VideoFrames(_kept(decoded, indices, limits, param), indices, info)
+    except (av.FFmpegError, ValueError, MemoryError) as error:
+        raise _broken(error, param) from None
+
+
+def _info_of(av: Any, container: Any, stream: Any, limits: MediaLimits, param: str) -> VideoInfo:
+    """Reads all packets, which costs little, to count them: headers may lie about frames and seconds, or not say."""
+    context = stream.codec_context
+    limits.require_pixels(context.width, context.height, param=param)
+    if container.duration is not None:
+        limits.require_seconds(container.duration / av.time_base, param=param)
+    num_frames, end_s = 0, 0.0
+    for packet in container.demux(stream):
+        if packet.size:
+            num_frames += 1
+            end_s = max(end_s, float((packet.pts or 0) + (packet.duration or 0)) * float(packet.time_base))
+    limits.require_seconds(end_s, param=param)
+    rate = float(stream.average_rate or 0) or (num_frames / end_s if end_s else 0.0)
+    seconds = end_s or (num_frames / rate if rate else 0.0)
+    return VideoInfo(num_frames, rate, seconds, context.width, context.height)
+
+
+def _decode_gif(data: bytes, limits: MediaLimits, param: str, choose: Choose | None) -> VideoFrames:
+    image: Any = open_image(data, limits, param=param)
+    try:
+        num_frames, seconds = 0, 0.0
+        for num_frames, duration_ms in enumerate(_gif_durations(image), start=1):  # noqa: B007  # the count is wanted
+            seconds += duration_ms / 1000
+            limits.require_seconds(seconds, param=param)
+        rate = num_frames / seconds if seconds else 0.0
+        info = VideoInfo(num_frames, rate, seconds, image.width, image.height)
+        indices = _chosen(info, limits, param, choose)
+        return VideoFrames(_kept(_gif_frames(image), indices, limits, param), indices, info)
+    except BROKEN_IMAGE as error:
+        raise _broken(error, param) from None
+
+
+def _gif_durations(image: Any) -> Iterator[float]:
+    """Milliseconds of each frame, by its header: no pixels are decoded."""
+    for index in range(image.n_frames):
+        image.seek(index)
+        yield float(image.info.get("duration", 0))
+
+
+def _gif_frames(image: Any) -> Iterator[Frame]:
+    for index in range(image.n_frames):
+        image.seek(index)
+        yield np.asarray(image.convert("RGB"))
+
+
+def _chosen(info: VideoInfo, limits: MediaLimits, param: str, choose: Choose | None) -> tuple[int, ...]:
+    """Raises InputTooLarge for more frames, or pixels over all frames, than are decoded or kept."""
+    if not info.num_frames:
+        raise InvalidInput(f"{param}: the video has no frames.", param=param)
+    indices = tuple(int(index) for index in (range(info.num_frames) if choose is None else choose(info)))
+    assert indices and min(indices) >= 0, "No frame, or one before the first, is wanted of a video. This is a bug."
+    num_decoded = min(max(indices) + 1, info.num_frames)
+    limits.require_frames(num_decoded, param=param)
+    limits.require_frames(len(indices), param=param)
+    _require_total(num_decoded, info, _MAX_DECODED, limits, param)
+    _require_total(len(indices), info, _MAX_KEPT, limits, param)
+    return indices
+
+
+def _require_total(num_frames: int, info: VideoInfo, factor: int, limits: MediaLimits, param: str) -> None:
+    total, most = num_frames * info.width * info.height, factor * limits.max_pixels
+    if total > most:
+        raise InputTooLarge(
+            f"{param}: {num_frames:,} frames of {info.width:,} x {info.height:,} are {total:,} pixels; the limit over"
+            f" all frames is {most:,}.",
+            param=param,
+        )
+
+
+def _kept(decoded: Iterator[Frame], indices: tuple[int, ...], limits: MediaLimits, param: str) -> NDArray[np.uint8]:
+    wanted, last = set(indices), max(indices)
+    kept: dict[int, Frame] = {}
+    index, frame = -1, None
+    for index, frame in enumerate(decoded):  # both are wanted afterwards
+        if index in wanted:
+            limits.require_pixels(frame.shape[1], frame.shape[0], param=param)
+            kept[index] = frame
+        if index >= last:
+            break
+    if frame is None:
+        raise InvalidInput(f"{param}: no frame of the video can be decoded.", param=param)
+    if len({one.shape for one in (*kept.values(), frame)}) > 1:
+        raise InvalidInput(f"{param}: the video's frames change their size on the way.", param=param)
+    return np.stack([kept.get(wanted_index, frame) for wanted_index in indices])
+
+
+def _broken(error: BaseException, param: str) -> InvalidInput:
+    text = " ".join(str(error).split()).rstrip(".")[:160] or type(error).__name__
+    return InvalidInput(f"{param}: the video is broken or cut short: {text}.", param=param)
