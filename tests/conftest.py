@@ -18,3 +18,9 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     build_all(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `tests.tiny.build` puts models for this run, each when it is first asked for."""
+    return tmp_path_factory.mktemp("tiny")

