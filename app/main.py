@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from app import __version__
+from app.api.dialects.endpoint import Dialects, dialect_routes
 from app.api.errors import exception_handlers
 from app.api.middleware import RequestMiddleware
 from app.api.models import model_pages_router, models_router
@@ -62,7 +63,9 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
         fetch_file=MediaFetcher(catalog.media).fetch,
         clock=time.perf_counter,
     )
-    app.router.routes.extend(task_routes(answerer, fleet, names))
+    dialects = Dialects(answerer, fleet)
+    app.router.routes.extend(dialect_routes(dialects))
+    app.router.routes.extend(task_routes(answerer, fleet, names, dialects))
     app.include_router(models_router(fleet, names, created=int(time.time())))
     app.include_router(model_pages_router(fleet, names))
     app.include_router(ops_router(fleet, telemetry))

@@ -103,8 +103,10 @@ def speaks_openai(path: str) -> bool:
     return path.startswith(OPENAI_PREFIXES)
 
 
-def hugging_face_body(error: PipeserveError, message: str) -> dict[str, Any]:
-    return {"error": message, "error_type": error.code}
+def hugging_face_body(error: PipeserveError, message: str, *, task: str = "") -> dict[str, Any]:
+    """task: that of the request; Hugging Face's clients know a failed generation by a name of its own."""
+    failed_to_generate = task == "text-generation" and error.code == errors.BackendFailed.code
+    return {"error": message, "error_type": "generation" if failed_to_generate else error.code}
 
 
 def openai_body(error: PipeserveError, message: str) -> dict[str, Any]:
@@ -114,11 +116,11 @@ def openai_body(error: PipeserveError, message: str) -> dict[str, Any]:
     }
 
 
-def present(error: PipeserveError, *, path: str, request_id: str) -> dict[str, Any]:
+def present(error: PipeserveError, *, path: str, request_id: str, task: str = "") -> dict[str, Any]:
     """The body of an error in the dialect of the path. Failures of the server carry the request id, to be looked up."""
     row = row_of(error)
     message = f"{error.message} (request id {request_id})" if row.status == 500 else error.message
-    return openai_body(error, message) if speaks_openai(path) else hugging_face_body(error, message)
+    return openai_body(error, message) if speaks_openai(path) else hugging_face_body(error, message, task=task)
 
 
 def status_of(error: PipeserveError, *, path: str) -> int:
@@ -137,9 +139,9 @@ def error_headers(error: PipeserveError) -> dict[str, str]:
     return headers
 
 
-def error_response(error: PipeserveError, *, path: str, request_id: str) -> Response:
+def error_response(error: PipeserveError, *, path: str, request_id: str, task: str = "") -> Response:
     return Response(
-        orjson.dumps(present(error, path=path, request_id=request_id)),
+        orjson.dumps(present(error, path=path, request_id=request_id, task=task)),
         status_code=status_of(error, path=path),
         headers=error_headers(error),
         media_type="application/json",
@@ -150,7 +152,7 @@ def answer_pipeserve_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PipeserveError)
     record = record_of(request.scope)
     record.code = error.code
-    return error_response(error, path=request.scope["path"], request_id=record.request_id)
+    return error_response(error, path=request.scope["path"], request_id=record.request_id, task=record.task)
 
 
 def answer_http_exception(request: Request, error: Exception) -> Response:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 
+import orjson
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,6 +19,7 @@ from app.api.disconnect import until_disconnect
 from app.api.names import DeclaredNames, named
 from app.api.npy import NPY, join_npy
 from app.api.record import RequestRecord, record_of
+from app.api.token_stream import TEXT_GENERATION, read_stream, stream_tokens, streaming_parameters, token_events
 from app.catalog import ModelSpec
 from app.errors import DeadlineExceeded, InvalidInput, ModelFailed, ModelLoading, NotServed
 from app.fleet.requests import FleetAPI, JobRequest, JobResult
@@ -65,6 +67,11 @@ class TaskAnswerer:
         raw = await self.read(receive, record)
         body = await parse_body(raw, record.headers, task)
         spec = self.choose(task, path_model, call.model, _model_in(body))
+        if task.name == TEXT_GENERATION and isinstance(body, dict) and "stream" in body:
+            body = dict(body)
+            if read_stream(body.pop("stream")):
+                await self.stream(spec, body, call, scope, receive, send)
+                return
         answered = await self.run(task, spec, body, call, record, receive, accept=_accept_of(record))
         await self.send(send, joined(task, answered, record), answered, spec, record)
 
@@ -125,12 +132,41 @@ class TaskAnswerer:
     async def _fetch(self, url: str, place: str) -> bytes:
         return await self._fetch_file(url, param=place)
 
-    async def send(self, send: Send, body: bytes, answered: Answered, spec: ModelSpec, record: RequestRecord) -> None:
+    async def stream(
+        self, spec: ModelSpec, body: dict[str, Any], call: Call, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Generate a text and answer its tokens as server-sent events. body: the task's. Raises as `run`."""
+        record, parameters = record_of(scope), body.get("parameters") or {}
+        body = {**body, "parameters": streaming_parameters(parameters)}
+        if isinstance(body.get("inputs"), list):
+            raise InvalidInput("inputs: a stream is the answer to one text.", param="inputs")
+
+        async def events() -> list[dict[str, Any]]:
+            answered = await self.run(ALL_TASKS[TEXT_GENERATION], spec, body, call, record, receive)
+            (generated,) = orjson.loads(answered.fragments[0])
+            num_tokens = answered.result.num_tokens
+            return token_events(generated, input_length=num_tokens, has_details=parameters.get("details") is True)
+
+        response = await stream_tokens(events, task=TEXT_GENERATION, request_id=record.request_id)
+        response.headers["x-model"] = model_header(spec).decode()
+        await response(scope, receive, send)
+
+    async def send(
+        self,
+        send: Send,
+        body: bytes,
+        answered: Answered,
+        spec: ModelSpec,
+        record: RequestRecord,
+        *,
+        more_headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
         """A whole answer with the headers of every answer. Times are in milliseconds."""
         headers = [
             (b"content-type", answered.media_type.encode()),
             (b"content-length", b"%d" % len(body)),
             *answer_headers(answered.result, spec, total_s=self._clock() - record.began_at),
+            *more_headers,
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -201,7 +237,7 @@ def answer_headers(result: JobResult, spec: ModelSpec, *, total_s: float) -> lis
     """Which model answered, and where the time went, in milliseconds. total_s: since the headers were read."""
     timings = result.timings
     return [
-        (b"x-model", quote(spec.id, safe="/:@+,;=~!$&'()*").encode()),
+        (b"x-model", model_header(spec)),
         (b"x-queue-time", b"%.3f" % (timings.queue_s * 1000)),
         (b"x-prepare-time", b"%.3f" % (timings.prepare_s * 1000)),
         (b"x-forward-time", b"%.3f" % (timings.forward_s * 1000)),
@@ -209,6 +245,10 @@ def answer_headers(result: JobResult, spec: ModelSpec, *, total_s: float) -> lis
         (b"x-total-time", b"%.3f" % (total_s * 1000)),
         (b"x-batch-size", b"%d" % result.batch_size),
     ]
+
+
+def model_header(spec: ModelSpec) -> bytes:
+    return quote(spec.id, safe="/:@+,;=~!$&'()*").encode()
 
 
 class TaskEndpoint:
@@ -224,19 +264,32 @@ class TaskEndpoint:
         await self._answerer.answer(self._task, model or None, scope, receive, send)
 
 
-class ModelEndpoint:
-    """`/models/<model>`, answered by the entry's first task, and `/models/<model>/pipeline/<task>`."""
+class BelowModels(Protocol):
+    """Other servers' routes below a model's URL: `/models/<model>/<path>`."""
 
-    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames) -> None:
+    paths: Collection[str]
+
+    async def answer(self, path: str, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+class ModelEndpoint:
+    """`/models/<model>`, answered by the entry's first task, `/models/<model>/pipeline/<task>`, and other servers'
+    routes below the model's URL."""
+
+    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames, below: BelowModels) -> None:
         self._answerer = answerer
         self._fleet = fleet
         self._names = names
+        self._below = below
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)
         record.route = TASK_ROUTES[1]
         model_id, rest = self._names.split(scope["path_params"]["path"])
         record.model = model_id
+        if rest and rest in self._below.paths:
+            await self._below.answer(rest, model_id, scope, receive, send)
+            return
         task = await self._task(model_id, rest, record, scope["query_string"])
         await self._answerer.answer(task, model_id, scope, receive, send)
 
@@ -246,37 +299,39 @@ class ModelEndpoint:
             if kind != "pipeline" or not name:
                 raise NotServed(f'The model "{model_id}" has no "/{rest}"; there is "/pipeline/<task>".')
             return find_task(name)
-        if not self._fleet.status(model_id).spec.tasks:
-            await self._resolve(model_id, read_call(query_string, record.headers))
-        return find_task(self._first_task(model_id))
-
-    async def _resolve(self, model_id: str, call: Call) -> None:
-        """A Hub model's task may not be known before its files are there."""
-        if call.wait_for_load is False:
-            raise ModelLoading(f'The task of "{model_id}" is not known before its files are there.')
-        queue = self._fleet.status(model_id).spec.queue
-        try:
-            async with asyncio.timeout(min(call.deadline_s or queue.deadline_s, queue.deadline_s)):
-                async for _ in self._fleet.load(model_id):
-                    pass
-        except TimeoutError:
-            raise DeadlineExceeded(f'"{model_id}" was still loading at the request\'s deadline.') from None
-
-    def _first_task(self, model_id: str) -> str:
-        status = self._fleet.status(model_id)
-        if not status.spec.tasks:
-            raise ModelFailed(status.reason or f'The task of "{model_id}" is not known; declare `task:` for it.')
-        return status.spec.tasks[0]
+        spec = await resolved(self._fleet, model_id, read_call(query_string, record.headers))
+        return find_task(spec.tasks[0])
 
 
-def task_routes(answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames) -> list[BaseRoute]:
+async def resolved(fleet: FleetAPI, name: str, call: Call) -> ModelSpec:
+    """The entry with its tasks: a Hub model's may not be known before its files are there. Raises NotServed,
+    ModelLoading, ModelFailed, DeadlineExceeded."""
+    status = fleet.status(name)
+    if status.spec.tasks:
+        return status.spec
+    if call.wait_for_load is False:
+        raise ModelLoading(f'The task of "{name}" is not known before its files are there.')
+    deadline_s = status.spec.queue.deadline_s
+    try:
+        async with asyncio.timeout(min(call.deadline_s or deadline_s, deadline_s)):
+            async for _ in fleet.load(status.spec.id):
+                pass
+    except TimeoutError:
+        raise DeadlineExceeded(f'"{name}" was still loading at the request\'s deadline.') from None
+    status = fleet.status(name)
+    if not status.spec.tasks:
+        raise ModelFailed(status.reason or f'The task of "{name}" is not known; declare `task:` for it.')
+    return status.spec
+
+
+def task_routes(answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames, below: BelowModels) -> list[BaseRoute]:
     """Plain ASGI routes: validation, answers and documentation are ours, not FastAPI's."""
     routes: list[BaseRoute] = []
     for name in (*TASKS, *ALIASES):
         endpoint = TaskEndpoint(answerer, find_task(name))
         routes.append(_post(f"/v1/{name}", endpoint))
         routes.append(_post(f"/v1/{name}/{{model_id:path}}", endpoint))
-    routes.append(_post("/models/{path:path}", ModelEndpoint(answerer, fleet, names)))
+    routes.append(_post("/models/{path:path}", ModelEndpoint(answerer, fleet, names, below)))
     return routes
 
 

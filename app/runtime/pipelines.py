@@ -77,14 +77,16 @@ class TextClassificationStages(PipelineStages):
         )
 
     def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
-        truncate = parameters.get("truncate") is True
+        truncate, direction = parameters.get("truncate") is True, parameters.get("truncation_direction")
+        side = None if direction is None else direction.lower()
+        inputs = [one if isinstance(one, dict) else {"text": one} for one in inputs]
         rows: list[Row | None] = [None] * len(inputs)
         for is_pair in (False, True):
-            chosen = [index for index, one in enumerate(inputs) if isinstance(one, dict) is is_pair]
+            chosen = [index for index, one in enumerate(inputs) if ("text_pair" in one) is is_pair]
             if chosen:
-                texts = [inputs[index]["text"] if is_pair else inputs[index] for index in chosen]
+                texts = [inputs[index]["text"] for index in chosen]
                 pairs = [inputs[index]["text_pair"] for index in chosen] if is_pair else None
-                encoded = self._encoder.encode(texts, pairs, owners=chosen, truncate=truncate)
+                encoded = self._encoder.encode(texts, pairs, owners=chosen, truncate=truncate, side=side)
                 for index, row in zip(chosen, encoded, strict=True):
                     rows[index] = row
         return [[self._item(row)] for row in rows if row is not None]

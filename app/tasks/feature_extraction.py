@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from app.tasks.base import Example, Task, TextParameters, assemble_always_list
-from app.tasks.text import Text
+from app.tasks.text import Direction, Text
 
 
 class FeatureExtractionParameters(TextParameters):
@@ -17,7 +17,7 @@ class FeatureExtractionParameters(TextParameters):
         default=None, description="Scale vectors to length 1. Unset: as the model's files say."
     )
     prompt_name: str | None = Field(default=None, description="Put this prompt of the model's files before the text.")
-    truncation_direction: Literal["left", "right", "Left", "Right"] | None = Field(
+    truncation_direction: Direction | None = Field(
         default=None, description="Which end of a text is cut. Unset: right."
     )
     dimensions: int | None = Field(

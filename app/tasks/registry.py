@@ -31,6 +31,9 @@ ALL_TASKS: Mapping[str, Task] = MappingProxyType(
 TASKS: Mapping[str, Task] = MappingProxyType({name: task for name, task in ALL_TASKS.items() if task.is_listed})
 """What `/v1/<task>` serves."""
 
+UNLISTED_TASKS = frozenset(ALL_TASKS) - frozenset(TASKS)
+"""What only other dialects' routes ask, of models that declare other tasks."""
+
 ALIASES: Mapping[str, str] = MappingProxyType({alias: task.name for task in TASKS.values() for alias in task.aliases})
 
 

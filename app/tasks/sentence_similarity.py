@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from app.tasks.base import Example, Inputs, Task, TextParameters
-from app.tasks.text import Text
+from app.tasks.text import Direction, Text
 
 
 class SentenceSimilarityInputs(Inputs):
@@ -17,6 +17,9 @@ class SentenceSimilarityInputs(Inputs):
 
 class SentenceSimilarityParameters(TextParameters):
     prompt_name: str | None = Field(default=None, description="Put this prompt of the model's files before each text.")
+    truncation_direction: Direction | None = Field(
+        default=None, description="Which end of a text is cut. Unset: right."
+    )
 
 
 def _count_sentences(one_input: Any, parameters: dict[str, Any]) -> int:

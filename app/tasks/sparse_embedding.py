@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel, Field
 
 from app.tasks.base import Example, Task, TextParameters, assemble_always_list
-from app.tasks.text import Text
+from app.tasks.text import Direction, Text
 
 
 class SparseEmbeddingParameters(TextParameters):
-    truncation_direction: Literal["left", "right", "Left", "Right"] | None = Field(
+    truncation_direction: Direction | None = Field(
         default=None, description="Which end of a text is cut. Unset: right."
     )
 

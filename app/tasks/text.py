@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,3 +10,6 @@ MAX_TEXT_CHARS = 1_000_000
 """A longer text is refused before anything tokenizes it: no model's context comes near."""
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)]
+
+Direction = Literal["left", "right", "Left", "Right"]
+"""Which end of a text that is too long is cut. Both spellings come from clients."""

@@ -7,14 +7,14 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from app.tasks.base import Example, Inputs, Task, TextParameters, assemble_always_list
-from app.tasks.text import Text
+from app.tasks.text import Direction, Text
 
 FunctionToApply = Literal["sigmoid", "softmax", "none"]
 
 
 class TextPair(Inputs):
     text: Text
-    text_pair: Text
+    text_pair: Text | None = None
 
 
 class TextClassificationParameters(TextParameters):
@@ -22,6 +22,9 @@ class TextClassificationParameters(TextParameters):
         default=None, description="What turns the model's outputs into scores. Unset: as the model's config says."
     )
     top_k: int | None = Field(default=None, ge=1, description="Answer only the best so many labels. Unset: all.")
+    truncation_direction: Direction | None = Field(
+        default=None, description="Which end of a text is cut. Unset: as the tokenizer's files say."
+    )
 
 
 class Label(BaseModel):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from app.tasks.base import Example, Inputs, Task, TextParameters
-from app.tasks.text import Text
+from app.tasks.text import Direction, Text
 
 
 class TextRankingInputs(Inputs):
@@ -21,7 +21,7 @@ class TextRankingParameters(TextParameters):
     )
     return_text: bool | None = Field(default=None, description="true: each place comes with its text.")
     top_n: int | None = Field(default=None, ge=1, description="Answer only the best so many texts. Unset: all.")
-    truncation_direction: Literal["left", "right", "Left", "Right"] | None = Field(
+    truncation_direction: Direction | None = Field(
         default=None, description="Which end of a pair's longer text is cut. Unset: as the tokenizer's files say."
     )
 

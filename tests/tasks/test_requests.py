@@ -38,7 +38,7 @@ def test_alias_finds_the_task() -> None:
         ("text-classification", {"inputs": ["a", 3]}, "inputs"),
         ("text-classification", {"inputs": ["a", {"text": "b", "text_pair": "c"}]}, "inputs"),
         ("text-classification", {"inputs": ["a", ""]}, "inputs[1]"),
-        ("text-classification", {"inputs": {"text": "a"}}, "inputs.text_pair"),
+        ("text-classification", {"inputs": {"text_pair": "a"}}, "inputs.text"),
         ("text-classification", {"inputs": {"text": "a", "text_pair": "b", "c": 1}}, "inputs.c"),
         ("text-classification", {"inputs": "a", "paramters": {}}, "paramters"),
         ("text-classification", {"inputs": "a", "parameters": []}, "parameters"),

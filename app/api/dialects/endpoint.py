@@ -1,0 +1,185 @@
+"""The routes of other servers' dialects, at the root and below each model's URL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from starlette.routing import BaseRoute, Route
+from starlette.types import Message, Receive, Scope, Send
+
+from app.api.body import parse_json
+from app.api.call import Call, read_call
+from app.api.dialects.base import Answers, Asked
+from app.api.dialects.table import PLACES, Place, rule_for
+from app.api.dialects.vertex import as_predictions, groups_of, instances_of
+from app.api.names import named
+from app.api.record import record_of
+from app.api.tasks import Answered, TaskAnswerer, resolved
+from app.catalog import ModelSpec
+from app.errors import InvalidInput, MalformedBody, NotServed
+from app.fleet.requests import FleetAPI
+from app.tasks.registry import ALL_TASKS, TASKS, find_task
+
+_MAX_NAMED = 8
+
+
+class Dialects:
+    """Answers what other servers' clients ask. Owned by the event loop. Implements `BelowModels`."""
+
+    paths = frozenset(path for path in PLACES if path)
+
+    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI) -> None:
+        self._answerer = answerer
+        self._fleet = fleet
+
+    async def answer(self, path: str, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """path: a key of PLACES. Raises the errors of `app/errors.py`."""
+        place, record = PLACES[path], record_of(scope)
+        call = read_call(scope["query_string"], record.headers)
+        raw = await self._answerer.read(receive, record)
+        body = _object(raw, record.headers, place)
+        names = [name for name in map(named, (path_model, call.model, _model_in(body))) if name is not None]
+        if body is not None and place.takes_instances and "instances" in body:
+            spec = await self._choose(TASKS, names, call)
+            await self._predict(body, spec, call, scope, receive, send)
+            return
+        rules = [] if body is None else place.rules_for(body)
+        tasks = TASKS if place.takes_any else [task for rule in rules for task in rule.tasks]
+        spec = await self._choose(tasks, names, call)
+        rule = rule_for(rules, spec)
+        if body is None or rule is None:
+            await self._answerer.answer(find_task(spec.tasks[0]), spec.id, scope, _again(raw, receive), send)
+            return
+        asked = rule.asked(body)
+        if asked.is_stream:
+            await self._answerer.stream(spec, _stream_body(asked, spec), call, scope, receive, send)
+            return
+        answered = await self._run(asked, asked.inputs, spec, call, scope, receive)
+        present = asked.present(Answers.of(answered.fragments, answered.result, spec, record.request_id))
+        await self._answerer.send(send, present, answered, spec, record, more_headers=_headers(answered))
+
+    async def _choose(self, tasks: Iterable[str], names: list[str], call: Call) -> ModelSpec:
+        """The named entry, else the first declared that serves one of the tasks. Raises NotServed, InvalidInput."""
+        wanted = dict.fromkeys(tasks)
+        if names:
+            return await self._named(wanted, names, call)
+        specs = [status.spec for status in self._fleet.statuses()]
+        for spec in specs:
+            if any(task in wanted for task in spec.all_tasks):
+                return spec
+        for spec in specs:
+            if not spec.tasks and spec.problem is None:
+                return await self._named(wanted, [spec.id], call)
+        raise NotServed(f"No model here answers this: it is for {_listed(wanted)}.", param="model")
+
+    async def _named(self, wanted: Mapping[str, None], names: list[str], call: Call) -> ModelSpec:
+        spec = await resolved(self._fleet, names[0], call)
+        for other in names[1:]:
+            if self._fleet.status(other).spec.id != spec.id:
+                raise InvalidInput(f'model: "{names[0]}" and "{other}" are both asked for.', param="model")
+        if not any(task in wanted for task in spec.all_tasks):
+            text = f'"{spec.id}" does not answer this: it serves {", ".join(spec.all_tasks)}, not {_listed(wanted)}.'
+            raise NotServed(text, param="model")
+        return spec
+
+    async def _run(
+        self, asked: Asked, inputs: list[Any], spec: ModelSpec, call: Call, scope: Scope, receive: Receive
+    ) -> Answered:
+        body = {**asked.call_fields, "inputs": inputs, "parameters": asked.all_parameters(spec.parameters)}
+        return await self._answerer.run(ALL_TASKS[asked.task], spec, body, call, record_of(scope), receive)
+
+    async def _predict(
+        self, body: dict[str, Any], spec: ModelSpec, call: Call, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Vertex AI's instances, those with equal parameters as one job."""
+        record = record_of(scope)
+        groups = groups_of(instances_of(body), spec, spec.tasks[0])
+        try:
+            async with asyncio.TaskGroup() as running:
+                jobs = [
+                    running.create_task(self._run(group.asked[0], group.inputs(), spec, call, scope, receive))
+                    for group in groups
+                ]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        done = [job.result() for job in jobs]
+        found = [
+            prediction
+            for group, answered in zip(groups, done, strict=True)
+            for prediction in group.predictions(
+                Answers.of(answered.fragments, answered.result, spec, record.request_id)
+            )
+        ]
+        await self._answerer.send(send, as_predictions(found), done[0], spec, record, more_headers=_headers(done[0]))
+
+
+def _object(raw: bytes, headers: Mapping[bytes, bytes], place: Place) -> dict[str, Any] | None:
+    """The body, or None for what only a task of media can read. Raises MalformedBody."""
+    if place.takes_any and not _looks_like_json(raw):
+        return None
+    body = parse_json(raw, headers)
+    if isinstance(body, dict):
+        return body
+    raise MalformedBody("The body must be a JSON object.")
+
+
+def _looks_like_json(raw: bytes) -> bool:
+    return raw[:64].lstrip()[:1] == b"{"
+
+
+def _model_in(body: dict[str, Any] | None) -> str | None:
+    model = None if body is None else body.get("model")
+    return model if isinstance(model, str) else None
+
+
+def _listed(tasks: Iterable[str]) -> str:
+    names = list(tasks)
+    shown = ", ".join(names[:_MAX_NAMED])
+    return f"{shown}, ..." if len(names) > _MAX_NAMED else shown or "nothing"
+
+
+def _stream_body(asked: Asked, spec: ModelSpec) -> dict[str, Any]:
+    inputs = asked.inputs[0] if len(asked.inputs) == 1 else asked.inputs
+    return {**asked.call_fields, "inputs": inputs, "parameters": asked.all_parameters(spec.parameters)}
+
+
+def _again(raw: bytes, receive: Receive) -> Receive:
+    """A channel on which the body, already read, comes once more; then what the client does."""
+    waiting: list[Message] = [{"type": "http.request", "body": raw, "more_body": False}]
+
+    async def replayed() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replayed
+
+
+def _headers(answered: Answered) -> list[tuple[bytes, bytes]]:
+    """What TGI and TEI say of an answer, in whole milliseconds; `x-queue-time` and `x-total-time` are there anyway."""
+    timings = answered.result.timings
+    computing_s = timings.prepare_s + timings.forward_s + timings.finish_s
+    return [
+        (b"x-compute-time", b"%d" % round(computing_s * 1000)),
+        (b"x-compute-tokens", b"%d" % answered.result.num_tokens),
+        (b"x-prompt-tokens", b"%d" % answered.result.num_tokens),
+        (b"x-tokenization-time", b"%d" % round(timings.prepare_s * 1000)),
+        (b"x-validation-time", b"%d" % round(timings.prepare_s * 1000)),
+        (b"x-inference-time", b"%d" % round(timings.forward_s * 1000)),
+    ]
+
+
+class DialectEndpoint:
+    """One of PLACES at the root: an ASGI app."""
+
+    def __init__(self, dialects: Dialects, path: str) -> None:
+        self._dialects = dialects
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        record_of(scope).route = f"/{self._path}"
+        await self._dialects.answer(self._path, None, scope, receive, send)
+
+
+def dialect_routes(dialects: Dialects) -> list[BaseRoute]:
+    return [Route(f"/{path}", DialectEndpoint(dialects, path), methods=["POST"]) for path in PLACES]
