@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import json
 import resource
 import sys
@@ -91,8 +92,11 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--bodies", type=Path, required=True, help="a file with one JSON body per line")
+    parser.add_argument("--base64", action="store_true", help="each line is a raw body in base64")
     options = parser.parse_args()
     bodies = options.bodies.read_bytes().splitlines()
+    if options.base64:
+        bodies = [base64.b64decode(line) for line in bodies]
     result = asyncio.run(run_load(options.url, bodies, options.concurrency, options.seconds))
     sys.stdout.write(json.dumps(result) + "\n")
 

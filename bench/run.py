@@ -103,10 +103,10 @@ def last_line(command: list[str]) -> dict[str, Any]:
     return result
 
 
-def load(url: str, bodies: Path, concurrency: int, seconds: float) -> dict[str, Any]:
+def load(url: str, bodies: Path, concurrency: int, seconds: float, *, is_base64: bool = False) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.load", url, "--bodies", str(bodies)]
     command += ["--concurrency", str(concurrency), "--seconds", str(seconds)]
-    return last_line(command)
+    return last_line(command + ["--base64"] * is_base64)
 
 
 def measure_offline(contest: Contest, seconds: float) -> dict[str, Any]:
