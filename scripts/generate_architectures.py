@@ -41,13 +41,18 @@ TASK_OF_MAPPING = {
     "MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES": "feature-extraction",
 }
 """A class that stands in several mappings has several tasks; a config without a model card means the first one here."""
+TASK_OF_CLASS = {
+    "ClapModel": "zero-shot-audio-classification",  # transformers has no mapping for the task
+    "VisionEncoderDecoderModel": "image-to-text",  # captions; it has no chat template
+}
+"""What the mappings do not say. It goes before them."""
 
 
 def architectures() -> dict[str, tuple[str, ...]]:
     """Class name -> tasks, the usual one first."""
     from transformers.models.auto import modeling_auto
 
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {name: [task] for name, task in TASK_OF_CLASS.items()}
     for mapping, task in TASK_OF_MAPPING.items():
         _add(found, getattr(modeling_auto, mapping), task)
     _add(found, _text_bases(), "feature-extraction")
