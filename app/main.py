@@ -12,7 +12,9 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from app import __version__
+from app.api.dialects.document import dialect_document
 from app.api.dialects.endpoint import Dialects, dialect_routes
+from app.api.dialects.info import info_router
 from app.api.errors import exception_handlers
 from app.api.middleware import RequestMiddleware
 from app.api.models import model_pages_router, models_router
@@ -20,6 +22,7 @@ from app.api.names import DeclaredNames
 from app.api.openapi import install_openapi
 from app.api.ops import install_docs, ops_router
 from app.api.server import Server, bind, url_of
+from app.api.tabular import tabular_routes
 from app.api.tasks import TaskAnswerer, task_routes
 from app.catalog import Catalog
 from app.fleet.fleet import Fleet
@@ -66,11 +69,13 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     dialects = Dialects(answerer, fleet)
     app.router.routes.extend(dialect_routes(dialects))
     app.router.routes.extend(task_routes(answerer, fleet, names, dialects))
+    app.router.routes.extend(tabular_routes())
     app.include_router(models_router(fleet, names, created=int(time.time())))
     app.include_router(model_pages_router(fleet, names))
+    app.include_router(info_router(fleet))
     app.include_router(ops_router(fleet, telemetry))
     install_docs(app)
-    install_openapi(app)
+    install_openapi(app, [dialect_document])
     return app
 
 

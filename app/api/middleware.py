@@ -13,7 +13,7 @@ from app.errors import PipeserveError
 from app.logs import ACCESS_LOGGER
 from app.telemetry import Telemetry
 
-QUIET_ROUTES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
+QUIET_ROUTES = frozenset({"/livez", "/readyz", "/health", "/ping", "/metrics"})
 """Asked every few seconds by machines: logged at DEBUG."""
 
 CLIENT_HAD_LEFT = 499

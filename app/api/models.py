@@ -9,13 +9,13 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from app import __version__
 from app.api.call import read_query
+from app.api.dialects.info import INFO, model_info_of
 from app.api.errors import openai_body
 from app.api.names import DeclaredNames
 from app.api.openapi import ERRORS, OPENAI_ERRORS, query_parameter
 from app.api.record import record_of
-from app.api.schemas import Health, ModelCard, ModelInfo, ModelList, model_card
+from app.api.schemas import Health, ModelCard, ModelList, model_card
 from app.api.sse import event, stream_events
 from app.channel.messages import Progress
 from app.errors import InvalidInput, ModelFailed, NotServed
@@ -115,6 +115,7 @@ def model_pages_router(fleet: FleetAPI, names: DeclaredNames) -> APIRouter:
     """What Hugging Face's clients ask below a model's URL."""
     router = APIRouter(prefix="/models", tags=["models"], responses=ERRORS)
 
+    @router.get("/{model_id:path}/ping", responses={200: {"model": Health}}, summary="The same as its /health.")
     @router.get("/{model_id:path}/health", responses={200: {"model": Health}})
     async def model_health(model_id: str) -> Response:
         """200 unless the model cannot start. A model that is not loaded yet is well: it loads at its first request."""
@@ -123,21 +124,9 @@ def model_pages_router(fleet: FleetAPI, names: DeclaredNames) -> APIRouter:
             raise ModelFailed(status.reason or f'"{status.spec.id}" cannot start.')
         return json_response(Health(status=status.state))
 
-    @router.get("/{model_id:path}/info", responses={200: {"model": ModelInfo}})
+    @router.get("/{model_id:path}/info", responses={200: {"model": INFO}})
     async def model_info(model_id: str) -> Response:
-        """The model in the words of Hugging Face's own servers."""
-        status = fleet.status(_declared(names, model_id))
-        return json_response(
-            ModelInfo(
-                model_id=status.spec.id,
-                model_sha=status.spec.revision,
-                model_dtype=status.dtype,
-                model_device_type=status.device,
-                model_pipeline_tag=status.spec.tasks[0] if status.spec.tasks else None,
-                max_input_length=status.max_length,
-                state=status.state,
-                version=__version__,
-            )
-        )
+        """The model in the words of Hugging Face's own servers, of the one that would serve it."""
+        return json_response(model_info_of(fleet.status(_declared(names, model_id))))
 
     return router

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -10,6 +11,7 @@ from pydantic import TypeAdapter
 
 from app import __version__
 from app.api.schemas import Error, OpenAIError
+from app.api.token_stream import TEXT_GENERATION
 from app.tasks.base import Task
 from app.tasks.registry import TASKS
 
@@ -52,24 +54,32 @@ API they have OpenAI's shape.
 """
 
 
-def install_openapi(app: FastAPI) -> None:
-    """Replace the app's document, which is built at its first use and kept."""
+class Document(NamedTuple):
+    """What plain routes add to the document."""
+
+    paths: dict[str, Any]
+    schemas: dict[str, Any]
+
+
+def install_openapi(app: FastAPI, more: Sequence[Callable[[], Document]] = ()) -> None:
+    """Replace the app's document, which is built at its first use and kept. more: of routes that FastAPI does not
+    know."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = build_openapi(app)
+            app.openapi_schema = build_openapi(app, [document() for document in more])
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def build_openapi(app: FastAPI) -> dict[str, Any]:
+def build_openapi(app: FastAPI, more: Sequence[Document]) -> dict[str, Any]:
     document = get_openapi(
         title="Pipeserve",
         version=__version__,
         description=DESCRIPTION,
         routes=app.routes,
-        tags=[{"name": name} for name in ("tasks", "models", "server")],
+        tags=[{"name": name} for name in ("tasks", "models", "other servers' clients", "server")],
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     task_schemas, definitions = _task_schemas()
@@ -77,10 +87,14 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
     schemas.setdefault("Error", Error.model_json_schema(ref_template=REF))
     schemas.update(task_schemas)
     document["paths"] = {**_task_paths(), **document["paths"]}
+    for part in more:
+        schemas.update(part.schemas)
+        for path, operations in part.paths.items():
+            document["paths"].setdefault(path, {}).update(operations)
     return document
 
 
-def _pascal(name: str) -> str:
+def pascal(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("-"))
 
 
@@ -98,11 +112,11 @@ def _task_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
     definitions: dict[str, Any] = defined.get("$defs", {})
     schemas = {}
     for task in TASKS.values():
-        schemas[f"{_pascal(task.name)}Request"] = _request_schema(
+        schemas[f"{pascal(task.name)}Request"] = _request_schema(
             task, by_part[task.name, "input"], by_part[task.name, "parameters"], definitions
         )
-        schemas[f"{_pascal(task.name)}Answer"] = {
-            "title": f"{_pascal(task.name)}Answer",
+        schemas[f"{pascal(task.name)}Answer"] = {
+            "title": f"{pascal(task.name)}Answer",
             **by_part[task.name, "output"],
         }
     return schemas, definitions
@@ -133,8 +147,10 @@ def _request_schema(
     }
     for name in task.root_parameters:
         properties[name] = fields["properties"][name]
+    if task.name == TEXT_GENERATION:
+        properties["stream"] = {"type": "boolean", "description": "true: server-sent events, one per token."}
     return {
-        "title": f"{_pascal(task.name)}Request",
+        "title": f"{pascal(task.name)}Request",
         "type": "object",
         "required": required,
         "properties": properties,
@@ -145,12 +161,12 @@ def _request_schema(
 
 def _task_paths() -> dict[str, Any]:
     paths: dict[str, Any] = {}
-    model_id = _parameter("model_id", "path", "The id or alias of a declared model; it may hold slashes.")
+    model_id = parameter("model_id", "path", "The id or alias of a declared model; it may hold slashes.")
     for task in TASKS.values():
         for name in (task.name, *task.aliases):
             paths[f"/v1/{name}"] = {"post": _task_operation(task, name, "", [])}
             paths[f"/v1/{name}/{{model_id}}"] = {"post": _task_operation(task, name, "_of_model", [model_id])}
-    task_name = _parameter("task", "path", "A task that the model serves.", enum=list(TASKS))
+    task_name = parameter("task", "path", "A task that the model serves.", enum=list(TASKS))
     paths["/models/{model_id}"] = {"post": _model_operation("run_model", "Run the model's first task.", [model_id])}
     paths["/models/{model_id}/pipeline/{task}"] = {
         "post": _model_operation("run_model_task", "Run one of the model's tasks.", [model_id, task_name])
@@ -160,23 +176,23 @@ def _task_paths() -> dict[str, Any]:
 
 def _task_operation(task: Task, name: str, suffix: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
     alias = f" An alias of `{task.name}`." if name != task.name else ""
-    schema = _pascal(task.name)
+    schema = pascal(task.name)
     return {
         "tags": ["tasks"],
         "summary": task.summary,
         "description": f"{task.summary}{alias}\n\nShares a forward: {task.batching}",
         "operationId": name.replace("-", "_") + suffix,
-        "parameters": parameters + _call_parameters(with_model=not suffix),
+        "parameters": parameters + call_parameters(with_model=not suffix),
         "requestBody": _request_body(task, {"$ref": REF.format(model=f"{schema}Request")}),
         "responses": {
             "200": _task_answer(task, {"$ref": REF.format(model=f"{schema}Answer")}),
-            **_error_answers(),
+            **error_answers(),
         },
     }
 
 
 def _model_operation(operation_id: str, summary: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
-    names = [_pascal(name) for name in TASKS]
+    names = [pascal(name) for name in TASKS]
     first = next(iter(TASKS.values()))
     body = {"anyOf": [{"$ref": REF.format(model=f"{name}Request")} for name in names]}
     answer = {"anyOf": [{"$ref": REF.format(model=f"{name}Answer")} for name in names]}
@@ -184,13 +200,13 @@ def _model_operation(operation_id: str, summary: str, parameters: list[dict[str,
         "tags": ["tasks"],
         "summary": summary,
         "operationId": operation_id,
-        "parameters": parameters + _call_parameters(with_model=False),
-        "requestBody": _json_body(body, first.example.body),
-        "responses": {"200": _answer(answer, first.example.answer), **_error_answers()},
+        "parameters": parameters + call_parameters(with_model=False),
+        "requestBody": json_body(body, first.example.body),
+        "responses": {"200": answer_of(answer, first.example.answer), **error_answers()},
     }
 
 
-def _parameter(name: str, where: str, text: str, **schema: Any) -> dict[str, Any]:
+def parameter(name: str, where: str, text: str, **schema: Any) -> dict[str, Any]:
     return {
         "name": name,
         "in": where,
@@ -201,24 +217,24 @@ def _parameter(name: str, where: str, text: str, **schema: Any) -> dict[str, Any
 
 
 def query_parameter(name: str, text: str) -> dict[str, Any]:
-    return _parameter(name, "query", text)
+    return parameter(name, "query", text)
 
 
-def _call_parameters(*, with_model: bool) -> list[dict[str, Any]]:
-    model = [_parameter("model", "query", "The same as `model` in the body.")] if with_model else []
+def call_parameters(*, with_model: bool) -> list[dict[str, Any]]:
+    model = [parameter("model", "query", "The same as `model` in the body.")] if with_model else []
     return [
         *model,
-        _parameter("keep_alive", "query", "The same as `keep_alive` in the body."),
-        _parameter("wait", "query", "false: 503 and `Retry-After` at once if the model is not loaded."),
-        _parameter("Prefer", "header", "`respond-async` is another way of saying `?wait=false`."),
-        _parameter("X-Request-Timeout", "header", "The deadline from now: seconds, `500ms`, `20s`. It shortens only."),
-        _parameter("X-Request-Id", "header", "Comes back in the answer and stands in the log."),
+        parameter("keep_alive", "query", "The same as `keep_alive` in the body."),
+        parameter("wait", "query", "false: 503 and `Retry-After` at once if the model is not loaded."),
+        parameter("Prefer", "header", "`respond-async` is another way of saying `?wait=false`."),
+        parameter("X-Request-Timeout", "header", "The deadline from now: seconds, `500ms`, `20s`. It shortens only."),
+        parameter("X-Request-Id", "header", "Comes back in the answer and stands in the log."),
     ]
 
 
 def _request_body(task: Task, schema: dict[str, Any]) -> dict[str, Any]:
     """JSON; for tasks that take media also the file itself, and a form with the file and the parameters."""
-    body = _json_body(schema, task.example.body)
+    body = json_body(schema, task.example.body)
     if task.media_field is not None:
         binary = {"type": "string", "format": "binary"}
         body["content"]["application/octet-stream"] = {"schema": binary}
@@ -229,18 +245,18 @@ def _request_body(task: Task, schema: dict[str, Any]) -> dict[str, Any]:
 
 def _task_answer(task: Task, schema: dict[str, Any]) -> dict[str, Any]:
     """In every form that `Accept` can ask for."""
-    answer = _answer(schema, task.example.answer)
+    answer = answer_of(schema, task.example.answer)
     binary = {"schema": {"type": "string", "format": "binary"}}
     json_content = answer["content"]["application/json"]
     answer["content"] = {name: json_content if name == "application/json" else binary for name in task.answers}
     return answer
 
 
-def _json_body(schema: dict[str, Any], example: Any) -> dict[str, Any]:
+def json_body(schema: dict[str, Any], example: Any) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
 
 
-def _answer(schema: dict[str, Any], example: Any) -> dict[str, Any]:
+def answer_of(schema: dict[str, Any], example: Any) -> dict[str, Any]:
     headers = {name: {"description": text, "schema": {"type": kind}} for name, (kind, text) in ANSWER_HEADERS.items()}
     return {
         "description": "The answer, in the order of the inputs.",
@@ -249,6 +265,6 @@ def _answer(schema: dict[str, Any], example: Any) -> dict[str, Any]:
     }
 
 
-def _error_answers() -> dict[str, Any]:
+def error_answers() -> dict[str, Any]:
     content = {"application/json": {"schema": {"$ref": REF.format(model="Error")}}}
     return {str(status): {"description": text, "content": content} for status, text in STATUS_TEXTS.items()}

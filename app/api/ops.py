@@ -39,6 +39,8 @@ def ops_router(fleet: FleetAPI, telemetry: Telemetry) -> APIRouter:
             raise Draining("The server is shutting down and takes no new requests.")
         return PlainTextResponse("ok")
 
+    @router.head("/ping", include_in_schema=False)
+    @router.get("/ping", responses={200: {"model": Health}}, summary="SageMaker's health check, the same as /health.")
     @router.head("/health", include_in_schema=False)
     @router.get("/health", responses={200: {"model": Health}})
     async def health() -> Response:

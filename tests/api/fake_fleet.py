@@ -24,6 +24,28 @@ _ANSWERS: Mapping[str, Any] = {
     "feature-extraction": [0.5, -0.25, 0.125],
     "sentence-similarity": [0.75, 0.25],
     "question-answering": {"answer": "Ada", "score": 0.9, "start": 0, "end": 3},
+    "text-ranking": [{"index": 1, "score": 0.75}, {"index": 0, "score": 0.25}],
+    "sparse-embedding": [{"index": 3, "value": 1.5}],
+    "tokenize": [
+        {"id": 2, "text": "[CLS]", "special": True, "start": None, "stop": None},
+        {"id": 9, "text": "cat", "special": False, "start": 2, "stop": 5},
+    ],
+    "decode": "a cat",
+    "text-generation": [
+        {
+            "generated_text": "there was",
+            "details": {
+                "finish_reason": "length",
+                "generated_tokens": 2,
+                "seed": None,
+                "prefill": [],
+                "tokens": [
+                    {"id": 7, "text": "there", "logprob": -0.5, "special": False},
+                    {"id": 8, "text": " was", "logprob": -0.25, "special": False},
+                ],
+            },
+        }
+    ],
     "table-question-answering": {"answer": "3", "coordinates": [[0, 0]], "cells": ["3"], "aggregator": "NONE"},
 }
 ANSWERS: Mapping[str, Any] = {name: _ANSWERS.get(name, task.example.answer) for name, task in ALL_TASKS.items()}

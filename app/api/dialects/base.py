@@ -76,8 +76,8 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One kind of body. field: what tells it from others on the same route. tasks: a model that serves one of these
-    answers it. answer: the answer's type, for OpenAPI."""
+    """One kind of body. field: what tells it from others on the same route ("inputs.source_sentence": a field of a
+    field). tasks: a model that serves one of these answers it. answer: the answer's type, for OpenAPI."""
 
     server: str
     summary: str
@@ -87,6 +87,13 @@ class Rule:
     read: Callable[[Any], Asked]
     answer: Any
     example: dict[str, Any]
+
+    def is_in(self, body: Any) -> bool:
+        for name in self.field.split("."):
+            if not isinstance(body, dict) or name not in body:
+                return False
+            body = body[name]
+        return True
 
     def asked(self, body: dict[str, Any]) -> Asked:
         """Raises InvalidInput, InputTooLarge."""

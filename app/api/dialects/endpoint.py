@@ -46,8 +46,7 @@ class Dialects:
             await self._predict(body, spec, call, scope, receive, send)
             return
         rules = [] if body is None else place.rules_for(body)
-        tasks = TASKS if place.takes_any else [task for rule in rules for task in rule.tasks]
-        spec = await self._choose(tasks, names, call)
+        spec = await self._choose(place.tasks_for(rules), names, call)
         rule = rule_for(rules, spec)
         if body is None or rule is None:
             await self._answerer.answer(find_task(spec.tasks[0]), spec.id, scope, _again(raw, receive), send)

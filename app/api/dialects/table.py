@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -11,23 +11,32 @@ from app.api.dialects import reranking, tei, tgi
 from app.api.dialects.base import Rule
 from app.catalog import ModelSpec
 from app.errors import InvalidInput, NotAvailable
+from app.tasks.base import JSON
+from app.tasks.registry import TASKS
+
+EVENT_STREAM = "text/event-stream"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A route. rules: the first whose field is in the body, and that the model can answer. takes_instances: Vertex's
-    body too. takes_any: what no rule reads goes to the model's own first task, files included."""
+    """A route. rules: those whose field is in the body, the first of them that the model can answer.
+
+    takes_instances: Vertex's body too. takes_any: what no rule reads goes to the model's own first task, files
+    included. media_types: of its answers.
+    """
 
     summary: str
     rules: tuple[Rule, ...]
     takes_instances: bool = False
     takes_any: bool = False
+    media_types: tuple[str, ...] = (JSON,)
 
     def rules_for(self, body: Mapping[str, Any]) -> list[Rule]:
-        """Those whose field the body has. Raises InvalidInput or NotAvailable when that is none."""
-        found = [rule for rule in self.rules if rule.field in body]
+        """Those whose field the body has, the most telling ones. Raises InvalidInput or NotAvailable for none."""
+        found = [rule for rule in self.rules if rule.is_in(body)]
         if found:
-            return found
+            depth = max(rule.field.count(".") for rule in found)
+            return [rule for rule in found if rule.field.count(".") == depth]
         for field, what in NOT_SERVED.items():
             if field in body:
                 raise NotAvailable(f"{field}: this route does not take {what} in this version.", param=field)
@@ -35,6 +44,12 @@ class Place:
             return []
         fields = " or ".join(f"`{field}`" for field in dict.fromkeys(rule.field for rule in self.rules))
         raise InvalidInput(f"{fields} is missing.", param=self.rules[0].field)
+
+    def tasks_for(self, rules: Sequence[Rule]) -> Iterable[str]:
+        """What a model must serve one of. Bare `inputs` are any model's."""
+        if self.takes_any and all(rule.field == "inputs" for rule in rules):
+            return TASKS
+        return dict.fromkeys(task for rule in rules for task in rule.tasks)
 
 
 NOT_SERVED = {"messages": "a chat, as OpenAI and vLLM have it", "prompt": "a prompt, as OpenAI and vLLM have it"}
@@ -56,12 +71,14 @@ PLACES: Mapping[str, Place] = MappingProxyType(
             rules=_BY_MODEL,
             takes_instances=True,
             takes_any=True,
+            media_types=(JSON, EVENT_STREAM),
         ),
         "invocations": Place(
             summary="SageMaker's route: any body that the model answers.",
             rules=_BY_MODEL,
             takes_instances=True,
             takes_any=True,
+            media_types=(JSON, EVENT_STREAM),
         ),
         "predict": Place(summary="Labels, or Vertex AI's `instances`.", rules=(tei.PREDICT,), takes_instances=True),
         "rerank": Place(summary="Texts or documents, best first.", rules=(reranking.RERANK_V1, tei.RERANK)),
@@ -74,7 +91,9 @@ PLACES: Mapping[str, Place] = MappingProxyType(
         "tokenize": Place(summary="Tokens of texts.", rules=(tgi.TOKENIZE, tei.TOKENIZE)),
         "decode": Place(summary="Texts of tokens.", rules=(tei.DECODE,)),
         "generate": Place(summary="A generated text.", rules=(tgi.GENERATE,)),
-        "generate_stream": Place(summary="A generated text, token by token.", rules=(tgi.GENERATE_STREAM,)),
+        "generate_stream": Place(
+            summary="A generated text, token by token.", rules=(tgi.GENERATE_STREAM,), media_types=(EVENT_STREAM,)
+        ),
     }
 )
 """By the path without its first slash. Each is there below every model's URL too, but for "", which is the model's."""

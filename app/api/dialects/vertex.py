@@ -62,7 +62,7 @@ def instances_of(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _is_body(instance: dict[str, Any]) -> bool:
-    return any(rule.field in instance for rule in PLACES[""].rules) or "messages" in instance or "prompt" in instance
+    return any(rule.is_in(instance) for rule in PLACES[""].rules) or "messages" in instance or "prompt" in instance
 
 
 def groups_of(bodies: Sequence[dict[str, Any]], spec: ModelSpec, task: str) -> list[Group]:

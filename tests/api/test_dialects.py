@@ -1,0 +1,447 @@
+"""The clients of other servers: which body goes where, what it asks of a task, and the answer in its words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2 as httpx
+import orjson
+import pytest
+
+from app import errors
+from app.api.dialects.table import PLACES
+from app.api.token_stream import token_events
+from app.tasks.registry import TASKS, UNLISTED_TASKS
+from tests.api.conftest import LiveServer
+from tests.api.fake_fleet import ANSWERS, LABELS
+
+VECTOR, GENERATED = ANSWERS["feature-extraction"], ANSWERS["text-generation"][0]
+RANKED, ANSWER = ANSWERS["text-ranking"], ANSWERS["question-answering"]
+PAIR = {"query": "who?", "texts": ["a", "b"]}
+JINA = {"query": "who?", "documents": ["a", "b"]}
+PROMPT = {"inputs": "Once", "parameters": {"max_new_tokens": 2}}
+GENERATOR = "tiny-text-generation"
+
+
+def events_of(response: httpx.Response) -> list[dict[str, Any]]:
+    assert response.headers["content-type"].startswith("text/event-stream")
+    lines = [line for line in response.text.split("\n") if line]
+    assert all(line.startswith("data:") for line in lines), response.text
+    return [orjson.loads(line.removeprefix("data:")) for line in lines]
+
+
+# One table, one test
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "task", "answer"),
+    [
+        ("/embed", {"inputs": "a"}, "feature-extraction", [VECTOR]),
+        ("/embed", {"inputs": ["a", "b"]}, "feature-extraction", [VECTOR, VECTOR]),
+        ("/embed_all", {"inputs": "a"}, "feature-extraction", [VECTOR]),
+        ("/embed_sparse", {"inputs": ["a"]}, "sparse-embedding", [ANSWERS["sparse-embedding"]]),
+        ("/predict", {"inputs": "a"}, "text-classification", LABELS),
+        ("/predict", {"inputs": ["a", "b"]}, "text-classification", LABELS),
+        ("/predict", {"inputs": [["a"], ["b", "c"]]}, "text-classification", [LABELS, LABELS]),
+        ("/predict", {"instances": ["a", "b"]}, "text-classification", {"predictions": [LABELS, LABELS]}),
+        ("/rerank", PAIR, "text-ranking", RANKED),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"]}}, "sentence-similarity", [0.75, 0.25]),
+        ("/tokenize", {"inputs": "a cat"}, "tokenize", [ANSWERS["tokenize"]]),
+        ("/decode", {"ids": [2, 9]}, "decode", ["a cat"]),
+        ("/decode", {"ids": [[2, 9], [2]]}, "decode", ["a cat", "a cat"]),
+        ("/generate", PROMPT, "text-generation", GENERATED),
+        ("/", {"inputs": "a", "model": "vectors"}, "feature-extraction", [VECTOR]),
+        ("/", {"inputs": "a", "model": "reviews"}, "text-classification", LABELS),
+        ("/", {**PAIR, "model": "tiny-text-ranking"}, "text-ranking", RANKED),
+        ("/", PAIR, "text-ranking", RANKED),
+        ("/", {"inputs": {"source_sentence": "a", "sentences": ["b"]}}, "sentence-similarity", [0.75, 0.25]),
+        ("/", {"inputs": {"question": "who?", "context": "Ada"}, "model": "answers"}, "question-answering", ANSWER),
+        ("/", {**PROMPT, "model": GENERATOR}, "text-generation", [GENERATED]),
+        ("/?model=mask", {"inputs": "a [MASK]"}, "fill-mask", ANSWERS["fill-mask"]),
+        ("/", {"inputs": "a"}, "text-classification", LABELS),
+        ("/invocations", {"inputs": ["a", "b"], "model": "vectors"}, "feature-extraction", [VECTOR, VECTOR]),
+        ("/invocations?model=ner", {"inputs": "Ada"}, "token-classification", ANSWERS["token-classification"]),
+        ("/models/vectors/embed", {"inputs": "a"}, "feature-extraction", [VECTOR]),
+        (f"/models/{GENERATOR}/generate", PROMPT, "text-generation", GENERATED),
+        ("/models/acme/labels/large/predict", {"inputs": "a"}, "text-classification", LABELS),
+        ("/models/rev/invocations", {"inputs": "a"}, "text-classification", LABELS),
+    ],
+)
+def test_body_and_model_decide(server: LiveServer, path: str, body: Any, task: str, answer: Any) -> None:
+    """Each route's bodies reach their task, and are answered in the shape of the server whose route it is."""
+    response = server.post(path, body)
+    assert response.status_code == 200, response.text
+    assert response.json() == answer
+    assert {job.task for job in server.fleet.jobs} == {task}
+
+
+def test_every_place_is_in_the_document_and_takes_post(server: LiveServer) -> None:
+    """/openapi.json lists each of them at the root and below a model's URL; tabular tasks are not there."""
+    paths = server.get("/openapi.json").json()["paths"]
+    for path in PLACES:
+        assert "post" in paths[f"/{path}"], path
+        assert path == "" or "post" in paths[f"/models/{{model_id}}/{path}"], path
+        assert server.get(f"/{path}").status_code == (200 if path == "" else 405)
+    assert "get" in paths["/"] and "get" in paths["/info"] and "get" in paths["/ping"]
+    assert not any("tabular" in path for path in paths)
+
+
+def test_schemas_of_the_document_are_all_there(server: LiveServer) -> None:
+    """No reference leads nowhere."""
+    document = server.get("/openapi.json")
+    schemas = set(document.json()["components"]["schemas"])
+    names = {part.partition('"')[0] for part in document.text.split("#/components/schemas/")[1:]}
+    assert names <= schemas, names - schemas
+
+
+# Text Embeddings Inference
+
+
+def test_embed_asks_as_tei_would(server: LiveServer) -> None:
+    """Vectors of length 1, long texts cut, unless the request says otherwise."""
+    server.post("/embed", {"inputs": "a"})
+    assert server.fleet.jobs[-1].parameters == {"normalize": True, "truncate": True}
+    options = {
+        "normalize": False,
+        "truncate": False,
+        "truncation_direction": "Left",
+        "dimensions": 2,
+        "prompt_name": "q",
+    }
+    server.post("/embed", {"inputs": "a", **options})
+    assert server.fleet.jobs[-1].parameters == options
+    server.post("/embed_all", {"inputs": "a"})
+    assert server.fleet.jobs[-1].parameters == {"normalize": False, "truncate": True, "pooling": "none"}
+
+
+def test_embed_wants_one_vector_per_text(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model without pooling is told so, instead of vectors of another shape."""
+    monkeypatch.setitem(ANSWERS, "feature-extraction", [[0.5, 0.25], [0.5, 0.25]])  # type: ignore[arg-type]
+    status, code, text = server.error_of(server.post("/embed", {"inputs": "a"}))
+    assert (status, code) == (422, "validation")
+    assert "pooling" in text and "vectors" in text
+    assert server.post("/embed_all", {"inputs": "a"}).status_code == 200
+
+
+def test_pairs_and_texts_share_a_request(server: LiveServer) -> None:
+    """TEI's batch holds lists of one or two texts."""
+    server.post("/predict", {"inputs": [["a"], ["b", "c"]], "raw_scores": True})
+    job = server.fleet.jobs[-1]
+    assert job.inputs == [{"text": "a"}, {"text": "b", "text_pair": "c"}]
+    assert job.parameters == {"function_to_apply": "none", "truncate": True}
+
+
+def test_rerank_passes_its_fields_on(server: LiveServer) -> None:
+    """All of TEI's fields of /rerank; a permit for each text."""
+    server.post("/rerank", {**PAIR, "raw_scores": True, "return_text": True, "truncation_direction": "Right"})
+    job = server.fleet.jobs[-1]
+    assert job.inputs == [PAIR]
+    assert job.parameters == {
+        "raw_scores": True, "return_text": True, "truncation_direction": "Right", "truncate": True,
+    }  # fmt: skip
+    assert job.num_items == 2
+
+
+def test_what_models_yaml_says_goes_before_the_dialect(server: LiveServer) -> None:
+    """`parameters:` of the entry beat what the other server would assume, and not what the request says."""
+    import msgspec
+
+    spec = server.fleet.specs["vectors"]
+    server.fleet.specs["vectors"] = msgspec.structs.replace(spec, parameters={"truncate": False})
+    server.post("/embed", {"inputs": "a"})
+    assert server.fleet.jobs[-1].parameters["truncate"] is False
+    server.post("/embed", {"inputs": "a", "truncate": True})
+    assert server.fleet.jobs[-1].parameters["truncate"] is True
+
+
+def test_tokens_of_a_generation_model_are_tgi(server: LiveServer) -> None:
+    """A flat list with a place for each token; for all other models a list per text."""
+    given = server.post("/tokenize", {"inputs": "a cat", "model": GENERATOR}).json()
+    assert given == [{"id": 2, "text": "[CLS]", "start": 0, "stop": 0}, {"id": 9, "text": "cat", "start": 2, "stop": 5}]
+    server.post("/tokenize", {"inputs": ["a", "b"], "add_special_tokens": False, "model": "ner"})
+    job = server.fleet.jobs[-1]
+    assert (job.model_id, job.inputs, job.parameters) == ("ner", ["a", "b"], {"add_special_tokens": False})
+
+
+# Cohere and Jina
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "has_documents"),
+    [
+        ("/v1/rerank", JINA, True),
+        ("/v1/rerank", {**JINA, "return_documents": False}, False),
+        ("/rerank", JINA, True),
+        ("/v2/rerank", JINA, False),
+        ("/v2/rerank", {**JINA, "return_documents": True}, True),
+    ],
+)
+def test_documents_are_ranked(server: LiveServer, path: str, body: Any, has_documents: bool) -> None:
+    """Fields of both services; documents come back as each service returns them."""
+    response = server.post(path, {**body, "top_n": 2}, headers={"X-Request-Id": "r-1"})
+    answer = response.json()
+    assert [(one["index"], one["relevance_score"]) for one in answer["results"]] == [(1, 0.75), (0, 0.25)]
+    assert [one.get("document") for one in answer["results"]] == (
+        [{"text": "b"}, {"text": "a"}] if has_documents else [None, None]
+    )
+    assert answer["id"] == "r-1" and answer["model"] == "tiny-text-ranking" and answer["object"] == "list"
+    assert answer["usage"] == {"prompt_tokens": 5, "total_tokens": 5}
+    assert answer["meta"]["api_version"]["version"] == ("2" if path.startswith("/v2") else "1")
+    assert server.fleet.jobs[-1].parameters == {"top_n": 2, "truncate": True}
+
+
+def test_documents_may_be_objects(server: LiveServer) -> None:
+    """Their `text`, or the fields that `rank_fields` names; they come back as they were."""
+    documents = [{"text": "a", "id": 7}, {"text": "b", "id": 8}]
+    answer = server.post("/v1/rerank", {"query": "q", "documents": documents}).json()
+    assert [one["document"]["id"] for one in answer["results"]] == [8, 7]
+    assert server.fleet.jobs[-1].inputs[0]["texts"] == ["a", "b"]
+    titled = [{"title": "x", "body": "y"}]
+    server.fleet.jobs.clear()
+    server.post("/v1/rerank", {"query": "q", "documents": titled * 2, "rank_fields": ["title", "body"]})
+    assert server.fleet.jobs[-1].inputs[0]["texts"] == ["title: x\nbody: y"] * 2
+    status, code, text = server.error_of(server.post("/v1/rerank", {"query": "q", "documents": [{"image": "x"}]}))
+    assert (status, code) == (422, "validation") and "documents[0].text" in text
+
+
+# Text Generation Inference
+
+
+STREAM = [
+    {
+        "index": 1,
+        "token": {"id": 7, "text": "there", "logprob": -0.5, "special": False},
+        "generated_text": None,
+        "details": None,
+    },
+    {
+        "index": 2,
+        "token": {"id": 8, "text": " was", "logprob": -0.25, "special": False},
+        "generated_text": "there was",
+        "details": None,
+    },
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/generate_stream", PROMPT),
+        (f"/?model={GENERATOR}", {**PROMPT, "stream": True}),
+        (f"/invocations?model={GENERATOR}", {**PROMPT, "stream": True}),
+        ("/v1/text-generation", {**PROMPT, "stream": True}),
+        (f"/models/{GENERATOR}", {**PROMPT, "stream": True}),
+        (f"/models/{GENERATOR}/generate_stream", PROMPT),
+        (f"/models/{GENERATOR}/pipeline/text-generation", {**PROMPT, "stream": True}),
+    ],
+)
+def test_tokens_are_streamed(server: LiveServer, path: str, body: Any) -> None:
+    """One event per token, the text with the last one, no [DONE]."""
+    response = server.post(path, body)
+    assert events_of(response) == STREAM
+    assert response.headers["x-accel-buffering"] == "no" and response.headers["x-model"] == GENERATOR
+    assert server.fleet.jobs[-1].parameters["details"] is True
+
+
+def test_stream_ends_with_the_details_that_were_asked_for(server: LiveServer) -> None:
+    """Without the tokens, which have been sent, and with the prompt's length."""
+    body = {**PROMPT, "parameters": {"details": True}}
+    last = events_of(server.post("/generate_stream", body))[-1]
+    assert last["details"] == {"finish_reason": "length", "generated_tokens": 2, "seed": None, "input_length": 5}
+
+
+def test_stream_false_is_an_answer(server: LiveServer) -> None:
+    """As the clients send it."""
+    for path in ("/v1/text-generation", f"/models/{GENERATOR}", f"/?model={GENERATOR}"):
+        assert server.post(path, {**PROMPT, "stream": False}).json() == [GENERATED]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({**PROMPT, "stream": "yes"}, "stream"),
+        ({"inputs": ["a", "b"], "stream": True}, "inputs"),
+        ({"inputs": "a", "parameters": {"best_of": 2}, "stream": True}, "best_of"),
+        ({"inputs": "a", "parameters": {"decoder_input_details": True}, "stream": True}, "decoder_input_details"),
+        ({"inputs": "a", "parameters": [1], "stream": True}, "parameters"),
+    ],
+)
+def test_what_cannot_be_streamed_is_refused(server: LiveServer, body: Any, says: str) -> None:
+    """422 with the field's name, before the stream begins."""
+    status, code, text = server.error_of(server.post("/v1/text-generation", body))
+    assert (status, code) == (422, "validation") and says in text
+    assert not server.fleet.jobs
+
+
+def test_alternatives_come_with_their_token() -> None:
+    """`top_n_tokens` has a list per token."""
+    details = {**GENERATED["details"], "top_tokens": [[{"id": 7}], [{"id": 8}, {"id": 9}]]}
+    given = token_events({"generated_text": "x", "details": details}, input_length=3, has_details=False)
+    assert [one["top_tokens"] for one in given] == [[{"id": 7}], [{"id": 8}, {"id": 9}]]
+
+
+@pytest.mark.parametrize("path", ["/generate", "/generate_stream", f"/models/{GENERATOR}", "/v1/text-generation"])
+def test_failed_generation_is_called_so(server: LiveServer, path: str) -> None:
+    """Hugging Face's client raises GenerationError for this type alone."""
+    server.fleet.error = errors.BackendFailed("The model failed.")
+    status, code, _ = server.error_of(server.post(path, PROMPT))
+    assert (status, code) == (500, "generation")
+    server.fleet.error = errors.BackendFailed("The model failed.")
+    assert server.error_of(server.post("/embed", {"inputs": "a"}))[:2] == (500, "backend")
+
+
+# SageMaker and Vertex
+
+
+def test_instances_with_equal_parameters_are_one_job(server: LiveServer) -> None:
+    """Predictions stand in the order of the instances, whatever was computed together."""
+    instances = [
+        {"inputs": "a"},
+        {"inputs": "b", "parameters": {"max_new_tokens": 9}},
+        {"inputs": "c"},
+        "d",
+    ]
+    body = {"instances": instances, "parameters": {"max_new_tokens": 3}, "model": GENERATOR}
+    assert server.post("/predict", body).json() == {"predictions": ["there was"] * 4}
+    assert sorted(tuple(job.inputs) for job in server.fleet.jobs) == [("a", "c", "d"), ("b",)]
+
+
+def test_instances_of_any_model(server: LiveServer) -> None:
+    """Each as its model's own route would read it."""
+    body = {"instances": [PAIR, PAIR], "model": "tiny-text-ranking"}
+    assert server.post("/predict", body).json() == {"predictions": [RANKED, RANKED]}
+    assert len(server.fleet.jobs) == 1 and server.fleet.jobs[0].num_items == 4
+    question = {"question": "who?", "context": "Ada"}
+    body = {"instances": [question, {"inputs": question, "parameters": {"top_k": 1}}], "model": "answers"}
+    assert server.post("/invocations", body).json() == {"predictions": [ANSWERS["question-answering"]] * 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"instances": []}, "instances"),
+        ({"instances": "a"}, "instances"),
+        ({"instances": ["a"], "extra": 1}, "extra"),
+        ({"instances": ["a", {"inputs": "a", "bogus": 1}]}, "instances[1]"),
+        ({"instances": [{"inputs": ""}]}, "instances[0]"),
+        ({"instances": [{"inputs": "a", "stream": True}], "model": GENERATOR}, "stream"),
+    ],
+)
+def test_wrong_instances_are_named(server: LiveServer, body: Any, says: str) -> None:
+    """With their place in the request."""
+    status, code, text = server.error_of(server.post("/predict", body))
+    assert (status, code) == (422, "validation") and says in text
+
+
+def test_file_at_sagemakers_route_reaches_a_task_of_media(server: LiveServer) -> None:
+    """What is no JSON object is read by the model's own task."""
+    task = next((task for task in TASKS.values() if task.media_field == "inputs"), None)
+    if task is None:
+        pytest.skip("no task takes a file")
+    response = server.client.post(f"/invocations?model=tiny-{task.name}", content=b"\x89PNG\r\n\x1a\n" + b"0" * 20)
+    assert response.status_code == 200, response.text
+    assert server.fleet.jobs[-1].task == task.name
+
+
+@pytest.mark.parametrize("path", ["/ping", "/models/ner/ping"])
+def test_ping_answers(server: LiveServer, path: str) -> None:
+    """SageMaker asks it before it sends anything."""
+    assert server.get(path).status_code == 200
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "says"),
+    [
+        ("/embed", {"inputs": [1, 2, 3]}, 422, "inputs"),
+        ("/embed", {"inputs": []}, 422, "inputs"),
+        ("/embed", {"inputs": "a", "bogus": 1}, 422, "bogus"),
+        ("/embed", {}, 422, "inputs"),
+        ("/embed", ["a"], 400, "object"),
+        ("/predict", {"inputs": ["a", "b", "c"]}, 422, "inputs"),
+        ("/rerank", {"query": "q"}, 422, "texts"),
+        ("/rerank", {"texts": ["a"]}, 422, "query"),
+        ("/v1/rerank", {**JINA, "max_chunks_per_doc": 3}, 422, "max_chunks_per_doc"),
+        ("/v2/rerank", {**JINA, "max_tokens_per_doc": 3}, 422, "max_tokens_per_doc"),
+        ("/v1/rerank", {**JINA, "top_n": 0}, 422, "top_n"),
+        ("/decode", {"ids": [-1]}, 422, "ids"),
+        ("/tokenize", {"inputs": "a", "prompt_name": "q"}, 422, "prompt_name"),
+        ("/tokenize", {"prompt": "a"}, 501, "prompt"),
+        ("/tokenize", {"messages": []}, 501, "messages"),
+        ("/invocations", {"messages": []}, 501, "messages"),
+        ("/", {"prompt": "a"}, 501, "prompt"),
+        ("/embed?model=ner", {"inputs": "a"}, 404, "ner"),
+        ("/embed", {"inputs": "a", "model": "nobody"}, 404, "nobody"),
+        ("/embed?model=vectors", {"inputs": "a", "model": "ner"}, 422, "both"),
+        ("/models/ner/generate", PROMPT, 404, "text-generation"),
+        ("/generate", {"inputs": "a", "parameters": {"bogus": 1}}, 422, "bogus"),
+        ("/generate", {"inputs": ["a"]}, 422, "inputs"),
+    ],
+)
+def test_what_is_wrong_is_named(server: LiveServer, path: str, body: Any, status: int, says: str) -> None:
+    """In Hugging Face's shape, in lower case, with the field or model."""
+    given, code, text = server.error_of(server.post(path, body))
+    assert given == status and code == code.lower()
+    assert says in text
+    assert not server.fleet.jobs
+
+
+def test_no_other_field_is_taken(server: LiveServer) -> None:
+    """Every body's unknown field is refused by its name, on every route."""
+    for path, place in PLACES.items():
+        for rule in place.rules:
+            task = rule.tasks[0]
+            model = next(spec.id for spec in server.fleet.specs.values() if task in spec.all_tasks)
+            response = server.post(f"/{path}", {**rule.example, "model": model, "no_such_field": 1})
+            status, _, text = server.error_of(response)
+            assert status == 422 and "no_such_field" in text, (path, rule.server)
+
+
+def test_examples_of_the_document_answer(server: LiveServer) -> None:
+    """Every body's example runs on the route that shows it."""
+    for path, place in PLACES.items():
+        for rule in place.rules:
+            model = next(spec.id for spec in server.fleet.specs.values() if rule.tasks[0] in spec.all_tasks)
+            response = server.post(f"/{path}?model={model}", rule.example)
+            assert response.status_code == 200, (path, rule.server, response.text)
+
+
+@pytest.mark.parametrize("path", ["/v1/tabular-classification", "/v1/tabular-regression/some/model"])
+def test_tabular_tasks_say_why_not(server: LiveServer, path: str) -> None:
+    """501, as for a library that is missing; the JavaScript client sends a table."""
+    status, code, text = server.error_of(server.post(path, {"table": {"a": [1]}}))
+    assert (status, code) == (501, "not_available") and "scikit-learn" in text
+
+
+def test_tasks_of_the_routes_alone_are_not_public(server: LiveServer) -> None:
+    """/v1/tokenize and its like are no routes."""
+    assert {"tokenize", "decode", "sparse-embedding"} <= UNLISTED_TASKS
+    for task in UNLISTED_TASKS:
+        assert server.post(f"/v1/{task}", {"inputs": "a"}).status_code == 404
+
+
+# /info
+
+
+def test_info_follows_the_model(server: LiveServer) -> None:
+    """In TGI's words for a generation model, in TEI's for all others; the first declared one unless named."""
+    assert server.get("/info").json()["model_id"] == "reviews"
+    assert server.get("/info?model=vectors").json()["model_type"] == {"embedding": {"pooling": None}}
+    assert server.get("/info?model=tiny-text-ranking").json()["model_type"] == {"reranker": {}}
+    assert server.get("/info?model=rev").json()["model_type"] == {"classifier": {}}
+    assert server.get("/info?model=ner").json()["model_type"] is None
+    generation = server.get(f"/info?model={GENERATOR}").json()
+    assert generation["router"] == "pipeserve" and "max_total_tokens" in generation
+    assert server.get(f"/models/{GENERATOR}/info").json() == generation
+    assert server.get("/info?model=nobody").status_code == 404
+
+
+def test_answers_say_their_times_as_the_other_servers(server: LiveServer) -> None:
+    """Whole milliseconds under their names, beside our own headers."""
+    headers = server.post("/embed", {"inputs": "a"}).headers
+    assert {name: headers[name] for name in ("x-compute-time", "x-compute-tokens", "x-inference-time")} == {
+        "x-compute-time": "9", "x-compute-tokens": "5", "x-inference-time": "3",
+    }  # fmt: skip
+    assert headers["x-model"] == "vectors"
