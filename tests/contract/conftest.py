@@ -17,6 +17,7 @@ ENTRIES: list[dict[str, Any]] = [
     {"id": "vectors", "task": "feature-extraction", "model": "sentence-encoder"},
     {"id": "tokens", "task": "feature-extraction", "model": "encoder"},
     {"id": "acme/reviews", "task": "text-classification", "model": "sequence-classification"},
+    {"id": "ranker", "model": "cross-encoder"},
     {"id": "entities", "model": "token-classification"},
     {"id": "words", "model": "masked-lm"},
     {"id": "topics", "tasks": ["zero-shot-classification", "text-classification"], "model": "nli"},
