@@ -45,11 +45,11 @@ class Contest:
 def build_vit_base(folder: Path) -> None:
     """86 million parameters, 224 × 224 pixels, 1000 labels."""
     import torch
-    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
     torch.manual_seed(0)
     ViTForImageClassification(ViTConfig(num_labels=1000)).save_pretrained(folder)
-    ViTImageProcessor().save_pretrained(folder)
+    ViTImageProcessorPil().save_pretrained(folder)
 
 
 def build_nli(folder: Path) -> None:

@@ -41,12 +41,14 @@ def fingerprint() -> str:
 def _build_all(folder: Path) -> None:
     """One process a core, one thread each: faster than threads on models this small, and alike on every machine."""
     os.environ["HF_HUB_OFFLINE"] = "1"
-    from demo.recipes import RECIPES, make, prepare_process  # here, because torch takes seconds
+    from demo import shapes  # here, because torch takes seconds
+    from demo.recipes import RECIPES, make, prepare_process
     from demo.training import minilm_folder
 
     began = time.monotonic()
     shutil.copytree(minilm_folder(), folder / "all-MiniLM-L6-v2")
-    print(f"training {len(RECIPES)} small models, most of a minute...", file=sys.stderr, flush=True)
+    shapes.picture(shapes.STAR_SEED, 256)[0].save(folder / "star.png")
+    print(f"training {len(RECIPES)} small models, about a minute...", file=sys.stderr, flush=True)
     processes = min(os.cpu_count() or 1, len(RECIPES))
     with ProcessPoolExecutor(processes, get_context("spawn"), prepare_process) as pool:
         seconds = pool.map(make, RECIPES, [folder / name for name in RECIPES])

@@ -76,6 +76,11 @@ REQUESTS = [
         lambda answer: answer[0]["label"] == "gardening",
     ),
     Request(
+        "What does this picture show? The file itself is the body.",
+        "curl -s $URL/v1/image-classification --data-binary @.cache/demo/star.png",
+        lambda answer: answer[0]["label"] == "star",
+    ),
+    Request(
         "Which word is missing?",
         post("/v1/fill-mask", {"inputs": "The capital of France is [MASK].", "parameters": {"top_k": 2}}),
         lambda answer: len(answer) == 2 and answer[0]["token_str"] == "paris",
@@ -101,7 +106,7 @@ REQUESTS = [
     Request(
         "What is served, and in which state is it?",
         "curl -s $URL/v1/models",
-        lambda answer: len(answer["data"]) == 6,
+        lambda answer: len(answer["data"]) == 7,
     ),
     Request(
         "What was measured?",
