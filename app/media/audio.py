@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
@@ -75,7 +75,7 @@ class _Mono:
         self._num_samples += len(block)
         self._limits.require_seconds(self._num_samples / self._source_rate, param=self._param)
         with np.errstate(over="ignore", invalid="ignore"):
-            mono = np.mean(block, axis=1, dtype=np.float64).astype(np.float32)
+            mono: Samples = np.asarray(block.mean(axis=1, dtype=np.float64), dtype=np.float32)
         if not np.isfinite(mono).all():
             raise InvalidInput(f"{self._param}: the sound holds samples that are not finite.", param=self._param)
         if len(mono):
@@ -102,7 +102,7 @@ def _decode_by_soundfile(data: bytes, sampling_rate: int, limits: MediaLimits, p
             num_frames = max(1, _BLOCK_VALUES // file.channels)
             while len(block := file.read(num_frames, dtype="float32", always_2d=True)):
                 mono.add(block)
-    except (soundfile.SoundFileError, RuntimeError, ValueError, MemoryError) as error:
+    except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
         raise _broken(error, param) from None
     return mono.finish()
 
@@ -117,19 +117,21 @@ def _decode_by_av(data: bytes, demuxer: str, sampling_rate: int, limits: MediaLi
             if container.duration is not None:
                 limits.require_seconds(container.duration / av.time_base, param=param)
             stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise UnsupportedMedia(f"{param}: the sound's codec is not known here.", param=param)
             stream.thread_type = "NONE"
             with closing(_float_frames(av, container, stream)) as frames:
                 for rate, block in frames:
                     mono = mono or _Mono(rate, sampling_rate, limits, param)
                     mono.add(block)
-    except (av.FFmpegError, ValueError, MemoryError) as error:
+    except (av.FFmpegError, ValueError, MemoryError) as error:  # absurd sizes end in FFmpeg's ENOMEM
         raise _broken(error, param) from None
     if mono is None:
         raise InvalidInput(f"{param}: the sound has no samples.", param=param)
     return mono.finish()
 
 
-def _float_frames(av: Any, container: Any, stream: Any) -> Iterator[tuple[int, Samples]]:
+def _float_frames(av: Any, container: Any, stream: Any) -> Generator[tuple[int, Samples]]:
     """The rate and [n, channels] of each frame. Raises ValueError where the format changes on the way."""
     resampler = av.AudioResampler(format="fltp")  # only the type of its samples: channels and rate stay
     for frame in container.decode(stream):

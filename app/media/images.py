@@ -6,6 +6,8 @@ import importlib
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from app.errors import InvalidInput, UnsupportedMedia
@@ -106,25 +108,34 @@ def _require_image(data: bytes, param: str) -> str:
 def _declared_sizes(data: bytes, media_type: str) -> list[tuple[int, int]]:
     """Sizes that Pillow would allocate for while it only opens the file."""
     if media_type == "image/gif":
-        return _gif_sizes(data)
+        return list(islice(gif_sizes(data), 2))
     if media_type == "image/webp":
         return _webp_sizes(data)
     return []
 
 
-def _gif_sizes(data: bytes) -> list[tuple[int, int]]:
-    """The canvas, and the far corner of the first frame, which may lie outside of it."""
+def gif_sizes(data: bytes) -> Iterator[tuple[int, int]]:
+    """The canvas, then the far corner of each frame, which may lie outside of it. Raises what BROKEN_IMAGE names."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
-    place = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    while data[place] == 0x21:  # extensions, each with blocks of its own until an empty one
-        place += 2
-        while data[place]:
+    yield width, height
+    place = 13 + _num_colour_bytes(flags)
+    while (block := data[place : place + 1]) in (_EXTENSION, _FRAME):
+        if block == _FRAME:
+            left, top, width, height, flags = struct.unpack_from("<HHHHB", data, place + 1)
+            yield left + width, top + height
+            place += 11 + _num_colour_bytes(flags)
+        else:
+            place += 2
+        while data[place]:  # blocks of at most 255 bytes until an empty one
             place += data[place] + 1
         place += 1
-    if data[place] != 0x2C:
-        return [(width, height)]
-    left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, place + 1)
-    return [(width, height), (left + frame_width, top + frame_height)]
+
+
+_EXTENSION, _FRAME = b"\x21", b"\x2c"
+
+
+def _num_colour_bytes(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _webp_sizes(data: bytes) -> list[tuple[int, int]]:
@@ -189,6 +200,8 @@ def to_rgb(image: Image) -> Image:
     """Of a loaded image, a new one. Raises ValueError for floats that are not finite."""
     if image.mode.startswith(("I", "F")):
         return _grey_of_8_bits(image).convert("RGB")
+    if isinstance(image.info.get("transparency"), bytes):  # a palette with alphas: Pillow warns of the direct way
+        return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")
 
 
@@ -210,8 +223,8 @@ def _grey_of_8_bits(image: Image) -> Image:
     elif 0 <= least and 255 < greatest <= 65535 and image.mode == "I":
         values //= 256
     elif least < 0 or greatest > 255:
-        values = (values - least) * (255 / (greatest - least or 1))
-    return fromarray(values.astype(np.uint8))
+        values = (values - least) * 255 / (greatest - least or 1)
+    return fromarray(np.rint(values).astype(np.uint8))
 
 
 _ENCODERS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}

@@ -113,6 +113,8 @@ class MediaFetcher:
             raise InvalidInput(f"{param}: only http and https URLs are fetched.", param=param)
         if not url.host:
             raise InvalidInput(f"{param}: the URL names no host.", param=param)
+        if url.port is not None and not 0 < url.port < 2**16:
+            raise InvalidInput(f"{param}: there is no port {url.port}.", param=param)
         if url.userinfo:
             raise InvalidInput(f"{param}: a URL with a user name or password is not fetched.", param=param)
         if not self._is_listed(url.raw_host.decode("ascii")):

@@ -67,5 +67,6 @@ def _sniff_stream(data: bytes) -> str | None:
         return None
     if data[1] & 0xF6 == 0xF0:  # ADTS: twelve bits of sync, layer 0
         return "audio/aac" if data[2] >> 2 & 0xF < 13 else None
-    is_frame = data[1] & 0xE0 == 0xE0 and data[1] & 0x18 != 0x08 and data[1] & 0x06 != 0
-    return "audio/mpeg" if is_frame and data[2] >> 4 != 0xF and data[2] & 0x0C != 0x0C else None
+    # Layers II and III, of a rate: layer I would take in UTF-16's first bytes, FF FE.
+    is_frame = data[1] & 0xE0 == 0xE0 and data[1] & 0x18 != 0x08 and data[1] & 0x06 in (2, 4)
+    return "audio/mpeg" if is_frame and 0 < data[2] >> 4 < 0xF and data[2] & 0x0C != 0x0C else None

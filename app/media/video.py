@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import InputTooLarge, InvalidInput, UnsupportedMedia
-from app.media.images import BROKEN_IMAGE, open_image
+from app.media.images import BROKEN_IMAGE, gif_sizes, open_image, to_rgb
 from app.media.libraries import load_library
 from app.media.limits import MediaLimits
 from app.media.sniff import sniff
@@ -95,16 +95,19 @@ def _decode_by_av(data: bytes, demuxer: str, limits: MediaLimits, param: str, ch
             indices = _chosen(info, limits, param, choose)
             container.seek(0)
             stream.thread_type = "NONE"
-            stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
-            decoded = (frame.to_ndarray(format="rgb24") for frame in container.decode(stream))
-            return VideoFrames(_kept(decoded, indices, limits, param), indices, info)
-    except (av.FFmpegError, ValueError, MemoryError) as error:
+            # What FFmpeg compares with this are sides rounded up, so that the exact comparison is left to us.
+            stream.codec_context.options = {"max_pixels": str(2 * limits.max_pixels + 2**16)}
+            frames = _kept(container.decode(stream), _pixels_by_av, indices, limits, param)
+            return VideoFrames(frames, indices, info)
+    except (av.FFmpegError, ValueError, MemoryError) as error:  # absurd sizes end in FFmpeg's ENOMEM
         raise _broken(error, param) from None
 
 
 def _info_of(av: Any, container: Any, stream: Any, limits: MediaLimits, param: str) -> VideoInfo:
     """Reads all packets, which costs little, to count them: headers may lie about frames and seconds, or not say."""
     context = stream.codec_context
+    if context is None:
+        raise UnsupportedMedia(f"{param}: the video's codec is not known here.", param=param)
     limits.require_pixels(context.width, context.height, param=param)
     if container.duration is not None:
         limits.require_seconds(container.duration / av.time_base, param=param)
@@ -122,6 +125,8 @@ def _info_of(av: Any, container: Any, stream: Any, limits: MediaLimits, param: s
 def _decode_gif(data: bytes, limits: MediaLimits, param: str, choose: Choose | None) -> VideoFrames:
     image: Any = open_image(data, limits, param=param)
     try:
+        for width, height in gif_sizes(data):
+            limits.require_pixels(width, height, param=param)
         num_frames, seconds = 0, 0.0
         for num_frames, duration_ms in enumerate(_gif_durations(image), start=1):  # noqa: B007  # the count is wanted
             seconds += duration_ms / 1000
@@ -129,7 +134,7 @@ def _decode_gif(data: bytes, limits: MediaLimits, param: str, choose: Choose | N
         rate = num_frames / seconds if seconds else 0.0
         info = VideoInfo(num_frames, rate, seconds, image.width, image.height)
         indices = _chosen(info, limits, param, choose)
-        return VideoFrames(_kept(_gif_frames(image), indices, limits, param), indices, info)
+        return VideoFrames(_kept(_gif_frames(image), _pixels_by_pillow, indices, limits, param), indices, info)
     except BROKEN_IMAGE as error:
         raise _broken(error, param) from None
 
@@ -141,10 +146,21 @@ def _gif_durations(image: Any) -> Iterator[float]:
         yield float(image.info.get("duration", 0))
 
 
-def _gif_frames(image: Any) -> Iterator[Frame]:
+def _gif_frames(image: Any) -> Iterator[Any]:
+    """The image itself, at one frame after the other."""
     for index in range(image.n_frames):
         image.seek(index)
-        yield np.asarray(image.convert("RGB"))
+        image.load()
+        yield image
+
+
+def _pixels_by_av(frame: Any) -> Frame:
+    pixels: Frame = frame.to_ndarray(format="rgb24")
+    return pixels
+
+
+def _pixels_by_pillow(image: Any) -> Frame:
+    return np.asarray(to_rgb(image))
 
 
 def _chosen(info: VideoInfo, limits: MediaLimits, param: str, choose: Choose | None) -> tuple[int, ...]:
@@ -171,21 +187,30 @@ def _require_total(num_frames: int, info: VideoInfo, factor: int, limits: MediaL
         )
 
 
-def _kept(decoded: Iterator[Frame], indices: tuple[int, ...], limits: MediaLimits, param: str) -> NDArray[np.uint8]:
+def _kept(
+    decoded: Iterable[Any],
+    pixels_of: Callable[[Any], Frame],
+    indices: tuple[int, ...],
+    limits: MediaLimits,
+    param: str,
+) -> NDArray[np.uint8]:
+    """decoded: frames of a library, of which only the wanted ones are made into pixels."""
     wanted, last = set(indices), max(indices)
     kept: dict[int, Frame] = {}
-    index, frame = -1, None
-    for index, frame in enumerate(decoded):  # both are wanted afterwards
+    frame: Any = None
+    for index, frame in enumerate(decoded):
+        limits.require_pixels(frame.width, frame.height, param=param)
         if index in wanted:
-            limits.require_pixels(frame.shape[1], frame.shape[0], param=param)
-            kept[index] = frame
+            kept[index] = pixels_of(frame)
         if index >= last:
             break
     if frame is None:
         raise InvalidInput(f"{param}: no frame of the video can be decoded.", param=param)
-    if len({one.shape for one in (*kept.values(), frame)}) > 1:
+    if not wanted <= kept.keys():
+        kept[last] = pixels_of(frame)
+    if len({one.shape for one in kept.values()}) > 1:
         raise InvalidInput(f"{param}: the video's frames change their size on the way.", param=param)
-    return np.stack([kept.get(wanted_index, frame) for wanted_index in indices])
+    return np.stack([kept[index if index in kept else last] for index in indices])
 
 
 def _broken(error: BaseException, param: str) -> InvalidInput:
