@@ -267,7 +267,8 @@ class TaskEndpoint:
 class BelowModels(Protocol):
     """Other servers' routes below a model's URL: `/models/<model>/<path>`."""
 
-    paths: Collection[str]
+    @property
+    def paths(self) -> Collection[str]: ...
 
     async def answer(self, path: str, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None: ...
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx2 as httpx
+import msgspec
 import orjson
 import pytest
 
@@ -116,7 +118,7 @@ def test_embed_asks_as_tei_would(server: LiveServer) -> None:
 
 def test_embed_wants_one_vector_per_text(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model without pooling is told so, instead of vectors of another shape."""
-    monkeypatch.setitem(ANSWERS, "feature-extraction", [[0.5, 0.25], [0.5, 0.25]])  # type: ignore[arg-type]
+    monkeypatch.setitem(ANSWERS, "feature-extraction", [[0.5, 0.25], [0.5, 0.25]])
     status, code, text = server.error_of(server.post("/embed", {"inputs": "a"}))
     assert (status, code) == (422, "validation")
     assert "pooling" in text and "vectors" in text
@@ -144,8 +146,6 @@ def test_rerank_passes_its_fields_on(server: LiveServer) -> None:
 
 def test_what_models_yaml_says_goes_before_the_dialect(server: LiveServer) -> None:
     """`parameters:` of the entry beat what the other server would assume, and not what the request says."""
-    import msgspec
-
     spec = server.fleet.specs["vectors"]
     server.fleet.specs["vectors"] = msgspec.structs.replace(spec, parameters={"truncate": False})
     server.post("/embed", {"inputs": "a"})
@@ -288,6 +288,36 @@ def test_failed_generation_is_called_so(server: LiveServer, path: str) -> None:
     assert (status, code) == (500, "generation")
     server.fleet.error = errors.BackendFailed("The model failed.")
     assert server.error_of(server.post("/embed", {"inputs": "a"}))[:2] == (500, "backend")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/embed", {"inputs": "a"}),
+        ("/generate_stream", PROMPT),
+        ("/predict", {"instances": ["a", {"inputs": "b", "parameters": {"max_new_tokens": 1}}], "model": GENERATOR}),
+    ],
+)
+def test_client_that_leaves_cancels_its_jobs(
+    server: LiveServer, wait_until: Callable[..., None], path: str, body: Any
+) -> None:
+    """Whether it waits for an answer, a stream or several jobs' predictions."""
+    server.fleet.holds = True
+    num_jobs = len(body.get("instances", ["one"]))
+    raw = orjson.dumps(body)
+    with server.connect() as connection:
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(raw)}\r\n\r\n"
+        connection.sendall(head.encode() + raw)
+        wait_until(lambda: len(server.fleet.jobs) == num_jobs)
+        assert not server.fleet.cancelled
+    wait_until(lambda: len(server.fleet.cancelled) == num_jobs)
+
+
+def test_model_whose_task_is_unknown_is_resolved_first(server: LiveServer) -> None:
+    """A route that depends on the model's task waits for it, unless the caller will not."""
+    server.fleet.specs["reviews"] = msgspec.structs.replace(server.fleet.specs["reviews"], tasks=())
+    assert server.error_of(server.post("/?model=reviews&wait=false", {"inputs": "a"}))[:2] == (503, "model_loading")
+    assert server.post("/?model=reviews", {"inputs": "a"}).json() == LABELS
 
 
 # SageMaker and Vertex

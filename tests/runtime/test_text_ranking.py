@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def stages(folder: Path) -> Stages:
     return load(folder, "text-ranking").stages("text-ranking")
 
 
-def logits_of(folder: Path, texts: list[str], **options: Any) -> torch.Tensor:
+def logits_of(folder: Path, texts: Sequence[str], **options: Any) -> torch.Tensor:
     """[texts, labels], each pair alone."""
     model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     with torch.inference_mode():

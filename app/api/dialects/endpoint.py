@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from app.api.body import parse_json
+from app.api.body import LARGE_BYTES, parse_json
 from app.api.call import Call, read_call
 from app.api.dialects.base import Answers, Asked
 from app.api.dialects.table import PLACES, Place, rule_for
@@ -22,24 +22,28 @@ from app.errors import InvalidInput, MalformedBody, NotServed
 from app.fleet.requests import FleetAPI
 from app.tasks.registry import ALL_TASKS, TASKS, find_task
 
+_BELOW_MODELS = frozenset(path for path in PLACES if path)
 _MAX_NAMED = 8
 
 
 class Dialects:
     """Answers what other servers' clients ask. Owned by the event loop. Implements `BelowModels`."""
 
-    paths = frozenset(path for path in PLACES if path)
-
     def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI) -> None:
         self._answerer = answerer
         self._fleet = fleet
+
+    @property
+    def paths(self) -> Collection[str]:
+        """Those below a model's URL."""
+        return _BELOW_MODELS
 
     async def answer(self, path: str, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         """path: a key of PLACES. Raises the errors of `app/errors.py`."""
         place, record = PLACES[path], record_of(scope)
         call = read_call(scope["query_string"], record.headers)
         raw = await self._answerer.read(receive, record)
-        body = _object(raw, record.headers, place)
+        body = await _object(raw, record.headers, place)
         names = [name for name in map(named, (path_model, call.model, _model_in(body))) if name is not None]
         if body is not None and place.takes_instances and "instances" in body:
             spec = await self._choose(TASKS, names, call)
@@ -114,11 +118,11 @@ class Dialects:
         await self._answerer.send(send, as_predictions(found), done[0], spec, record, more_headers=_headers(done[0]))
 
 
-def _object(raw: bytes, headers: Mapping[bytes, bytes], place: Place) -> dict[str, Any] | None:
+async def _object(raw: bytes, headers: Mapping[bytes, bytes], place: Place) -> dict[str, Any] | None:
     """The body, or None for what only a task of media can read. Raises MalformedBody."""
     if place.takes_any and not _looks_like_json(raw):
         return None
-    body = parse_json(raw, headers)
+    body = await asyncio.to_thread(parse_json, raw, headers) if len(raw) > LARGE_BYTES else parse_json(raw, headers)
     if isinstance(body, dict):
         return body
     raise MalformedBody("The body must be a JSON object.")
