@@ -19,6 +19,8 @@ from app.api.errors import exception_handlers
 from app.api.middleware import RequestMiddleware
 from app.api.models import model_pages_router, models_router
 from app.api.names import DeclaredNames
+from app.api.open_inference.document import open_inference_document
+from app.api.open_inference.endpoint import OpenInference, open_inference_routes
 from app.api.openapi import install_openapi
 from app.api.ops import install_docs, ops_router
 from app.api.server import Server, bind, url_of
@@ -69,13 +71,14 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     dialects = Dialects(answerer, fleet)
     app.router.routes.extend(dialect_routes(dialects))
     app.router.routes.extend(task_routes(answerer, fleet, names, dialects))
+    app.router.routes.extend(open_inference_routes(OpenInference(answerer, fleet, names)))
     app.router.routes.extend(tabular_routes())
     app.include_router(models_router(fleet, names, created=int(time.time())))
     app.include_router(model_pages_router(fleet, names))
     app.include_router(info_router(fleet))
     app.include_router(ops_router(fleet, telemetry))
     install_docs(app)
-    install_openapi(app, [dialect_document])
+    install_openapi(app, [dialect_document, open_inference_document])
     return app
 
 

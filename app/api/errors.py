@@ -103,6 +103,14 @@ def speaks_openai(path: str) -> bool:
     return path.startswith(OPENAI_PREFIXES)
 
 
+OPEN_INFERENCE_PREFIXES = ("/v2/health/", "/v2/models/", "/v2/repository/")
+"""Of the Open Inference Protocol; `/v2/rerank` is not of it."""
+
+
+def speaks_open_inference(path: str) -> bool:
+    return path == "/v2" or path.startswith(OPEN_INFERENCE_PREFIXES)
+
+
 def hugging_face_body(error: PipeserveError, message: str, *, task: str = "") -> dict[str, Any]:
     """task: that of the request; Hugging Face's clients know a failed generation by a name of its own."""
     failed_to_generate = task == "text-generation" and error.code == errors.BackendFailed.code
@@ -120,6 +128,8 @@ def present(error: PipeserveError, *, path: str, request_id: str, task: str = ""
     """The body of an error in the dialect of the path. Failures of the server carry the request id, to be looked up."""
     row = row_of(error)
     message = f"{error.message} (request id {request_id})" if row.status == 500 else error.message
+    if speaks_open_inference(path):
+        return {"error": message}
     return openai_body(error, message) if speaks_openai(path) else hugging_face_body(error, message, task=task)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 import orjson
 
+from app.api.npy import NPY
 from app.catalog import Catalog, ModelSpec
 from app.channel.messages import Progress, Timings
 from app.errors import Draining, ModelFailed, ModelLoading, NotServed, PipeserveError
@@ -70,6 +73,15 @@ CATALOG = Catalog(models=MODELS)
 TIMINGS = Timings(queue_s=0.001, prepare_s=0.002, forward_s=0.003, finish_s=0.004)
 
 
+def _fragment(request: JobRequest) -> bytes:
+    """JSON, or an array for who asks for one."""
+    if request.media_type != NPY:
+        return orjson.dumps(ANSWERS[request.task])
+    file = io.BytesIO()
+    np.save(file, np.asarray(ANSWERS[request.task], np.float32))
+    return file.getvalue()
+
+
 class FakeFleet:
     """error: what the next submit raises. holds: answers wait for `release`. Owned by the server's event loop."""
 
@@ -121,7 +133,7 @@ class FakeFleet:
             if not self._num_running:
                 self._is_idle.set()
         return JobResult(
-            outputs=[orjson.dumps(ANSWERS[request.task])] * len(request.inputs),
+            outputs=[_fragment(request)] * len(request.inputs),
             timings=TIMINGS,
             load_wait_s=0.0,
             total_s=0.01,

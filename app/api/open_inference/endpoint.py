@@ -1,0 +1,297 @@
+"""The routes below `/v2`: the protocol's own, and Triton's model repository extension.
+
+A model has one version. It is ready when it answers requests, which may mean that its first one loads it; whether it
+is loaded is in the repository's index.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from app import __version__
+from app.api.body import LARGE_BYTES, parse_json
+from app.api.call import Call, read_call
+from app.api.names import DeclaredNames
+from app.api.open_inference.mapping import TaskTensors
+from app.api.open_inference.messages import HEADER_LENGTH, InferAnswer, InferRequest, read_request, write_answer
+from app.api.record import record_of
+from app.api.tasks import TaskAnswerer, resolved
+from app.catalog import ModelSpec
+from app.errors import Draining, InvalidInput, MalformedBody, ModelFailed, NotServed
+from app.fleet.requests import FleetAPI, ModelStatus
+from app.tasks.registry import ALIASES, TASKS, find_task
+
+VERSION = "1"
+EXTENSIONS = ("binary_tensor_data", "model_repository", "model_repository(unload_dependents)", "parameters")
+STATES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "ready": ("READY", ""),
+        "loading": ("LOADING", ""),
+        "unloading": ("UNLOADING", ""),
+        "unloaded": ("UNAVAILABLE", "unloaded"),
+        "unresolved": ("UNAVAILABLE", "unloaded"),
+        "failed": ("UNAVAILABLE", "failed"),
+    }
+)
+"""Triton's words for a model's state, with the reason why it is unavailable."""
+_HARMLESS = ("priority",)
+_SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
+
+
+class OpenInference:
+    """Owned by the event loop. Raises the errors of `app/errors.py`, which the app's handlers answer."""
+
+    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames) -> None:
+        self._answerer = answerer
+        self._fleet = fleet
+        self._names = names
+        self._tensors: dict[str, TaskTensors] = {}
+
+    async def server(self, scope: Scope, receive: Receive, send: Send) -> None:
+        metadata = {"name": "pipeserve", "version": __version__, "extensions": EXTENSIONS}
+        await _json(metadata)(scope, receive, send)
+
+    async def live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _json({"live": True})(scope, receive, send)
+
+    async def ready(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._check_accepting()
+        await _json({"ready": True})(scope, receive, send)
+
+    def _check_accepting(self) -> None:
+        if not self._fleet.is_accepting:
+            raise Draining("The server is shutting down and takes no new requests.")
+
+    async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What stands behind a model's id: nothing (its metadata), `ready` or `infer`."""
+        model_id, rest = self._names.split(scope["path_params"]["path"])
+        action = _without_version(model_id, rest)
+        method = "POST" if action == "infer" else "GET"
+        if action not in ("", "ready", "infer"):
+            raise NotServed(f'The model "{model_id}" has no "/{rest}"; there are /ready and /infer.')
+        _check_method(scope, method)
+        record = record_of(scope)
+        record.route = "/v2/models/{model}" + (f"/{action}" if action else "")
+        record.model = model_id
+        if action == "infer":
+            await self._infer(model_id, scope, receive, send)
+        elif action == "ready":
+            await _json(self._readiness(model_id))(scope, receive, send)
+        else:
+            await _json(self._metadata(self._fleet.status(model_id).spec))(scope, receive, send)
+
+    def _readiness(self, model_id: str) -> dict[str, Any]:
+        self._check_accepting()
+        status = self._fleet.status(model_id)
+        if status.state == "failed":
+            raise ModelFailed(status.reason or f'"{model_id}" cannot start.')
+        return {"name": model_id, "ready": True}
+
+    def _metadata(self, spec: ModelSpec) -> dict[str, Any]:
+        """Its first task's tensors; none are named while its task is not known."""
+        tensors = self._tensors_of(spec.tasks[0]) if spec.tasks else None
+        return {
+            "name": spec.id,
+            "versions": [VERSION],
+            "platform": f"transformers_{spec.backend}",
+            "inputs": [] if tensors is None else tensors.inputs(),
+            "outputs": [] if tensors is None else tensors.outputs(),
+        }
+
+    def _tensors_of(self, task: str) -> TaskTensors:
+        if task not in self._tensors:
+            self._tensors[task] = TaskTensors(find_task(task))
+        return self._tensors[task]
+
+    # Inference
+
+    async def _infer(self, model_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        record = record_of(scope)
+        call = read_call(scope["query_string"], record.headers)
+        raw = await self._answerer.read(receive, record)
+        request = await _maybe_in_thread(len(raw), lambda: read_request(raw, record.headers))
+        spec = await resolved(self._fleet, model_id, call)
+        asked = _Asked(request, spec, call)
+        tensors = self._tensors_of(asked.task)
+        tensors.check_outputs(request.outputs)
+        body = await _maybe_in_thread(len(raw), lambda: tensors.body(request.inputs, asked.parameters))
+        task = find_task(asked.task)
+        body |= asked.body_fields
+        answered = await self._answerer.run(task, spec, body, asked.call, record, receive, accept=tensors.accept)
+
+        def write() -> InferAnswer:
+            outputs = tensors.answer(answered.fragments, request.outputs)
+            return write_answer(request, spec.id, VERSION, outputs)
+
+        answer = await _maybe_in_thread(sum(map(len, answered.fragments)), write)
+        media_type, headers = "application/json", []
+        if answer.header_length is not None:
+            media_type = "application/octet-stream"
+            headers.append((HEADER_LENGTH, b"%d" % answer.header_length))
+        whole = replace(answered, media_type=media_type)
+        await self._answerer.send(send, answer.body, whole, spec, record, more_headers=headers)
+
+    # Triton's model repository
+
+    async def index(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Every declared model with its state; `{"ready": true}` asks for those that are loaded."""
+        body = await self._object(scope, receive, ("ready",))
+        only_ready = body.get("ready", False)
+        if not isinstance(only_ready, bool):
+            raise InvalidInput("ready must be true or false.", param="ready")
+        entries = [_entry(status) for status in self._fleet.statuses()]
+        found = [entry for entry in entries if entry["state"] == "READY" or not only_ready]
+        await _json(found)(scope, receive, send)
+
+    async def repository(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """`load` and `unload`, which answer when it is done."""
+        model_id, action = self._names.split(scope["path_params"]["path"])
+        if action not in ("load", "unload"):
+            raise NotServed(f'The model "{model_id}" has no "/{action}" here; there are /load and /unload.')
+        record = record_of(scope)
+        record.route, record.model = f"/v2/repository/models/{{model}}/{action}", model_id
+        parameters = (await self._object(scope, receive, ("parameters",))).get("parameters", {})
+        _check_repository_parameters(parameters, action)
+        if action == "load":
+            async for _ in self._fleet.load(model_id):
+                pass
+        else:
+            await self._fleet.unload(model_id)
+        await _json(_entry(self._fleet.status(model_id)))(scope, receive, send)
+
+    async def _object(self, scope: Scope, receive: Receive, fields: tuple[str, ...]) -> dict[str, Any]:
+        """The body, which may be empty. Raises MalformedBody, InvalidInput."""
+        record = record_of(scope)
+        raw = await self._answerer.read(receive, record)
+        body = parse_json(raw, {}) if raw.strip() else {}
+        if not isinstance(body, dict):
+            raise MalformedBody("The body must be a JSON object, or empty.")
+        for field in body:
+            if field not in fields:
+                raise InvalidInput(f"{field}: no such field; there is {', '.join(fields)}.", param=field)
+        return body
+
+
+class _Asked:
+    """What the request's parameters say: the protocol's own, and the task's."""
+
+    def __init__(self, request: InferRequest, spec: ModelSpec, call: Call) -> None:
+        parameters = dict(request.parameters)
+        for name in _SEQUENCES:
+            if name in parameters:
+                raise InvalidInput(f"parameters.{name}: no model here keeps a sequence.", param=f"parameters.{name}")
+        for name in _HARMLESS:
+            parameters.pop(name, None)
+        self.task = spec.tasks[0]
+        if _names_task(parameters.get("task"), self.task):
+            self.task = _task(parameters.pop("task"), spec)
+        self.call = _with_timeout(call, parameters.pop("timeout", None))
+        self.body_fields = {name: parameters.pop(name) for name in ("keep_alive",) if name in parameters}
+        self.parameters = parameters
+
+
+def _names_task(given: Any, first: str) -> bool:
+    """Speech recognition has a parameter of that name, with values of its own."""
+    named = isinstance(given, str) and (given in TASKS or given in ALIASES)
+    return given is not None and (named or "task" not in TASKS[first].parameters.model_fields)
+
+
+def _task(given: Any, spec: ModelSpec) -> str:
+    """One of the model's tasks. Raises InvalidInput, NotServed."""
+    if not isinstance(given, str):
+        raise InvalidInput("parameters.task must be text.", param="parameters.task")
+    task = find_task(given).name
+    if task not in spec.all_tasks:
+        served = ", ".join(name for name in spec.all_tasks if name in TASKS)
+        raise NotServed(f'"{spec.id}" does not serve {task}; it serves {served}.', param="parameters.task")
+    return task
+
+
+def _with_timeout(call: Call, timeout: Any) -> Call:
+    """timeout: microseconds from now. It shortens only."""
+    if timeout is None:
+        return call
+    if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout <= 0:
+        raise InvalidInput("parameters.timeout must be a number of microseconds.", param="parameters.timeout")
+    seconds = timeout / 1e6
+    return replace(call, deadline_s=seconds if call.deadline_s is None else min(seconds, call.deadline_s))
+
+
+def _check_repository_parameters(parameters: Any, action: str) -> None:
+    if not isinstance(parameters, dict):
+        raise InvalidInput("parameters must be an object.", param="parameters")
+    for name, value in parameters.items():
+        if action == "load":
+            raise InvalidInput(
+                f"parameters.{name[:64]}: a model is loaded as models.yaml declares it.", param=f"parameters.{name}"
+            )
+        if name != "unload_dependents" or not isinstance(value, bool):
+            raise InvalidInput(
+                f"parameters.{name[:64]}: there is unload_dependents, true or false (harmless: no model depends on"
+                " another).",
+                param=f"parameters.{name}",
+            )
+
+
+def _entry(status: ModelStatus) -> dict[str, str]:
+    state, reason = STATES[status.state]
+    return {"name": status.spec.id, "version": VERSION, "state": state, "reason": status.reason or reason}
+
+
+def _without_version(model_id: str, rest: str) -> str:
+    """What follows the model's id and, where it is given, its version. Raises NotServed."""
+    parts = rest.split("/")
+    if parts[0] != "versions" or len(parts) == 1:
+        return rest
+    if parts[1] != VERSION:
+        raise NotServed(f'The model "{model_id}" has one version, {VERSION}.', param="version")
+    return "/".join(parts[2:])
+
+
+def _check_method(scope: Scope, method: str) -> None:
+    if scope["method"] != method and (scope["method"], method) != ("HEAD", "GET"):
+        raise HTTPException(405, headers={"Allow": method})
+
+
+def _json(value: Any) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json")
+
+
+async def _maybe_in_thread(num_bytes: int, work: Callable[[], Any]) -> Any:
+    """Large bodies must not hold up the event loop."""
+    return await asyncio.to_thread(work) if num_bytes > LARGE_BYTES else work()
+
+
+Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class _Endpoint:
+    """An ASGI app (starlette takes a function for one that gets a request)."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(scope, receive, send)
+
+
+def open_inference_routes(open_inference: OpenInference) -> list[BaseRoute]:
+    answers: list[tuple[str, Answer, list[str]]] = [
+        ("/v2", open_inference.server, ["GET"]),
+        ("/v2/health/live", open_inference.live, ["GET"]),
+        ("/v2/health/ready", open_inference.ready, ["GET"]),
+        ("/v2/models/{path:path}", open_inference.model, ["GET", "POST"]),
+        ("/v2/repository/index", open_inference.index, ["POST"]),
+        ("/v2/repository/models/{path:path}", open_inference.repository, ["POST"]),
+    ]
+    return [Route(path, _Endpoint(answer), methods=methods) for path, answer, methods in answers]
