@@ -136,13 +136,13 @@ class TaskAnswerer:
         self, spec: ModelSpec, body: dict[str, Any], call: Call, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Generate a text and answer its tokens as server-sent events. body: the task's. Raises as `run`."""
-        record, parameters = record_of(scope), body.get("parameters") or {}
-        body = {**body, "parameters": streaming_parameters(parameters)}
-        if isinstance(body.get("inputs"), list):
+        record, task, parameters = record_of(scope), ALL_TASKS[TEXT_GENERATION], body.get("parameters") or {}
+        body = {**body, "parameters": streaming_parameters(parameters, spec.parameters)}
+        if not task.is_single(body.get("inputs"), parameters):
             raise InvalidInput("inputs: a stream is the answer to one text.", param="inputs")
 
         async def events() -> list[dict[str, Any]]:
-            answered = await self.run(ALL_TASKS[TEXT_GENERATION], spec, body, call, record, receive)
+            answered = await self.run(task, spec, body, call, record, receive)
             (generated,) = orjson.loads(answered.fragments[0])
             num_tokens = answered.result.num_tokens
             return token_events(generated, input_length=num_tokens, has_details=parameters.get("details") is True)

@@ -22,13 +22,16 @@ def read_stream(value: Any) -> bool:
     return value is True
 
 
-def streaming_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a generation whose tokens are to be streamed. Raises InvalidInput for what no stream can hold."""
+def streaming_parameters(parameters: Any, declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a generation whose tokens are to be streamed. declared: the model's own, which stand behind them.
+    Raises InvalidInput for what no stream can hold."""
     if not isinstance(parameters, Mapping):
         raise InvalidInput("parameters must be an object.", param="parameters")
-    if parameters.get("best_of") not in (None, 1):
-        raise InvalidInput("parameters.best_of: of several answers none can be streamed.", param="parameters.best_of")
-    if parameters.get("decoder_input_details"):
+    wanted = {**declared, **parameters}
+    for name in ("best_of", "num_return_sequences"):
+        if wanted.get(name) not in (None, 1):
+            raise InvalidInput(f"parameters.{name}: a stream is one answer.", param=f"parameters.{name}")
+    if wanted.get("decoder_input_details"):
         name = "parameters.decoder_input_details"
         raise InvalidInput(f"{name}: a stream has no place for the prompt's tokens.", param=name)
     return {**parameters, "details": True}

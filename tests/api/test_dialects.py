@@ -262,6 +262,7 @@ def test_stream_false_is_an_answer(server: LiveServer) -> None:
         ({**PROMPT, "stream": "yes"}, "stream"),
         ({"inputs": ["a", "b"], "stream": True}, "inputs"),
         ({"inputs": "a", "parameters": {"best_of": 2}, "stream": True}, "best_of"),
+        ({"inputs": "a", "parameters": {"num_return_sequences": 2}, "stream": True}, "num_return_sequences"),
         ({"inputs": "a", "parameters": {"decoder_input_details": True}, "stream": True}, "decoder_input_details"),
         ({"inputs": "a", "parameters": [1], "stream": True}, "parameters"),
     ],
