@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BackendFailed, InvalidInput, UnsupportedMedia
+from app.media.containers import DEMUXERS, open_container
 from app.media.libraries import load_library
 from app.media.limits import MediaLimits
 from app.media.sniff import sniff
@@ -19,15 +20,6 @@ Samples = NDArray[np.float32]
 
 READ = "WAV, FLAC, Ogg (Vorbis, Opus), MP3, and with PyAV M4A, MP4, AAC, WebM and Matroska"
 _BY_SOUNDFILE = ("audio/wav", "audio/flac", "audio/ogg", "audio/mpeg")
-# FFmpeg's demuxers, named so that it never guesses: some of those that it knows open other files.
-_BY_AV = {
-    "audio/mp4": "mov",
-    "video/mp4": "mov",
-    "video/quicktime": "mov",
-    "audio/aac": "aac",
-    "video/webm": "matroska",
-    "video/x-matroska": "matroska",
-}
 _BLOCK_VALUES = 2**18  # decoded at a time, over all channels
 _MIN_RATE, _MAX_RATE = 100, 768_000  # of a file: below and above lie errors, and the resampler's worst cases
 _UNKNOWN_LENGTH = 2**62  # what libsndfile says of streams is near 2**63
@@ -45,8 +37,8 @@ def decode_audio(data: bytes, sampling_rate: int, limits: MediaLimits, *, param:
     media_type = sniff(data)
     if media_type in _BY_SOUNDFILE:
         return _decode_by_soundfile(data, sampling_rate, limits, param)
-    if media_type in _BY_AV:
-        return _decode_by_av(data, _BY_AV[media_type], sampling_rate, limits, param)
+    if media_type in DEMUXERS:
+        return _decode_by_av(data, media_type, sampling_rate, limits, param)
     if media_type is None:
         raise InvalidInput(f"{param}: this is not a sound that is known here; {READ} are.", param=param)
     raise UnsupportedMedia(f"{param}: {media_type} is not read as a sound here; {READ} are.", param=param)
@@ -107,11 +99,11 @@ def _decode_by_soundfile(data: bytes, sampling_rate: int, limits: MediaLimits, p
     return mono.finish()
 
 
-def _decode_by_av(data: bytes, demuxer: str, sampling_rate: int, limits: MediaLimits, param: str) -> Samples:
+def _decode_by_av(data: bytes, media_type: str, sampling_rate: int, limits: MediaLimits, param: str) -> Samples:
     av = load_library("av", what="Sounds in M4A, MP4, AAC, WebM and Matroska files", param=param)
     mono: _Mono | None = None
     try:
-        with av.open(io.BytesIO(data), format=demuxer, metadata_errors="replace") as container:
+        with open_container(av, data, media_type, limits, param=param) as container:
             if not container.streams.audio:
                 raise InvalidInput(f"{param}: there is no sound in this file.", param=param)
             if container.duration is not None:
@@ -133,10 +125,12 @@ def _decode_by_av(data: bytes, demuxer: str, sampling_rate: int, limits: MediaLi
 
 def _float_frames(av: Any, container: Any, stream: Any) -> Generator[tuple[int, Samples]]:
     """The rate and [n, channels] of each frame. Raises ValueError where the format changes on the way."""
-    resampler = av.AudioResampler(format="fltp")  # only the type of its samples: channels and rate stay
+    # Only the type of samples changes, channels and rate stay. Packed: of planes, PyAV 18 reads those past the eighth
+    # from anywhere, which ends the process.
+    resampler = av.AudioResampler(format="flt")
     for frame in container.decode(stream):
         for converted in resampler.resample(frame):
-            yield converted.sample_rate, converted.to_ndarray().T
+            yield converted.sample_rate, converted.to_ndarray().reshape(-1, converted.layout.nb_channels)
 
 
 def _broken(error: Exception, param: str) -> InvalidInput:

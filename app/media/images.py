@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from app.errors import InvalidInput, UnsupportedMedia
+from app.errors import InputTooLarge, InvalidInput, UnsupportedMedia
 from app.media.limits import MediaLimits
 from app.media.sniff import sniff
 
@@ -80,6 +80,8 @@ def open_image(data: bytes, limits: MediaLimits, *, param: str) -> Image:
     """The image with its header read, within the limits, and no pixel decoded. Raises what `decode_image` raises."""
     limits.require_bytes(len(data), param=param)
     media_type = _require_image(data, param)
+    from PIL.Image import DecompressionBombError
+
     name = _NAMES[media_type]
     module, reader = _READERS[media_type]
     try:
@@ -88,6 +90,8 @@ def open_image(data: bytes, limits: MediaLimits, *, param: str) -> Image:
         image: Image = getattr(importlib.import_module(module), reader)(io.BytesIO(data))
     except BROKEN_IMAGE as error:
         raise _broken(name, error, param) from None
+    except DecompressionBombError as error:  # a frame behind bytes that only Pillow skips
+        raise InputTooLarge(f"{param}: {error}", param=param) from None
     limits.require_pixels(*image.size, param=param)
     _require_modest_work(data, image, limits, param)
     return image
@@ -108,30 +112,34 @@ def _require_image(data: bytes, param: str) -> str:
 def _declared_sizes(data: bytes, media_type: str) -> list[tuple[int, int]]:
     """Sizes that Pillow would allocate for while it only opens the file."""
     if media_type == "image/gif":
-        return list(islice(gif_sizes(data), 2))
+        return [(width, height) for width, height, _ in islice(gif_frames(data), 2)]
     if media_type == "image/webp":
         return _webp_sizes(data)
     return []
 
 
-def gif_sizes(data: bytes) -> Iterator[tuple[int, int]]:
-    """The canvas, then the far corner of each frame, which may lie outside of it. Raises what BROKEN_IMAGE names."""
+def gif_frames(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Width, height and milliseconds: of the canvas (0 ms), then of each frame, measured to its far corner, which may
+    lie outside of the canvas. Nothing is decoded. Raises what BROKEN_IMAGE names."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
-    yield width, height
+    yield width, height, 0
+    duration_ms = 0
     place = 13 + _num_colour_bytes(flags)
     while (block := data[place : place + 1]) in (_EXTENSION, _FRAME):
         if block == _FRAME:
             left, top, width, height, flags = struct.unpack_from("<HHHHB", data, place + 1)
-            yield left + width, top + height
+            yield left + width, top + height, duration_ms
             place += 11 + _num_colour_bytes(flags)
         else:
+            if data[place + 1 : place + 3] == _CONTROL:
+                duration_ms = 10 * int.from_bytes(data[place + 4 : place + 6], "little")
             place += 2
         while data[place]:  # blocks of at most 255 bytes until an empty one
             place += data[place] + 1
         place += 1
 
 
-_EXTENSION, _FRAME = b"\x21", b"\x2c"
+_EXTENSION, _FRAME, _CONTROL = b"\x21", b"\x2c", b"\xf9\x04"
 
 
 def _num_colour_bytes(flags: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import InputTooLarge, InvalidInput, UnsupportedMedia
-from app.media.images import BROKEN_IMAGE, gif_sizes, open_image, to_rgb
+from app.media.containers import DEMUXERS, codec_options, open_container
+from app.media.images import BROKEN_IMAGE, gif_frames, open_image, to_rgb
 from app.media.libraries import load_library
 from app.media.limits import MediaLimits
 from app.media.sniff import sniff
@@ -19,15 +19,9 @@ from app.media.sniff import sniff
 Frame = NDArray[np.uint8]  # [height, width, 3]
 
 READ = "MP4, QuickTime, WebM, Matroska and GIF"
-# FFmpeg's demuxers, named so that it never guesses: some of those that it knows open other files.
-_DEMUXERS = {
-    "video/mp4": "mov",
-    "audio/mp4": "mov",  # what the file's brand says is not always what is in it
-    "video/quicktime": "mov",
-    "video/webm": "matroska",
-    "video/x-matroska": "matroska",
-}
 _MAX_KEPT, _MAX_DECODED = 10, 200  # times `max_pixels`: over all frames that are kept, and that are decoded
+
+_MAX_COUNTED = 1_000_000  # frames, whatever part of them is looked at: counting takes its time, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +71,17 @@ def decode_video(data: bytes, limits: MediaLimits, *, param: str, choose: Choose
     media_type = sniff(data)
     if media_type == "image/gif":
         return _decode_gif(data, limits, param, choose)
-    if media_type in _DEMUXERS:
-        return _decode_by_av(data, _DEMUXERS[media_type], limits, param, choose)
+    if media_type in DEMUXERS and media_type != "audio/aac":  # M4A: its brand is not always what is in it
+        return _decode_by_av(data, media_type, limits, param, choose)
     if media_type is None:
         raise InvalidInput(f"{param}: this is not a video that is known here; {READ} are.", param=param)
     raise UnsupportedMedia(f"{param}: {media_type} is not read as a video here; {READ} are.", param=param)
 
 
-def _decode_by_av(data: bytes, demuxer: str, limits: MediaLimits, param: str, choose: Choose | None) -> VideoFrames:
+def _decode_by_av(data: bytes, media_type: str, limits: MediaLimits, param: str, choose: Choose | None) -> VideoFrames:
     av = load_library("av", what="Videos in MP4, QuickTime, WebM and Matroska files", param=param)
     try:
-        with av.open(io.BytesIO(data), format=demuxer, metadata_errors="replace") as container:
+        with open_container(av, data, media_type, limits, param=param) as container:
             if not container.streams.video:
                 raise InvalidInput(f"{param}: there is no video in this file.", param=param)
             stream = container.streams.video[0]
@@ -95,8 +89,7 @@ def _decode_by_av(data: bytes, demuxer: str, limits: MediaLimits, param: str, ch
             indices = _chosen(info, limits, param, choose)
             container.seek(0)
             stream.thread_type = "NONE"
-            # What FFmpeg compares with this are sides rounded up, so that the exact comparison is left to us.
-            stream.codec_context.options = {"max_pixels": str(2 * limits.max_pixels + 2**16)}
+            stream.codec_context.options = codec_options(limits)
             frames = _kept(container.decode(stream), _pixels_by_av, indices, limits, param)
             return VideoFrames(frames, indices, info)
     except (av.FFmpegError, ValueError, MemoryError) as error:  # absurd sizes end in FFmpeg's ENOMEM
@@ -115,6 +108,8 @@ def _info_of(av: Any, container: Any, stream: Any, limits: MediaLimits, param: s
     for packet in container.demux(stream):
         if packet.size:
             num_frames += 1
+            if num_frames > _MAX_COUNTED:
+                raise InputTooLarge(f"{param}: the video has more than {_MAX_COUNTED:,} frames.", param=param)
             end_s = max(end_s, float((packet.pts or 0) + (packet.duration or 0)) * float(packet.time_base))
     limits.require_seconds(end_s, param=param)
     rate = float(stream.average_rate or 0) or (num_frames / end_s if end_s else 0.0)
@@ -123,35 +118,33 @@ def _info_of(av: Any, container: Any, stream: Any, limits: MediaLimits, param: s
 
 
 def _decode_gif(data: bytes, limits: MediaLimits, param: str, choose: Choose | None) -> VideoFrames:
+    from PIL.Image import DecompressionBombError
+
     image: Any = open_image(data, limits, param=param)
     try:
-        for width, height in gif_sizes(data):
+        num_frames, seconds = -1, 0.0  # the canvas comes first
+        for width, height, duration_ms in gif_frames(data):
             limits.require_pixels(width, height, param=param)
-        num_frames, seconds = 0, 0.0
-        for num_frames, duration_ms in enumerate(_gif_durations(image), start=1):  # noqa: B007  # the count is wanted
+            num_frames += 1
             seconds += duration_ms / 1000
-            limits.require_seconds(seconds, param=param)
+        limits.require_seconds(seconds, param=param)
         rate = num_frames / seconds if seconds else 0.0
         info = VideoInfo(num_frames, rate, seconds, image.width, image.height)
         indices = _chosen(info, limits, param, choose)
         return VideoFrames(_kept(_gif_frames(image), _pixels_by_pillow, indices, limits, param), indices, info)
     except BROKEN_IMAGE as error:
         raise _broken(error, param) from None
-
-
-def _gif_durations(image: Any) -> Iterator[float]:
-    """Milliseconds of each frame, by its header: no pixels are decoded."""
-    for index in range(image.n_frames):
-        image.seek(index)
-        yield float(image.info.get("duration", 0))
+    except DecompressionBombError as error:  # a frame behind bytes that only Pillow skips
+        raise InputTooLarge(f"{param}: {error}", param=param) from None
 
 
 def _gif_frames(image: Any) -> Iterator[Any]:
     """The image itself, at one frame after the other."""
-    for index in range(image.n_frames):
-        image.seek(index)
-        image.load()
-        yield image
+    from PIL import ImageSequence
+
+    for frame in ImageSequence.Iterator(image):
+        frame.load()
+        yield frame
 
 
 def _pixels_by_av(frame: Any) -> Frame:

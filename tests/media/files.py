@@ -91,9 +91,11 @@ def video_file(
     num_frames: int = 10,
     rate: int = 10,
     size: tuple[int, int] = (WIDTH, HEIGHT),
+    **options: str,
 ) -> bytes:
+    """options: of the container."""
     file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
+    with av.open(file, "w", format=container, options=options) as output:
         stream: Any = output.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.thread_type = "NONE"

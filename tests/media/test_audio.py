@@ -104,6 +104,25 @@ def test_channels_are_averaged_by_av_too() -> None:
     assert np.abs(decode(file.getvalue()) - tone() / 2).max() < 1e-3
 
 
+def test_many_channels_are_averaged_by_av() -> None:
+    """Sixteen planes: PyAV's own view of them would end the process."""
+    import io
+    from typing import Any
+
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as output:
+        stream: Any = output.add_stream("wavpack", rate=RATE)
+        stream.layout = "hexadecagonal"
+        samples = np.repeat(tone()[:, None], 16, axis=1).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(samples, format="flt", layout="hexadecagonal")
+        frame.sample_rate = RATE
+        for packet in (*stream.encode(frame), *stream.encode()):
+            output.mux(packet)
+    assert np.abs(decode(file.getvalue()) - tone()).max() < 0.01  # this encoder rounds floats
+
+
 @pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 44_100, 48_000])
 def test_rate_becomes_the_models(rate: int) -> None:
     """Block by block as in one piece: soxr's own answer, to the sample."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import av
 import numpy as np
@@ -183,10 +184,46 @@ def test_pixels_larger_than_the_header_says_are_not_decoded() -> None:
     refused(InputTooLarge, lying, MediaLimits(max_pixels=10_000), [0])
 
 
+def claiming_samples(num_samples: int) -> bytes:
+    """An MP4 of three frames whose tables say that there are so many, of a byte each."""
+    data = bytearray(video_file(num_frames=3))
+    struct.pack_into(">II", data, data.index(b"stsz") + 8, 1, num_samples)
+    struct.pack_into(">I", data, data.index(b"stsc") + 16, num_samples)  # all in one chunk
+    struct.pack_into(">I", data, data.index(b"stts") + 12, num_samples)
+    return bytes(data)
+
+
+def claiming_samples_in_a_fragment(num_samples: int) -> bytes:
+    data = bytearray(video_file(num_frames=3, movflags="frag_keyframe+empty_moov+default_base_moof"))
+    place = data.index(b"trun")
+    struct.pack_into(">II", data, place + 4, 0x000001, num_samples)  # nothing but where their data begin
+    return bytes(data)
+
+
+@pytest.mark.parametrize("make", [claiming_samples, claiming_samples_in_a_fragment])
+def test_claimed_samples_fill_no_index(make: Callable[[int], bytes]) -> None:
+    """A hundred million samples, two gigabytes of FFmpeg's index, in two kilobytes."""
+    with at_most(500_000_000):
+        assert "more samples than bytes" in refused(InvalidInput, make(100_000_000), indices=[0])
+
+
+def test_fragmented_mp4_is_read() -> None:
+    """As browsers record and players stream them."""
+    data = video_file(movflags="frag_keyframe+empty_moov+default_base_moof")
+    assert decode_video(data, LIMITS, param=PARAM).frames.shape[0] == 10
+
+
+def test_gif_of_many_large_frames_is_refused_unread() -> None:
+    """Ten thousand frames on a canvas of fifty million pixels: hours, by the byte."""
+    frame = b"\x21\xf9\x04\x08\x01\x00\x00\x00\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x4c\x01\x00"
+    data = b"GIF89a" + struct.pack("<HHBBB", 7000, 7000, 0x80, 0, 0) + bytes(6) + frame * 10_000 + b";"
+    with at_most(200_000_000):
+        assert "over all frames" in refused(InputTooLarge, data, indices=[900])
+        assert "10,000 frames" in refused(InputTooLarge, data)
+
+
 def test_gif_whose_frames_outgrow_it_is_refused() -> None:
     """A giant second frame in a canvas of one pixel."""
-    import struct
-
     frames = b"".join(
         b"\x21\xf9\x04\x08\x00\x00\x00\x00\x2c" + struct.pack("<HHHHB", 0, 0, size, size, 0) + b"\x02\x02\x4c\x01\x00"
         for size in (1, 9000)
