@@ -1,0 +1,184 @@
+"""Around `model.generate`: rows that agree in their options share a call, each ends by itself, each can be left."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+
+from app.runtime.base import Watch
+from app.runtime.finite import require_finite
+from app.runtime.generation.seeds import seeded
+from app.runtime.generation.watching import Abandoned, WatchedRows
+
+DEFAULT_MAX_NEW_TOKENS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions:
+    """values: keywords of `generate`. max_new_tokens: of this row. stop: texts that end an answer, and stay a part of
+    it. seed: of what is drawn; a row with one is computed by itself, as torch draws for all rows of a call at once."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    wants_logprobs: bool = False
+
+    @property
+    def group(self) -> Hashable:
+        """Rows of equal groups may share a call; each ends at its own number of tokens. A beam search follows several
+        rows side by side and weighs them by that number."""
+        if self.seed is not None and self.values.get("do_sample"):
+            return object()
+        values = tuple(sorted((name, repr(value)) for name, value in self.values.items()))
+        beams = self.max_new_tokens if self.values.get("num_beams", 1) > 1 else None
+        return values, beams, self.stop, self.wants_logprobs
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One row: the new tokens, with the token that ended them, without padding. logprobs: of each, if asked for."""
+
+    tokens: list[int]
+    finish_reason: str  # eos_token, stop_sequence or length
+    logprobs: list[float] | None = None
+
+
+class Generator:
+    """Generates with one model. Used on the device thread. tokenizer: for texts that end an answer; it only decodes."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._eos_ids = _as_list(model.generation_config.eos_token_id)
+        self._pad_id = _pad_id(model, tokenizer)
+
+    @torch.inference_mode()
+    def generate(
+        self, inputs: dict[str, Any], rows: Sequence[GenerationOptions], watch: Watch
+    ) -> list[list[Generated]]:
+        """For each row its answers, `num_return_sequences` of them; none for rows that nobody waits for.
+
+        inputs: of all rows, on the model's device. rows: their options, of one group. Decoder-only models want
+        `input_ids` padded on the left.
+        """
+        options, num_rows = rows[0], len(rows)
+        limits = [row.max_new_tokens for row in rows]
+        stopping = _Stopping(self._tokenizer, options.stop, limits, self._prompt_length(inputs))
+        try:
+            with seeded(options.seed, self._model.device):
+                output = self._model.generate(
+                    **inputs,
+                    **options.values,
+                    max_new_tokens=max(limits),
+                    pad_token_id=self._pad_id,
+                    stopping_criteria=StoppingCriteriaList([WatchedRows(watch, num_rows), stopping]),
+                    return_dict_in_generate=True,
+                    output_logits=options.wants_logprobs,
+                )
+        except Abandoned:
+            return [[] for _ in range(num_rows)]
+        answers = self._answers(output, inputs, rows)
+        each = len(answers) // num_rows
+        return [answers[row * each : (row + 1) * each] for row in range(num_rows)]
+
+    def _prompt_length(self, inputs: dict[str, Any]) -> int:
+        """Tokens at the start of `generate`'s rows that are not its own."""
+        if self._model.config.is_encoder_decoder:
+            return 1  # the decoder's start token
+        return int(inputs["input_ids"].shape[1]) if "input_ids" in inputs else 0
+
+    def _answers(self, output: Any, inputs: dict[str, Any], rows: Sequence[GenerationOptions]) -> list[Generated]:
+        options = rows[0]
+        sequences = output.sequences[:, self._prompt_length(inputs) :]
+        logprobs = _logprobs(output, sequences) if options.wants_logprobs else None
+        each = len(sequences) // len(rows)
+        answers = []
+        for index, sequence in enumerate(sequences.tolist()):
+            tokens, reason = self._ended(sequence[: rows[index // each].max_new_tokens], options.stop)
+            own = logprobs[index, : len(tokens)].tolist() if logprobs is not None else None
+            answers.append(Generated(tokens, reason, own))
+        return answers
+
+    def _ended(self, row: Sequence[int], stop: tuple[str, ...]) -> tuple[list[int], str]:
+        """The row up to its end, and why it ended. What stands behind a stop text is padding, which may look like an
+        end token."""
+        end = next((place for place, token in enumerate(row) if token in self._eos_ids), len(row))
+        if stop and self._tokenizer is not None:
+            count = _stopped_at(self._tokenizer, list(row[:end]), stop)
+            if count is not None:
+                return list(row[:count]), "stop_sequence"
+        return (list(row), "length") if end == len(row) else (list(row[: end + 1]), "eos_token")
+
+
+class _Stopping(StoppingCriteria):
+    """Ends a row whose text holds one of the stop texts, or that has its number of tokens."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase | None,
+        stop: tuple[str, ...],
+        limits: Sequence[int],
+        prompt_length: int,
+    ) -> None:
+        self._limits = limits
+        self._tokenizer = tokenizer
+        self._stop = stop
+        self._prompt_length = prompt_length
+        self._longest = max(map(len, stop), default=0)
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:  # type: ignore[override]  # a BoolTensor
+        each, num_tokens = input_ids.shape[0] // len(self._limits), input_ids.shape[1] - self._prompt_length
+        ends = [num_tokens >= limit for limit in self._limits for _ in range(each)]
+        if self._stop and self._tokenizer is not None:
+            # No token is shorter than nothing: a stop text of n characters ends within its last n + 1 tokens.
+            first = max(self._prompt_length, input_ids.shape[1] - self._longest - 1)
+            for index, row in enumerate(input_ids[:, first:].tolist()):
+                text = self._tokenizer.decode(row, skip_special_tokens=True)
+                ends[index] = ends[index] or any(stop in text for stop in self._stop)
+        return torch.tensor(ends, device=input_ids.device)
+
+
+def _stopped_at(tokenizer: PreTrainedTokenizerBase, tokens: list[int], stop: tuple[str, ...]) -> int | None:
+    """How many tokens it takes until the text holds a stop text."""
+    if not any(one in tokenizer.decode(tokens, skip_special_tokens=True) for one in stop):
+        return None
+    low, high = 1, len(tokens)
+    while low < high:
+        middle = (low + high) // 2
+        text = tokenizer.decode(tokens[:middle], skip_special_tokens=True)
+        if any(one in text for one in stop):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _logprobs(output: Any, rows: torch.Tensor) -> torch.Tensor:
+    """[rows, tokens] of the tokens that were chosen, from the model's own logits, before anything warped them."""
+    logits = torch.stack(list(output.logits), dim=1).float()  # [rows, tokens, vocabulary]
+    require_finite(logits)
+    chosen = rows[:, : logits.shape[1], None]
+    return logits.log_softmax(-1).gather(-1, chosen)[..., 0].cpu()
+
+
+def _as_list(value: Any) -> list[int]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> int | None:
+    """The row's filling after its end; any token will do."""
+    for candidate in (
+        model.generation_config.pad_token_id,
+        None if tokenizer is None else tokenizer.pad_token_id,
+        *_as_list(model.generation_config.eos_token_id)[:1],
+    ):
+        if candidate is not None:
+            return int(candidate)
+    return None
