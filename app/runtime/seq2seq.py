@@ -84,7 +84,12 @@ class Text2TextStages(OwnStages):
             longest = parameters.get("max_length") or specific.get("max_length") or self._own_max_length()
             limit = max(1, longest - 1)  # the start token counts there
         values = {name: value for name, value in {**specific, **given, **forced}.items() if name != "max_length"}
-        return GenerationOptions(values=values, max_new_tokens=limit, seed=parameters.get("seed"))
+        return GenerationOptions(
+            values=values,
+            max_new_tokens=limit,
+            seed=parameters.get("seed"),
+            depends_on_length=self._model.generation_config.forced_eos_token_id is not None,
+        )
 
     def _own_max_length(self) -> int:
         """What the model's generation_config says, if it says anything: 20 is transformers' word for nothing."""

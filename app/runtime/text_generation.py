@@ -210,7 +210,9 @@ def _pieces(tokenizer: Any, tokens: list[int]) -> list[str]:
 def _stops(parameters: dict[str, Any]) -> tuple[str, ...]:
     stop = parameters.get("stop", [])
     stops = [stop] if isinstance(stop, str) else list(stop)
-    return tuple(stops + [parameters["stop_sequence"]] * ("stop_sequence" in parameters))
+    if "stop_sequence" in parameters:
+        stops.append(parameters["stop_sequence"])
+    return tuple(stops)
 
 
 def _mean_logprob(generated: Generated) -> float:

@@ -27,6 +27,7 @@ class GenerationOptions:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     wants_logprobs: bool = False
+    depends_on_length: bool = False  # the model's last token is forced: rows of other lengths cannot share a call
 
     @property
     def group(self) -> Hashable:
@@ -35,8 +36,9 @@ class GenerationOptions:
         if self.seed is not None and self.values.get("do_sample"):
             return object()
         values = tuple(sorted((name, repr(value)) for name, value in self.values.items()))
-        beams = self.max_new_tokens if self.values.get("num_beams", 1) > 1 else None
-        return values, beams, self.stop, self.wants_logprobs
+        depends_on_length = self.depends_on_length or self.values.get("num_beams", 1) > 1
+        length = self.max_new_tokens if depends_on_length else None
+        return values, length, self.stop, self.wants_logprobs
 
 
 @dataclass(frozen=True, slots=True)
