@@ -1,0 +1,1 @@
+"""Sound tasks on tiny models, against the plain pipelines and Auto classes."""
