@@ -29,6 +29,7 @@ from app.declaration.inference import (
     FindFile,
     ModelFilesError,
     check_tasks,
+    has_handler,
     heads_of,
     implied_tasks,
     infer_task,
@@ -38,6 +39,7 @@ from app.errors import CatalogError, InvalidInput, NotServed
 from app.media.limits import MediaLimits
 from app.tasks.architectures import ARCHITECTURES
 from app.tasks.base import Task
+from app.tasks.custom import NAME as CUSTOM
 from app.tasks.registry import ALIASES, TASKS, find_task
 from app.tasks.requests import check_defaults
 
@@ -87,6 +89,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     normalize: bool | None = None
     parameters: dict[str, Any] = {}
     trust_remote_code: bool = False
+    has_handler: bool | None = None  # whether its own handler.py serves it; None: not known before its files are here
     allow_pickle: bool = False
     offline: bool = False
     env: str | None = None
@@ -96,6 +99,11 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def all_tasks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.tasks + self.implied_tasks))
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether it is known what serves it, and which tasks."""
+        return bool(self.tasks) and (self.has_handler is not None or not self.trust_remote_code)
 
 
 class Catalog(msgspec.Struct, frozen=True, kw_only=True):
@@ -339,6 +347,10 @@ def _checked_id(name: str) -> str:
 
 def _check_keys_are_of_use(spec: ModelSpec, values: dict[str, Any]) -> None:
     """What an entry itself says must mean something for it; `defaults` may say more than an entry needs."""
+    if spec.has_handler:
+        for key in ("parameters", "batch"):
+            if key in values:
+                raise _FormError(key, f"{key}: this entry is served by its handler.py, which takes whole bodies.")
     _check_parameters(spec, values.get("parameters", {}))
     if "revision" in values and Path(spec.model).is_absolute():
         raise _FormError("revision", "revision: a folder has none; it is for models of the Hub.")
@@ -350,6 +362,8 @@ def _check_keys_are_of_use(spec: ModelSpec, values: dict[str, Any]) -> None:
 
 def _check_parameters(spec: ModelSpec, own: Iterable[str]) -> None:
     """What `defaults` gives matters only where a task knows it; what the entry itself says must be known."""
+    if spec.has_handler:
+        return
     known = {name for task in spec.all_tasks for name in TASKS[task].parameters.model_fields}
     meant = {name: value for name, value in spec.parameters.items() if name in known or name in own}
     try:
@@ -371,13 +385,24 @@ def with_files(spec: ModelSpec, find: FindFile) -> ModelSpec:
         if place is not None and Path(place).is_absolute() and not Path(place).is_dir():
             return msgspec.structs.replace(spec, problem=f"There is no folder {place}.")
     try:
-        tasks = spec.tasks
+        tasks = tuple(task for task in spec.tasks if task != CUSTOM)
+        if has_handler(find, declares_task=bool(tasks), trust_remote_code=spec.trust_remote_code):
+            return _with_handler(spec, tasks)
+        if Path(spec.model).is_absolute():
+            spec = msgspec.structs.replace(spec, has_handler=False)
         if Path(spec.model).is_absolute() or find(CONFIG) is not None:
-            tasks = spec.tasks or (infer_task(find),)
-            check_tasks(spec.tasks, find)
+            check_tasks(tasks, find)
+            tasks = tasks or (infer_task(find),)
         return msgspec.structs.replace(spec, tasks=tasks, implied_tasks=implied_tasks(tasks, find))
     except ModelFilesError as error:
         return msgspec.structs.replace(spec, problem=f"{spec.model}: {error}")
+
+
+def _with_handler(spec: ModelSpec, tasks: tuple[str, ...]) -> ModelSpec:
+    """A handler gets one request at a time; what it answers beside its declared tasks is not known."""
+    return msgspec.structs.replace(
+        spec, tasks=tasks or (CUSTOM,), implied_tasks=(), has_handler=True, batch=BatchSpec(max_items=1)
+    )
 
 
 def with_right_parameters(spec: ModelSpec) -> ModelSpec:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from app.catalog import ModelSpec, cached_files, with_files, with_right_parameters
-from app.declaration.inference import CONFIG, FILES
+from app.declaration.inference import CONFIG, FILES, HANDLER
 from app.errors import ModelFailed
 from app.hub import no_answer, refusal
 
@@ -27,9 +27,12 @@ async def look_up(spec: ModelSpec) -> ModelSpec:
 
 
 def _resolve(spec: ModelSpec, *, asks_anyway: bool = False) -> ModelSpec:
-    if not Path(spec.model).is_absolute() and (asks_anyway or not spec.tasks):
+    if not Path(spec.model).is_absolute() and (asks_anyway or not spec.is_resolved):
         _download(spec)
-    return with_right_parameters(with_files(spec, cached_files(spec)))
+    found = with_files(spec, cached_files(spec))
+    if found.has_handler is None:
+        found = msgspec.structs.replace(found, has_handler=False)
+    return with_right_parameters(found)
 
 
 def _download(spec: ModelSpec) -> None:
@@ -41,9 +44,19 @@ def _download(spec: ModelSpec) -> None:
         try:
             hf_hub_download(spec.model, name, revision=spec.revision, local_files_only=spec.offline)
         except Exception as error:  # a thread's boundary: whatever a network may do, the entry's page says it
-            # Not every repository has a card, or sentence-transformers' modules.
-            if name == CONFIG:
+            # Not every repository has a card, sentence-transformers' modules, or a handler, which needs no config.
+            if name == CONFIG and not _has_file(spec, HANDLER):
                 raise ModelFailed(_sentence(spec, error)) from error
+
+
+def _has_file(spec: ModelSpec, name: str) -> bool:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(spec.model, name, revision=spec.revision, local_files_only=spec.offline)
+    except Exception:  # a thread's boundary: what is wrong with the Hub is said of the config
+        return False
+    return True
 
 
 def _sentence(spec: ModelSpec, error: Exception) -> str:

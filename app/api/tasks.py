@@ -21,9 +21,10 @@ from app.api.npy import NPY, join_npy
 from app.api.record import RequestRecord, record_of
 from app.api.token_stream import TEXT_GENERATION, read_stream, stream_tokens, streaming_parameters, token_events
 from app.catalog import ModelSpec
-from app.errors import DeadlineExceeded, InvalidInput, ModelFailed, ModelLoading, NotServed
+from app.errors import DeadlineExceeded, InvalidInput, MalformedBody, ModelFailed, ModelLoading, NotServed
 from app.fleet.requests import FleetAPI, JobRequest, JobResult
 from app.tasks.base import JSON, Task
+from app.tasks.custom import NAME as CUSTOM
 from app.tasks.media import RemoteMedia, remote_places, with_files
 from app.tasks.registry import ALIASES, ALL_TASKS, TASKS, find_task
 from app.tasks.requests import ParsedRequest, RequestParser
@@ -67,6 +68,11 @@ class TaskAnswerer:
         raw = await self.read(receive, record)
         body = await parse_body(raw, record.headers, task)
         spec = self.choose(task, path_model, call.model, _model_in(body))
+        if not spec.is_resolved and spec.trust_remote_code:
+            spec = await resolved(self._fleet, spec.id, call)
+        if spec.has_handler:
+            await self.answer_by_handler(spec, task, raw, scope, receive, send)
+            return
         if task.name == TEXT_GENERATION and isinstance(body, dict) and "stream" in body:
             body = dict(body)
             if read_stream(body.pop("stream")):
@@ -102,6 +108,8 @@ class TaskAnswerer:
         """Compute one body of the task; the client's leaving ends the work. accept: the client's `Accept`."""
         record.task = task.name
         record.model = spec.id
+        if spec.has_handler:
+            raise NotServed(f'"{spec.id}" has a handler of its own, which answers at /models/{spec.id} alone.')
         parser = self._parsers[task.name]
         if len(record.headers.get(b"content-length", b"")) > _LARGE_DIGITS and task.media_field is not None:
             parsed = await asyncio.to_thread(parser.parse, body, defaults=spec.parameters)  # base64 of large files
@@ -115,6 +123,23 @@ class TaskAnswerer:
         result = await until_disconnect(receive, self._fleet.submit(job))
         record.result = result
         return Answered(fragments=result.outputs, is_list=parsed.is_list, media_type=media_type, result=result)
+
+    async def answer_by_handler(
+        self, spec: ModelSpec, task: Task, raw: bytes, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """A request to an entry with a handler of its own: the whole body goes in (a file as `inputs`), the handler's
+        answer comes out. task: the name under which it is counted."""
+        record = record_of(scope)
+        record.task, record.model = task.name, spec.id
+        body = await parse_body(raw, record.headers, ALL_TASKS[CUSTOM])
+        if not isinstance(body, dict):
+            raise MalformedBody('The body must be a JSON object such as {"inputs": ...}, or a file.')
+        parsed = ParsedRequest(inputs=[body], is_list=False, parameters={}, num_items=1)
+        call = read_call(scope["query_string"], record.headers)
+        job = _job(task, spec, parsed, parsed.inputs, JSON, call, record)
+        record.result = result = await until_disconnect(receive, self._fleet.submit(job))
+        answered = Answered(fragments=result.outputs, is_list=False, media_type=JSON, result=result)
+        await self.send(send, answered.fragments[0], answered, spec, record)
 
     async def _with_files(self, inputs: list[Any], places: list[tuple[str, RemoteMedia]]) -> list[Any]:
         """The inputs with their URLs replaced by files."""
@@ -291,24 +316,30 @@ class ModelEndpoint:
         if rest and rest in self._below.paths:
             await self._below.answer(rest, model_id, scope, receive, send)
             return
-        task = await self._task(model_id, rest, record, scope["query_string"])
-        await self._answerer.answer(task, model_id, scope, receive, send)
-
-    async def _task(self, model_id: str, rest: str, record: RequestRecord, query_string: bytes) -> Task:
         if rest:
-            kind, _, name = rest.partition("/")
-            if kind != "pipeline" or not name:
-                raise NotServed(f'The model "{model_id}" has no "/{rest}"; there is "/pipeline/<task>".')
-            return find_task(name)
-        spec = await resolved(self._fleet, model_id, read_call(query_string, record.headers))
-        return find_task(spec.tasks[0])
+            await self._answerer.answer(_pipeline(model_id, rest), model_id, scope, receive, send)
+            return
+        spec = await resolved(self._fleet, model_id, read_call(scope["query_string"], record.headers))
+        if spec.has_handler:
+            raw = await self._answerer.read(receive, record)
+            await self._answerer.answer_by_handler(spec, ALL_TASKS[spec.tasks[0]], raw, scope, receive, send)
+            return
+        await self._answerer.answer(find_task(spec.tasks[0]), model_id, scope, receive, send)
+
+
+def _pipeline(model_id: str, rest: str) -> Task:
+    """The task of `pipeline/<task>`. Raises NotServed."""
+    kind, _, name = rest.partition("/")
+    if kind != "pipeline" or not name:
+        raise NotServed(f'The model "{model_id}" has no "/{rest}"; there is "/pipeline/<task>".')
+    return find_task(name)
 
 
 async def resolved(fleet: FleetAPI, name: str, call: Call) -> ModelSpec:
-    """The entry with its tasks: a Hub model's may not be known before its files are there. Raises NotServed,
-    ModelLoading, ModelFailed, DeadlineExceeded."""
+    """The entry with its tasks, and whether a handler serves it: a Hub model's may not be known before its files are
+    there. Raises NotServed, ModelLoading, ModelFailed, DeadlineExceeded."""
     status = fleet.status(name)
-    if status.spec.tasks:
+    if status.spec.is_resolved:
         return status.spec
     if call.wait_for_load is False:
         raise ModelLoading(f'The task of "{name}" is not known before its files are there.')

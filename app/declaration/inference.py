@@ -11,8 +11,8 @@ from typing import Any
 from app.tasks.architectures import ARCHITECTURES
 from app.tasks.registry import ALIASES, ALL_TASKS, TASKS
 
-CONFIG, MODULES, CARD = "config.json", "modules.json", "README.md"
-FILES = (CONFIG, MODULES, CARD)
+CONFIG, MODULES, CARD, HANDLER = "config.json", "modules.json", "README.md", "handler.py"
+FILES = (CONFIG, MODULES, CARD, HANDLER)
 MAX_FILE_BYTES = 4 * 2**20
 _MODULE_FOLDER = re.compile(r"\d+_\w+")
 _PIPELINE_TAG = re.compile(r"""^pipeline_tag:\s*["']?([\w-]+)["']?\s*(?:#.*)?$""", re.MULTILINE)
@@ -40,6 +40,19 @@ def infer_task(find: FindFile) -> str:
     if known[0] not in TASKS:
         raise ModelFilesError(f"it is a model for {known[0]}, which this version does not serve.")
     return known[0]
+
+
+def has_handler(find: FindFile, *, declares_task: bool, trust_remote_code: bool) -> bool:
+    """Whether the model's own handler.py serves it. Raises ModelFilesError where one is there that may not run, and
+    nothing else says what the model is to be served by."""
+    if find(HANDLER) is None:
+        return False
+    if not trust_remote_code and not declares_task:
+        raise ModelFilesError(
+            f"it has a {HANDLER}, which is code and runs only if you declare `trust_remote_code: true`; to serve the"
+            " model without it, declare its `task:`."
+        )
+    return trust_remote_code
 
 
 def check_tasks(tasks: tuple[str, ...], find: FindFile) -> None:

@@ -164,7 +164,7 @@ class Fleet:
 
     def _add(self, spec: ModelSpec) -> _Model:
         error = ErrorInfo(code=ModelFailed.code, message=spec.problem) if spec.problem is not None else None
-        state = State.FAILED if error is not None else State.UNLOADED if spec.tasks else State.UNRESOLVED
+        state = State.FAILED if error is not None else State.UNLOADED if spec.is_resolved else State.UNRESOLVED
         self._residency.add(spec, state, error)
         self._admission.add(spec.id, spec.queue.max_items)
         return _Model(spec, self, self._make_replicas)

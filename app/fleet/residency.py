@@ -237,7 +237,7 @@ class Residency:
             return []
         if entry.state is State.FAILED:
             entry.error = None
-            entry.state = State.UNLOADED if entry.spec.tasks and not entry.spec.problem else State.UNRESOLVED
+            entry.state = State.UNLOADED if entry.spec.is_resolved and not entry.spec.problem else State.UNRESOLVED
         entry.is_wanted = True
         return self._begin(entry, now)
 

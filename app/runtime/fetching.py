@@ -27,7 +27,7 @@ ReportProgress = Callable[[Progress], None]
 
 _TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".bpe")
 _MODULE_FOLDER = re.compile(r"\d+_\w+")  # of sentence-transformers, such as 1_Pooling
-_FIRST_FILES = ("config.json", "tokenizer_config.json", "tokenizer.json", "vocab.txt")
+_FIRST_FILES = ("config.json", "tokenizer_config.json", "tokenizer.json", "vocab.txt", "handler.py")
 _REPORT_BYTES = 2**20
 
 
@@ -40,21 +40,25 @@ def fetch(
     with_code: bool,
     with_weights: bool,
     report: ReportProgress,
+    is_whole: bool = False,
 ) -> Path:
-    """The folder of a model or, without weights, of a tokenizer.
+    """The folder of a model or, without weights, of a tokenizer. is_whole: all of the repository's files, whatever they
+    are (a handler may read any); then nothing is asked of its weights.
 
     Reads HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME. Raises ModelFailed with what to do about it.
     """
     folder = Path(model)
     if folder.is_absolute():
-        return _local(folder, allow_pickle=allow_pickle, with_weights=with_weights)
-    cached = partial(_cached, model, revision, allow_pickle=allow_pickle, with_weights=with_weights)
+        return _local(folder, allow_pickle=allow_pickle, with_weights=with_weights and not is_whole)
+    cached = partial(_cached, model, revision, allow_pickle=allow_pickle, with_weights=with_weights and not is_whole)
     if is_offline or constants.HF_HUB_OFFLINE:
         return cached("the Hub is not to be asked (offline)")
     try:
         info = huggingface_hub.HfApi().model_info(model, revision=revision)
         names = [file.rfilename for file in info.siblings or []]
-        chosen = _chosen(names, model, allow_pickle=allow_pickle, with_code=with_code, with_weights=with_weights)
+        chosen = names
+        if not is_whole:
+            chosen = _chosen(names, model, allow_pickle=allow_pickle, with_code=with_code, with_weights=with_weights)
         return Path(
             snapshot_download(model, revision=revision, allow_patterns=chosen, tqdm_class=_progress_bar(report))
         )

@@ -28,6 +28,7 @@ from app.errors import ModelFailed, NotAvailable, OutOfMemory
 from app.runtime.base import LoadedModel
 from app.runtime.embeddings import TOKEN_VECTORS
 from app.runtime.fetching import fetch
+from app.runtime.handlers import load_handler
 from app.runtime.model import EMBEDDING_TASKS, TransformersModel
 from app.runtime.parts import Parts
 from app.runtime.sentence_files import SentenceFiles, pooling_modes, read_sentence_files, transformer_folder
@@ -60,9 +61,11 @@ def load_model(spec: ModelSpec, *, num_threads: int, progress: Callable[[Progres
         return _load(spec, progress)
 
 
-def _load(spec: ModelSpec, progress: Callable[[Progress], None]) -> TransformersModel:
+def _load(spec: ModelSpec, progress: Callable[[Progress], None]) -> LoadedModel:
     if spec.backend != "torch":
         raise NotAvailable(f"The backend {spec.backend} is not available in this installation.")
+    if spec.has_handler:
+        return load_handler(spec, _fetch(spec, spec.model, spec.revision, progress, is_whole=True))
     folder = _fetch(spec, spec.model, spec.revision, progress, with_weights=True)
     progress(Progress(phase="load"))
     tasks = _tasks(spec, folder)
@@ -107,7 +110,13 @@ def _preprocessor(
 
 
 def _fetch(
-    spec: ModelSpec, name: str, revision: str | None, progress: Callable[[Progress], None], *, with_weights: bool
+    spec: ModelSpec,
+    name: str,
+    revision: str | None,
+    progress: Callable[[Progress], None],
+    *,
+    with_weights: bool = False,
+    is_whole: bool = False,
 ) -> Path:
     return fetch(
         name,
@@ -116,6 +125,7 @@ def _fetch(
         allow_pickle=spec.allow_pickle,
         with_code=spec.trust_remote_code,
         with_weights=with_weights,
+        is_whole=is_whole,
         report=progress,
     )
 

@@ -45,7 +45,13 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
     empty = cache / "empty"
     empty.mkdir()
     (empty / "config.json").write_text("{}")
+    handler = cache / "handler"
+    handler.mkdir()
+    for name in ("handler.py", "weights.joblib", "data/words.txt"):
+        (handler / name).parent.mkdir(exist_ok=True)
+        (handler / name).write_text("anything")
     repositories = {"acme/tiny": tiny, "acme/gated": tiny, "acme/pickled": pickled, "acme/empty": empty}
+    repositories["acme/handler"] = handler
     with serve(FakeHub(repositories, gated=frozenset({"acme/gated"}))) as serving:
         yield serving
 
@@ -146,3 +152,11 @@ def test_tokenizer_comes_without_weights(hub: FakeHub, tmp_path: Path) -> None:
     assert "tokenizer.json" in hub.downloaded()
     assert "code.py" in hub.downloaded()
     assert "model.safetensors" not in hub.downloaded()
+
+
+def test_repository_with_a_handler_comes_whole(hub: FakeHub, tmp_path: Path) -> None:
+    """Whatever its files are; then from the cache. A model with code has its handler beside it."""
+    folder = fetched(hub, tmp_path, "acme/handler", with_code=True, is_whole=True)["folder"]
+    assert hub.downloaded() == hub.files("acme/handler")
+    offline = {"HF_HUB_OFFLINE": "1"}
+    assert fetched(hub, tmp_path, "acme/handler", offline, with_code=True, is_whole=True)["folder"] == folder

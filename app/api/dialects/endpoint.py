@@ -20,6 +20,7 @@ from app.api.tasks import Answered, TaskAnswerer, resolved
 from app.catalog import ModelSpec
 from app.errors import InvalidInput, MalformedBody, NotServed
 from app.fleet.requests import FleetAPI
+from app.tasks.custom import NAME as CUSTOM
 from app.tasks.registry import ALL_TASKS, TASKS, find_task
 
 _BELOW_MODELS = frozenset(path for path in PLACES if path)
@@ -50,7 +51,11 @@ class Dialects:
             await self._predict(body, spec, call, scope, receive, send)
             return
         rules = [] if body is None else place.rules_for(body)
-        spec = await self._choose(place.tasks_for(rules), names, call)
+        tasks = (*place.tasks_for(rules), CUSTOM) if place.takes_any else place.tasks_for(rules)
+        spec = await self._choose(tasks, names, call)
+        if spec.has_handler and place.takes_any:
+            await self._answerer.answer_by_handler(spec, ALL_TASKS[spec.tasks[0]], raw, scope, receive, send)
+            return
         rule = rule_for(rules, spec)
         if body is None or rule is None:
             await self._answerer.answer(find_task(spec.tasks[0]), spec.id, scope, _again(raw, receive), send)
