@@ -19,6 +19,9 @@ from app.tasks.registry import ALL_TASKS
 EMBEDDING_TASKS = frozenset({"feature-extraction", "sentence-similarity"})
 """What any text encoder's body does; all other tasks need a head, or a class of their own."""
 
+TEXTS_AMONG_IMAGES = "app.runtime.vision.features:TextFeatureStages"
+"""feature-extraction by a model with one space for images and texts (CLIP)."""
+
 
 class TransformersModel:
     """Implements `LoadedModel`. Its parts are never changed after loading."""
@@ -33,7 +36,8 @@ class TransformersModel:
         self.dtype = str(model.dtype).removeprefix("torch.")
         self.num_parameters = int(model.num_parameters())
         self.max_length, self.embedding_size = parts.limit, None
-        if any(task in EMBEDDING_TASKS for task in tasks):
+        self._has_one_space = all(hasattr(model, f"get_{medium}_features") for medium in ("text", "image"))
+        if any(task in EMBEDDING_TASKS for task in tasks) and not self._has_one_space:
             has_head = any(task not in EMBEDDING_TASKS for task in tasks)
             embedder = Embedder(model.base_model if has_head else model, sentence_files, parts.limit)
             self._embedding_parts = _embedding_parts(parts, embedder)
@@ -47,9 +51,11 @@ class TransformersModel:
         """Stages for one more thread; their own tokenizer comes with the first encoding. Raises NotAvailable."""
         if task not in ALL_TASKS:
             raise NotAvailable(f"This installation cannot do {task}.")
-        parts = self._embedding_parts if task in EMBEDDING_TASKS and self._embedding_parts else self._parts
-        stages: OwnStages = _stages_class(ALL_TASKS[task].stages)(parts)
-        return stages
+        if self._has_one_space and task == "feature-extraction":
+            return _made(TEXTS_AMONG_IMAGES, self._parts)
+        if task in EMBEDDING_TASKS and self._embedding_parts is not None:
+            return _made(ALL_TASKS[task].stages, self._embedding_parts)
+        return _made(ALL_TASKS[task].stages, self._parts)
 
     def warm_up(self) -> None:
         for task in self._tasks:
@@ -70,10 +76,12 @@ class TransformersModel:
         return one_input, parameters
 
 
-def _stages_class(place: str) -> Any:
+def _made(place: str, parts: Parts) -> OwnStages:
+    """place: "module:class"."""
     module, _, name = place.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        stages: OwnStages = getattr(importlib.import_module(module), name)(parts)
+        return stages
     except ImportError as error:
         raise NotAvailable(f"This task needs a library that is not installed: {error}") from error
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, Field, field_validator
 
 from app.tasks.base import Example, Task, TextParameters
+from app.tasks.labels import CandidateLabels, check_template, split_labels
 from app.tasks.text import Text
 
 
 class ZeroShotClassificationParameters(TextParameters):
-    candidate_labels: Annotated[list[Text], Field(min_length=1)] = Field(
+    candidate_labels: CandidateLabels = Field(
         description="The labels to choose among: a list, or one string with commas."
     )
     hypothesis_template: Text | None = Field(
@@ -19,17 +20,8 @@ class ZeroShotClassificationParameters(TextParameters):
     )
     multi_label: bool | None = Field(default=None, description="Score each label by itself. Unset: scores sum to 1.")
 
-    @field_validator("candidate_labels", mode="before")
-    @classmethod
-    def _split(cls, labels: Any) -> Any:
-        return [label for part in labels.split(",") if (label := part.strip())] if isinstance(labels, str) else labels
-
-    @field_validator("hypothesis_template")
-    @classmethod
-    def _has_one_place(cls, template: str | None) -> str | None:
-        if template is not None and (template.count("{}") != 1 or template.count("{") != 1 or template.count("}") != 1):
-            raise ValueError("must hold {} exactly once, and no other braces")
-        return template
+    _split = field_validator("candidate_labels", mode="before")(split_labels)
+    _check = field_validator("hypothesis_template")(check_template)
 
 
 class Label(BaseModel):
