@@ -17,6 +17,7 @@ from app.resolving import resolve
 from app.tasks.architectures import ARCHITECTURES, AUTO_CLASSES
 from app.tasks.registry import TASKS
 from scripts import generate_architectures, generate_models_yaml_reference
+from tests.handlers import handler_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -140,6 +141,42 @@ def test_hub_model_without_files_is_unresolved(tmp_path: Path) -> None:
     spec = read_entry(tmp_path, model="acme/not-on-this-disk")
     assert spec.tasks == ()
     assert spec.problem is None
+
+
+def test_handler_serves_where_its_code_may_run(tmp_path: Path) -> None:
+    """One request at a time; with no config to read, and no task that could be told."""
+    handler_folder(tmp_path / "mine")
+    spec = read_entry(tmp_path, model="./mine", trust_remote_code=True)
+    assert (spec.problem, spec.has_handler, spec.tasks, spec.batch.max_items) == (None, True, ("custom",), 1)
+    declared = read_entry(tmp_path, model="./mine", task="ner", trust_remote_code=True)
+    assert (declared.has_handler, declared.all_tasks) == (True, ("token-classification",))
+
+
+def test_handler_that_may_not_run_is_said_so(tmp_path: Path) -> None:
+    """Unless a declared task says what else serves the model."""
+    handler_folder(tmp_path / "mine")
+    problem = read_entry(tmp_path, model="./mine").problem or ""
+    assert "trust_remote_code: true" in problem and "`task:`" in problem
+    make_model(tmp_path / "both", architectures=["BertForMaskedLM"])
+    (tmp_path / "both" / "handler.py").write_text("")
+    spec = read_entry(tmp_path, model="./both", task="fill-mask")
+    assert (spec.problem, spec.has_handler, spec.tasks) == (None, False, ("fill-mask",))
+
+
+@pytest.mark.parametrize("key", ["parameters", "batch"])
+def test_key_that_a_handler_would_not_heed_is_refused(tmp_path: Path, key: str) -> None:
+    """In the entry; `defaults` may say more than an entry needs."""
+    handler_folder(tmp_path / "mine")
+    value = {"parameters": {"top_k": 3}, "batch": {"max_items": 4}}[key]
+    entry = {"model": "./mine", "trust_remote_code": True}
+    assert "handler.py" in complaint(tmp_path, json.dumps({"models": [{**entry, key: value}]}))
+    assert read(tmp_path, json.dumps({"models": [entry], "defaults": {key: value}})).models[0].has_handler
+
+
+def test_code_of_the_hub_is_unresolved_until_its_files_are_here(tmp_path: Path) -> None:
+    """With a declared task too: whether it has a handler decides how it is asked."""
+    assert read_entry(tmp_path, model="acme/not-on-this-disk", task="ner").is_resolved
+    assert not read_entry(tmp_path, model="acme/not-on-this-disk", task="ner", trust_remote_code=True).is_resolved
 
 
 def test_defaults_yield_to_entries_key_by_key(tmp_path: Path) -> None:

@@ -297,6 +297,14 @@ def test_files_are_bytes_or_base64_or_pixels() -> None:
     assert tensors.body([text], {})["inputs"] == [PNG_BASE64]
 
 
+def test_lists_of_files_are_rows_of_a_matrix() -> None:
+    """Such as pairs of images."""
+    tensors = TaskTensors(replace(IMAGES, input_type=list[Image]))
+    given = from_binary("inputs", "BYTES", [2, 2], elements_of(b"\xff", b"b", b"c", b"d"), "inputs[0]")
+    assert tensors.body([given], {})["inputs"] == [[b"\xff", b"b"], [b"c", b"d"]]
+    assert tensors.inputs() == [{"name": "inputs", "datatype": "BYTES", "shape": [-1, -1]}]
+
+
 @pytest.mark.parametrize("shape", [(4,), (2, 2), (0, 2, 3), (2, 2, 4), (1, 1, 1, 1, 3)])
 def test_pixels_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     """Three channels, and at least one pixel."""
@@ -366,8 +374,8 @@ def test_every_task_has_tensors(task: str) -> None:
     for listed in (tensors.inputs(), tensors.outputs()):
         names = [one["name"] for one in listed]
         assert names and len(set(names)) == len(names)
-    inputs = TASKS[task].example.body.get("inputs")
-    rows = inputs if isinstance(inputs, list) else [inputs]
+    body = TASKS[task].example.body
+    rows = [body["inputs"]] if TASKS[task].is_single(body["inputs"], body.get("parameters", {})) else body["inputs"]
     texts = [one if isinstance(one, str) else orjson.dumps(one).decode() for one in rows]
     given = Tensor(name="inputs", datatype="BYTES", shape=(len(texts),), data=list(texts))
     assert tensors.body([given], {})["inputs"] == rows

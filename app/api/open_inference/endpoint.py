@@ -98,8 +98,8 @@ class OpenInference:
         return {"name": model_id, "ready": True}
 
     def _metadata(self, spec: ModelSpec) -> dict[str, Any]:
-        """Its first task's tensors; none are named while its task is not known."""
-        tensors = self._tensors_of(spec.tasks[0]) if spec.tasks else None
+        """Its first task's tensors; none are named while its task is not known, and of a handler that takes none."""
+        tensors = self._tensors_of(spec.tasks[0]) if spec.tasks and not spec.has_handler else None
         return {
             "name": spec.id,
             "versions": [VERSION],
@@ -121,6 +121,8 @@ class OpenInference:
         raw = await self._answerer.read(receive, record)
         request = await _maybe_in_thread(len(raw), lambda: read_request(raw, record.headers))
         spec = await resolved(self._fleet, model_id, call)
+        if spec.has_handler:
+            raise NotServed(f'"{spec.id}" has a handler of its own, which takes no tensors; it answers at /models.')
         asked = _Asked(request, spec, call)
         tensors = self._tensors_of(asked.task)
         tensors.check_outputs(request.outputs)

@@ -75,7 +75,8 @@ _NUMPY_DATATYPES = {"<f4": "FP32", "<f8": "FP64", "<f2": "FP16", "<i8": "INT64",
 _LETTERS = {"FP32": "f", "INT32": "i"}
 _NO_PARAMETERS = ("encoding_format",)  # base64 of embeddings: a tensor has its own forms
 
-Kind = Literal["text", "media", "json", "texts"]
+Kind = Literal["text", "media", "json", "texts", "files"]
+"""What an input or a field of one is. texts, files: lists, [n, k] in a tensor, or [n] with each list as JSON."""
 
 
 class TaskTensors:
@@ -106,8 +107,9 @@ class TaskTensors:
 
     def inputs(self) -> list[dict[str, Any]]:
         """In the words of a model's metadata. -1: as many as are sent."""
-        names = [INPUTS] if self._takes_inputs else list(self._fields)
-        return [{"name": name, "datatype": BYTES, "shape": [-1]} for name in names]
+        slots = {INPUTS: self._element} if self._takes_inputs else self._fields
+        shapes = {name: [-1, -1] if kind in _LISTS else [-1] for name, kind in slots.items()}
+        return [{"name": name, "datatype": BYTES, "shape": shape} for name, shape in shapes.items()]
 
     def outputs(self) -> list[dict[str, Any]]:
         main = {"datatype": "FP32", "shape": [-1, -1]} if self._is_array else {"datatype": BYTES, "shape": [-1]}
@@ -130,7 +132,7 @@ class TaskTensors:
         values = {name: self._parsed(name, value) for name, value in parameters.items()}
         inputs: list[Tensor] = []
         fields: list[Tensor] = []
-        names = INPUT_NAMES["json" if self._element == "texts" else self._element]
+        names = INPUT_NAMES.get(self._element, INPUT_NAMES["json"])
         is_object = any(tensor.name in self._fields and tensor.name not in names for tensor in tensors)
         for tensor in tensors:
             if tensor.name in self._fields and (is_object or tensor.name not in names):
@@ -225,6 +227,7 @@ class TaskTensors:
         return [tensors[name] for name in names] if names else list(tensors.values())
 
 
+_LISTS = ("texts", "files")
 _NESTED = frozenset({"array", "object"})
 _JSON_TYPES: Mapping[type, frozenset[str]] = MappingProxyType(
     {
@@ -250,8 +253,10 @@ def _kind(members: list[dict[str, Any]]) -> Kind:
         return "media"
     if strings:
         return "text"
-    lists = [member for member in members if member.get("type") == "array"]
-    return "texts" if lists and all(member.get("items", {}).get("type") == "string" for member in lists) else "json"
+    items = [member.get("items", {}) for member in members if member.get("type") == "array"]
+    if not items or any(item.get("type") != "string" for item in items):
+        return "json"
+    return "files" if any(item.get("format") == "byte" for item in items) else "texts"
 
 
 def _rows(tensor: Tensor, kind: Kind) -> list[Any]:
@@ -262,9 +267,9 @@ def _rows(tensor: Tensor, kind: Kind) -> list[Any]:
     if tensor.datatype != BYTES:
         raise InvalidInput(f"{name}: its datatype is BYTES, not {tensor.datatype}.", param=name)
     elements = tensor.elements()
-    if kind == "texts" and len(shape) == 2 and len(elements) > 0:
-        texts = [_text(one, name) for one in elements]
-        return [texts[start : start + shape[1]] for start in range(0, len(texts), shape[1])]
+    if kind in _LISTS and len(shape) == 2 and elements:
+        members = elements if kind == "files" else [_text(one, name) for one in elements]
+        return [members[start : start + shape[1]] for start in range(0, len(members), shape[1])]
     if len(elements) != (shape[0] if shape else 1):
         raise InvalidInput(f"{name}: its shape is [n] or [n, 1], not {list(shape)}.", param=name)
     if kind == "media":
