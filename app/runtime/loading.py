@@ -25,6 +25,7 @@ from transformers import (
 from app.catalog import ModelSpec
 from app.channel.messages import Progress
 from app.errors import ModelFailed, NotAvailable, OutOfMemory
+from app.runtime.audio.vocoder import Vocoder
 from app.runtime.base import LoadedModel
 from app.runtime.embeddings import TOKEN_VECTORS
 from app.runtime.fetching import fetch
@@ -43,6 +44,7 @@ PREPROCESSORS: dict[str, Any] = {
     "feature_extractor": AutoFeatureExtractor,
     "video_processor": AutoVideoProcessor,
     "processor": AutoProcessor,
+    "vocoder": Vocoder,
 }
 _ENCODER_ONLY = frozenset({"t5", "mt5", "umt5"})
 """Embeddings of these come from the encoder alone: AutoModel would want a decoder's input."""
@@ -100,7 +102,7 @@ def _preprocessor(
 ) -> Any:
     declared: str | None = getattr(spec, name, None)
     if declared is not None:
-        folder = _fetch(spec, declared, None, progress, with_weights=False)
+        folder = _fetch(spec, declared, None, progress, with_weights=name == "vocoder")
     try:
         return PREPROCESSORS[name].from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
     except (OSError, ValueError, ImportError, KeyError, TypeError):
@@ -216,13 +218,15 @@ def _auto_class(spec: ModelSpec, tasks: Sequence[str], config: Any) -> Any:
         if not hasattr(transformers, spec.auto_class):
             raise NotAvailable(f"transformers {transformers.__version__} has no {spec.auto_class}.")
         return getattr(transformers, spec.auto_class)
-    heads: dict[str, str] = {}
+    heads: dict[str, tuple[str, str]] = {}  # class -> the Auto class that finds it, and the task that wants it
     for task in tasks:
-        if task not in EMBEDDING_TASKS:
-            heads.setdefault(_class_for(task, config), task)
+        name = _class_for(task, config)
+        if task not in EMBEDDING_TASKS and name != "AutoModel":
+            heads.setdefault(_concrete(name, config), (name, task))
     if len(heads) > 1:
-        raise ModelFailed(f"One set of weights cannot do {' and '.join(heads.values())}: declare an entry for each.")
-    name = next(iter(heads), "AutoModel")
+        wanted = " and ".join(task for _, task in heads.values())
+        raise ModelFailed(f"One set of weights cannot do {wanted}: declare an entry for each.")
+    name, _ = next(iter(heads.values()), ("AutoModel", ""))
     if name == "AutoModel" and config.model_type in _ENCODER_ONLY:
         name = "AutoModelForTextEncoding"
     return getattr(transformers, name)
@@ -244,6 +248,12 @@ def _class_for(task: str, config: Any) -> str:
     return known[0] if known else ALL_TASKS[task].auto_classes[0]
 
 
+def _concrete(name: str, config: Any) -> str:
+    """What the Auto class makes of this config: several of them may make the same."""
+    found = getattr(transformers, name)._model_mapping.get(type(config), name) if hasattr(transformers, name) else name
+    return str(found)
+
+
 def _dtype(name: str) -> Any:
     if name == "auto":
         return name
@@ -256,7 +266,8 @@ def _make_paddable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     """GPT-2 and others have no padding token; with an attention mask any will do, and classifiers ask for one."""
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token
-    if model.config.pad_token_id is None and tokenizer.pad_token_id is not None:
+    # Models made of several (CLAP, MusicGen) keep it in their parts' configs.
+    if getattr(model.config, "pad_token_id", 0) is None and tokenizer.pad_token_id is not None:
         model.config.pad_token_id = tokenizer.pad_token_id
 
 

@@ -23,13 +23,13 @@ class DepthEstimationStages(ImageStages):
         found = self._parts.image_processor.post_process_depth_estimation(
             SimpleNamespace(**output), [item.features.size]
         )
-        depth = found[0]["predicted_depth"].numpy()
+        depth = found[0]["predicted_depth"].numpy().reshape(item.features.size)
         require_finite(depth)
         return {"predicted_depth": np.ascontiguousarray(depth), "depth": Picture(_picture(depth))}
 
 
 def _picture(depth: Any) -> Image.Image:
-    """A map that is the same everywhere is black: there is no range to spread over."""
+    """A map that is the same everywhere, rounding aside, is black: there is no range to spread over."""
     spread = depth.max() - depth.min()
-    scaled = (depth - depth.min()) / spread if spread > 0 else np.zeros_like(depth)
+    scaled = (depth - depth.min()) / spread if spread > 1e-5 * np.abs(depth).max() else np.zeros_like(depth)
     return Image.fromarray((scaled * 255).astype("uint8"))

@@ -32,6 +32,7 @@ class TextTower:
         fixed = _FIXED_LENGTHS.get(parts.model.config.model_type)
         self._fixed_length = fixed
         self._pad_id = tokenizers.shared.pad_token_id or 0
+        self._has_mask = "attention_mask" in tokenizers.shared.model_input_names
         text_config = getattr(parts.model.config, "text_config", parts.model.config)
         limits = [one for one in (parts.limit, getattr(text_config, "max_position_embeddings", None), fixed) if one]
         self._encoder = Encoder(tokenizers, min(limits, default=None))
@@ -46,9 +47,11 @@ class TextTower:
         return [self._tensors(row["input_ids"]) for row in rows]
 
     def _tensors(self, ids: list[int]) -> Row:
-        if self._fixed_length is not None:
-            return {"input_ids": torch.tensor([ids + [self._pad_id] * (self._fixed_length - len(ids))])}
-        return {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+        filling = 0 if self._fixed_length is None else self._fixed_length - len(ids)
+        tensors = {"input_ids": torch.tensor([ids + [self._pad_id] * filling])}
+        if self._has_mask or self._fixed_length is None:
+            tensors["attention_mask"] = torch.tensor([[1] * len(ids) + [0] * filling])
+        return tensors
 
     @torch.inference_mode()
     def vectors(self, rows: Sequence[Row]) -> torch.Tensor:

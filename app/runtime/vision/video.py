@@ -63,8 +63,16 @@ class VideoClassificationStages(OwnStages):
         inputs = stack([item.features for item in items], self._model.device, self._model.dtype)
         try:
             return list(self._model(**inputs).logits.float().cpu())
-        except ValueError as error:  # a number of frames that the model's positions do not fit
-            raise InvalidInput(f"parameters.num_frames: {error}.", param="parameters.num_frames") from error
+        except (RuntimeError, ValueError) as error:
+            if self._frames_of(inputs) == self._model.config.num_frames:
+                raise
+            name = "parameters.num_frames"
+            message = f"{name}: this model looks at {self._model.config.num_frames} frames, no more and no fewer."
+            raise InvalidInput(message, param=name) from error
+
+    @staticmethod
+    def _frames_of(inputs: dict[str, Any]) -> int:
+        return int(next(iter(inputs.values())).shape[1])
 
     def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> list[dict[str, Any]]:
         (logits,) = outputs
