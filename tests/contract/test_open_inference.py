@@ -11,6 +11,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
+from app.media.sniff import sniff
 from app.tasks.samples import PNG
 from tests.contract.conftest import StartServer
 from tests.server import RunningServer
@@ -34,6 +35,11 @@ def texts(name: str, *elements: str | bytes, binary: bool = True) -> Any:
     tensor = triton.InferInput(name, list(array.shape), "BYTES")
     tensor.set_data_from_numpy(array, binary_data=binary)
     return tensor
+
+
+def first_model_of(server: RunningServer, task: str) -> str:
+    models = server.get("/v1/models").json()["data"]
+    return next(str(model["id"]) for model in models if model["tasks"][:1] == [task])
 
 
 def test_server_and_models_are_live_and_ready(client: Any) -> None:
@@ -106,19 +112,24 @@ def test_parameters_are_the_tasks(client: Any) -> None:
 
 def test_images_are_files_or_pixels(server: RunningServer, client: Any) -> None:
     """The bytes of a file, and a UINT8 tensor; a file that is none is the client's error."""
-    models = server.get("/v1/models").json()["data"]
-    found = [model["id"] for model in models if model["tasks"][:1] == ["image-classification"]]
-    if not found:
-        pytest.skip("no model of images is served")
-    whole = client.infer(found[0], [texts("inputs", PNG)])
+    model = first_model_of(server, "image-classification")
+    whole = client.infer(model, [texts("inputs", PNG)])
     assert whole.as_numpy("score")[0] > 0
     pixels = np.full((2, 40, 30, 3), 200, np.uint8)
     tensor = triton.InferInput("inputs", list(pixels.shape), "UINT8")
     tensor.set_data_from_numpy(pixels)
-    assert client.infer(found[0], [tensor]).as_numpy("label").shape == (2,)
+    assert client.infer(model, [tensor]).as_numpy("label").shape == (2,)
     with pytest.raises(InferenceServerException) as refused:
-        client.infer(found[0], [texts("inputs", PNG[:40])])
+        client.infer(model, [texts("inputs", PNG[:40])])
     assert refused.value.status() == "422"
+
+
+def test_images_of_answers_are_files(server: RunningServer, client: Any) -> None:
+    """The bytes of a PNG as an element, for who asks for them alone."""
+    wanted = [triton.InferRequestedOutput("image")]
+    result = client.infer(first_model_of(server, "image-to-image"), [texts("inputs", PNG)], outputs=wanted)
+    (image,) = result.as_numpy("image")
+    assert sniff(image) == "image/png" and result.as_numpy("outputs") is None
 
 
 def test_errors_are_the_clients_exceptions(client: Any) -> None:
