@@ -13,6 +13,8 @@ from app.media import answers
 from app.media.answers import Picture, Sound
 
 JSON = "application/json"
+# orjson would write the fields of a `Picture`, a dataclass, in the place of its file.
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
 def encode(answer: Any, media_type: str) -> bytes:
@@ -28,7 +30,7 @@ def encode(answer: Any, media_type: str) -> bytes:
 
 def to_json(value: Any) -> bytes:
     """Raises BackendFailed for NaN and infinity, which orjson would write as `null`."""
-    encoded = orjson.dumps(value, default=_to_builtin, option=orjson.OPT_SERIALIZE_NUMPY)
+    encoded = orjson.dumps(value, default=_to_builtin, option=_OPTIONS)
     # A number that is none is written as null: without a null there is nothing to look for.
     if b"null" in encoded and not _is_finite(value):
         raise BackendFailed("the model's answer holds a number that is not finite (NaN or infinity)")

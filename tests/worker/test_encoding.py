@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from typing import Any
 
 import numpy as np
 import orjson
+import PIL.Image
 import pytest
 
 from app.errors import BackendFailed
-from app.worker.encoding import to_json
+from app.media.answers import Picture, Sound
+from app.media.sniff import sniff
+from app.worker.encoding import encode, to_json
 
 
 @pytest.mark.parametrize(
@@ -50,3 +54,15 @@ def test_a_foreign_type_is_a_bug() -> None:
     """It raises, and the job's client reads a generic error."""
     with pytest.raises(TypeError):
         to_json([object()])
+
+
+def test_media_inside_json_are_files_in_base64() -> None:
+    """Alone in a field of its kind, inside a list as they are."""
+    picture = Picture(PIL.Image.new("RGB", (2, 1)))
+    (alone,) = orjson.loads(encode(picture, "application/json")).values()
+    (inside,) = orjson.loads(encode([{"mask": picture}], "application/json"))
+    assert alone == inside["mask"]
+    assert sniff(base64.b64decode(alone)) == "image/png"
+    sound = orjson.loads(encode(Sound(np.zeros(80, np.float32), 8000), "application/json"))
+    assert sound["sampling_rate"] == 8000
+    assert sniff(base64.b64decode(sound["audio"])) == "audio/wav"
