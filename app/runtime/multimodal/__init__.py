@@ -1,0 +1,1 @@
+"""Models that read text together with images and sounds."""
