@@ -43,7 +43,8 @@ async def read_form(raw: bytes, content_type: str) -> Form:
             headers, chunks(), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=max(1, len(raw))
         ).parse()
     except (MultiPartException, KeyError, UnicodeDecodeError) as error:
-        raise MalformedBody(f"The form cannot be read: {getattr(error, 'message', None) or error}.") from None
+        reason = str(getattr(error, "message", None) or error).rstrip(".")
+        raise MalformedBody(f"The form cannot be read: {reason}.") from None
     form = Form()
     for name, value in parsed.multi_items():
         if isinstance(value, UploadFile):

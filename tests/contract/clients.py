@@ -54,7 +54,7 @@ METHODS: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "text_generation",
         lambda client: client.text_generation("a good film", max_new_tokens=5, details=True),
     ),
-    "text-to-audio": ("text_to_speech", lambda client: client.text_to_speech("a good film")),
+    "text-to-audio": ("text_to_speech", lambda client: client.text_to_speech("a good film", extra_body={"seed": 1})),
     "token-classification": (
         "token_classification",
         lambda client: client.token_classification("ada lives in london", stride=4),
