@@ -40,7 +40,7 @@ const calls = {
   "visual-question-answering": (client) =>
     client.visualQuestionAnswering({ inputs: { question: "what is it?", image: picture } }),
   "zero-shot-classification": (client) =>
-    client.zeroShotClassification({ inputs: ["a film"], parameters: { candidate_labels: ["good", "bad"] } }),
+    client.zeroShotClassification({ inputs: "a film", parameters: { candidate_labels: ["good", "bad"] } }),
   "zero-shot-image-classification": (client) =>
     client.zeroShotImageClassification({ inputs: { image: picture }, parameters: { candidate_labels: labels } }),
 };
