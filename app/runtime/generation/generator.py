@@ -90,6 +90,8 @@ class Generator:
 
     def _prompt_length(self, inputs: dict[str, Any]) -> int:
         """Tokens at the start of `generate`'s rows that are not its own."""
+        if "decoder_input_ids" in inputs:
+            return int(inputs["decoder_input_ids"].shape[1])
         if self._model.config.is_encoder_decoder:
             return 1  # the decoder's start token
         return int(inputs["input_ids"].shape[1]) if "input_ids" in inputs else 0

@@ -1,4 +1,4 @@
-"""visual-question-answering, which transformers 5 no longer has: heads that choose an answer, and models that write one.
+"""visual-question-answering, which transformers 5 no longer has: heads that choose an answer, models that write one.
 
 As the pipeline of transformers 4.57 answered: the best `top_k` labels by their sigmoid; what is written, as it is.
 """
