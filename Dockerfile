@@ -16,13 +16,13 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install -c constraints.txt ${TORCH_INDEX:+--index-url $TORCH_INDEX} torch
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
-RUN pip install -c constraints.txt ".[tables,sentencepiece,video]"
+RUN pip install -c constraints.txt ".[segmentation,sentencepiece,tables,video]"
 
 FROM build AS build-cuda
 RUN pip install -c constraints.txt torch
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
-RUN pip install -c constraints.txt ".[tables,sentencepiece,video]"
+RUN pip install -c constraints.txt ".[segmentation,sentencepiece,tables,video]"
 
 FROM python:${PYTHON}-slim AS base
 RUN useradd --create-home --uid 10001 pipeserve \

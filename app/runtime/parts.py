@@ -32,6 +32,7 @@ class Parts:
     feature_extractor: Any = None
     video_processor: Any = None
     processor: Any = None
+    vocoder: Any = None
     media: MediaLimits = field(default_factory=MediaLimits)
 
     @cached_property

@@ -52,8 +52,10 @@ def spread(model: PreTrainedModel, seed: int, scale: float = 0.3) -> PreTrainedM
     return model
 
 
-def word_tokenizer(extra: tuple[str, ...] = (), *, prefix: str = "<s>", suffix: str = "", **options: Any) -> Any:
-    """Words of WORDS and, for all else, letters; special tokens before and after a text."""
+def word_tokenizer(
+    extra: tuple[str, ...] = (), *, prefix: str = "<s>", suffix: str = "", pair: str | None = None, **options: Any
+) -> Any:
+    """Words of WORDS and, for all else, letters; special tokens before and after a text. pair: of two texts."""
     tokens = [*SPECIAL, *extra, *dict.fromkeys([*LETTERS, *WORDS]), *(f"##{letter}" for letter in LETTERS)]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="<unk>", max_input_chars_per_word=40))
@@ -63,7 +65,9 @@ def word_tokenizer(extra: tuple[str, ...] = (), *, prefix: str = "<s>", suffix: 
     if prefix or suffix:
         parts = " ".join(filter(None, (prefix, "$A", suffix)))
         named = [(token, vocabulary[token]) for token in (prefix, suffix) if token]
-        tokenizer.post_processor = processors.TemplateProcessing(single=parts, special_tokens=named)
+        if pair is not None:
+            named = [(token, vocabulary[token]) for token in ("<s>", "</s>")]
+        tokenizer.post_processor = processors.TemplateProcessing(single=parts, pair=pair, special_tokens=named)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",

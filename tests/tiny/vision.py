@@ -46,29 +46,29 @@ def processor_of(name: str) -> Any:
     return getattr(transformers, f"{name}Pil", None) or getattr(transformers, name)
 
 
-def _labels() -> dict[str, Any]:
+def labels() -> dict[str, Any]:
     return {"id2label": dict(enumerate(LABELS)), "label2id": {label: index for index, label in enumerate(LABELS)}}
 
 
-def _square(side: int) -> dict[str, int]:
+def square(side: int) -> dict[str, int]:
     return {"height": side, "width": side}
 
 
 def vit_classifier(folder: Path) -> None:
-    config = ViTConfig(**_LAYERS, image_size=32, patch_size=8, **_labels())
+    config = ViTConfig(**_LAYERS, image_size=32, patch_size=8, **labels())
     spread(ViTForImageClassification(config), 1).save_pretrained(folder)
-    processor_of("ViTImageProcessor")(size=_square(32)).save_pretrained(folder)
+    processor_of("ViTImageProcessor")(size=square(32)).save_pretrained(folder)
 
 
 def resnet_classifier(folder: Path) -> None:
-    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", **_labels())
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", **labels())
     spread(ResNetForImageClassification(config), 2, 0.1).save_pretrained(folder)
-    processor_of("ViTImageProcessor")(size=_square(32)).save_pretrained(folder)
+    processor_of("ViTImageProcessor")(size=square(32)).save_pretrained(folder)
 
 
 def vit_encoder(folder: Path) -> None:
     spread(ViTModel(ViTConfig(**_LAYERS, image_size=32, patch_size=8)), 3).save_pretrained(folder)
-    processor_of("ViTImageProcessor")(size=_square(32)).save_pretrained(folder)
+    processor_of("ViTImageProcessor")(size=square(32)).save_pretrained(folder)
 
 
 def clip(folder: Path) -> None:
@@ -86,7 +86,7 @@ def clip(folder: Path) -> None:
     spread(CLIPModel(config), 4).save_pretrained(folder)
     tokenizer.model_max_length = 40
     tokenizer.save_pretrained(folder)
-    processor_of("CLIPImageProcessor")(size={"shortest_edge": 32}, crop_size=_square(32)).save_pretrained(folder)
+    processor_of("CLIPImageProcessor")(size={"shortest_edge": 32}, crop_size=square(32)).save_pretrained(folder)
 
 
 def siglip(folder: Path) -> None:
@@ -99,7 +99,7 @@ def siglip(folder: Path) -> None:
     tokenizer.model_max_length = 64
     tokenizer.model_input_names = ["input_ids"]
     tokenizer.save_pretrained(folder)
-    processor_of("SiglipImageProcessor")(size=_square(32)).save_pretrained(folder)
+    processor_of("SiglipImageProcessor")(size=square(32)).save_pretrained(folder)
 
 
 def dpt(folder: Path) -> None:
@@ -109,7 +109,7 @@ def dpt(folder: Path) -> None:
         reassemble_factors=[4, 2, 1, 0.5],
     )  # fmt: skip
     spread(DPTForDepthEstimation(config), 6, 0.2).save_pretrained(folder)
-    processor_of("DPTImageProcessor")(size=_square(32)).save_pretrained(folder)
+    processor_of("DPTImageProcessor")(size=square(32)).save_pretrained(folder)
 
 
 def glpn(folder: Path) -> None:
@@ -141,16 +141,16 @@ def superglue(folder: Path) -> None:
         ),
     )  # fmt: skip
     spread(SuperGlueForKeypointMatching(config), 9, 0.3).save_pretrained(folder)
-    processor_of("SuperGlueImageProcessor")(size=_square(48)).save_pretrained(folder)
+    processor_of("SuperGlueImageProcessor")(size=square(48)).save_pretrained(folder)
 
 
 def videomae(folder: Path) -> None:
     config = VideoMAEConfig(
         **_LAYERS, image_size=16, patch_size=8, num_frames=4, tubelet_size=2, decoder_hidden_size=16,
-        decoder_num_hidden_layers=1, decoder_num_attention_heads=2, decoder_intermediate_size=32, **_labels(),
+        decoder_num_hidden_layers=1, decoder_num_attention_heads=2, decoder_intermediate_size=32, **labels(),
     )  # fmt: skip
     spread(VideoMAEForVideoClassification(config), 10).save_pretrained(folder)
-    processor_of("VideoMAEImageProcessor")(size={"shortest_edge": 16}, crop_size=_square(16)).save_pretrained(folder)
+    processor_of("VideoMAEImageProcessor")(size={"shortest_edge": 16}, crop_size=square(16)).save_pretrained(folder)
 
 
 BUILDERS: dict[str, Callable[[Path], None]] = {

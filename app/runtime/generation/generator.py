@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from app.runtime.base import Watch
 from app.runtime.finite import require_finite
@@ -56,6 +63,7 @@ class Generator:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> None:
         self._model = model
         self._tokenizer = tokenizer
+        self._config = _without_length(model.generation_config)
         self._eos_ids = _as_list(model.generation_config.eos_token_id)
         self._pad_id = _pad_id(model, tokenizer)
 
@@ -76,6 +84,7 @@ class Generator:
                 output = self._model.generate(
                     **inputs,
                     **options.values,
+                    generation_config=self._config,
                     max_new_tokens=max(limits),
                     pad_token_id=self._pad_id,
                     stopping_criteria=StoppingCriteriaList([WatchedRows(watch, num_rows), stopping]),
@@ -168,6 +177,13 @@ def _logprobs(output: Any, rows: torch.Tensor) -> torch.Tensor:
     require_finite(logits)
     chosen = rows[:, : logits.shape[1], None]
     return logits.log_softmax(-1).gather(-1, chosen)[..., 0].cpu()
+
+
+def _without_length(config: GenerationConfig) -> GenerationConfig:
+    """Each call says how long its rows are: with a length of the model's own, transformers would log which one holds."""
+    config = copy.deepcopy(config)
+    config.max_length, config.max_new_tokens = GenerationConfig().max_length, None
+    return config
 
 
 def _as_list(value: Any) -> list[int]:

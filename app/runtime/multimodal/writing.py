@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -33,7 +34,10 @@ class WritingStages(OwnStages):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self._tokenizer = tokenizer_of(parts)
-        self._generator = Generator(parts.model, self._tokenizer)
+
+    @cached_property
+    def _generator(self) -> Generator:
+        return Generator(self._model, self._tokenizer)
 
     def _page(self, row: Mapping[str, Any], options: GenerationOptions, given: Any, param: str) -> Item:
         tensors = {name: value for name, value in row.items() if isinstance(value, torch.Tensor)}

@@ -41,7 +41,10 @@ class DocumentQuestionStages(OwnStages):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self._writes = parts.model.config.model_type == "vision-encoder-decoder"
-        self._generator = Generator(parts.model, parts.require_tokenizers().shared)
+
+    @cached_property
+    def _generator(self) -> Generator:
+        return Generator(self._model, self._parts.require_tokenizers().shared)
 
     @cached_property
     def _pipeline(self) -> Any:

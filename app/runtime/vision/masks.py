@@ -30,7 +30,7 @@ _CROPS = ("crops_n_layers", "crop_overlap_ratio", "points_per_crop", "crop_n_poi
 _FILTERS = ("pred_iou_thresh", "stability_score_thresh", "mask_threshold", "stability_score_offset")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Crop:
     """A part of an image. vectors: its embedding, computed with the first of its points. Owned by the device thread."""
 
