@@ -83,19 +83,26 @@ class Generator:
             with seeded(options.seed, self._model.device):
                 output = self._model.generate(
                     **inputs,
-                    **options.values,
-                    generation_config=self._config,
-                    max_new_tokens=max(limits),
-                    pad_token_id=self._pad_id,
+                    generation_config=self._config_for(options, max(limits)),
                     stopping_criteria=StoppingCriteriaList([WatchedRows(watch, num_rows), stopping]),
-                    return_dict_in_generate=True,
-                    output_logits=options.wants_logprobs,
                 )
         except Abandoned:
             return [[] for _ in range(num_rows)]
         answers = self._answers(output, inputs, rows)
         each = len(answers) // num_rows
         return [answers[row * each : (row + 1) * each] for row in range(num_rows)]
+
+    def _config_for(self, options: GenerationOptions, max_new_tokens: int) -> GenerationConfig:
+        """The model's own, with what the request says. Keywords beside a config would make transformers log."""
+        config = copy.deepcopy(self._config)
+        config.update(
+            **options.values,
+            max_new_tokens=max_new_tokens,
+            pad_token_id=self._pad_id,
+            return_dict_in_generate=True,
+            output_logits=options.wants_logprobs,
+        )
+        return config
 
     def _prompt_length(self, inputs: dict[str, Any]) -> int:
         """Tokens at the start of `generate`'s rows that are not its own."""
@@ -180,7 +187,7 @@ def _logprobs(output: Any, rows: torch.Tensor) -> torch.Tensor:
 
 
 def _without_length(config: GenerationConfig) -> GenerationConfig:
-    """Each call says how long its rows are: with a length of the model's own, transformers would log which one holds."""
+    """Each call says how long its rows are; with a length of the model as well, transformers logs which one holds."""
     config = copy.deepcopy(config)
     config.max_length, config.max_new_tokens = GenerationConfig().max_length, None
     return config

@@ -18,7 +18,7 @@ from app.errors import InvalidInput, NotAvailable
 from app.media.images import decode_image
 from app.runtime.base import UNWATCHED, Item, Watch
 from app.runtime.finite import require_finite
-from app.runtime.generation.generator import Generated
+from app.runtime.generation.generator import Generated, GenerationOptions
 from app.runtime.multimodal.writing import Page, WritingStages
 from app.runtime.parts import Parts
 from app.runtime.stacking import shape_of, stack
@@ -66,7 +66,7 @@ class VisualQuestionStages(WritingStages):
         if self._writes:
             given = {name: value for name, value in parameters.items() if name != "top_k"}
             return self._page(row, self._options(given, wants_logprobs=True), None, param)
-        return Item(Page(row, self._options({})), cost_of(row), shape_of(row))
+        return Item(Page(row, GenerationOptions()), cost_of(row), shape_of(row))
 
     def _row(self, image: Image, question: str) -> Mapping[str, Any]:
         row: Mapping[str, Any]
