@@ -16,6 +16,7 @@ from app.runtime.parts import Parts
 from app.runtime.tokenizing import BAD_INPUT
 
 _NO_FILE = "(file)"
+_FRAMES_OF_A_TOKEN = 4  # encoders of speech halve their frames twice
 
 
 class ConversationStages(WritingStages):
@@ -78,6 +79,10 @@ class ConversationStages(WritingStages):
             if extractor is None:
                 raise InvalidInput(f"{param}: this model hears no sounds.", param=param)
             samples = decode_audio(part["audio"], extractor.sampling_rate, self._parts.media, param=param)
+            shortest = _FRAMES_OF_A_TOKEN * getattr(extractor, "hop_length", 160)
+            if len(samples) < shortest:
+                seconds = shortest / extractor.sampling_rate
+                raise InvalidInput(f"{param} is too short: this model hears {seconds:g} s at least.", param=param)
             return {"type": "audio", "audio": samples}
         return dict(part)
 
