@@ -72,6 +72,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     processor: str | None = None
     image_processor: str | None = None
     feature_extractor: str | None = None
+    vocoder: str | None = None
     auto_class: str | None = None
     device: str | None = None  # None: an accelerator where there is one
     dtype: str = "auto"
@@ -219,6 +220,7 @@ class _Reader:
             processor=self._optional_location("processor", form.processor),
             image_processor=self._optional_location("image_processor", form.image_processor),
             feature_extractor=self._optional_location("feature_extractor", form.feature_extractor),
+            vocoder=self._optional_location("vocoder", form.vocoder),
             batch=BatchSpec(**form.batch.model_dump()),
             queue=QueueSpec(max_items=form.queue.max_items, deadline_s=form.queue.deadline),
             keep_alive_s=form.keep_alive,
@@ -381,7 +383,8 @@ def _quoted(text: str) -> str:
 
 def with_files(spec: ModelSpec, find: FindFile) -> ModelSpec:
     """The spec with its tasks, from the files that are on this disk; with `problem` when they say it cannot be."""
-    for place in (spec.model, spec.tokenizer, spec.processor, spec.image_processor, spec.feature_extractor):
+    preprocessors = (spec.tokenizer, spec.processor, spec.image_processor, spec.feature_extractor, spec.vocoder)
+    for place in (spec.model, *preprocessors):
         if place is not None and Path(place).is_absolute() and not Path(place).is_dir():
             return msgspec.structs.replace(spec, problem=f"There is no folder {place}.")
     try:

@@ -100,6 +100,11 @@ class EntryForm(Form):
     processor: Text | None = Field(default=None, description="the same for a processor")
     image_processor: Text | None = Field(default=None, description="the same for an image processor")
     feature_extractor: Text | None = Field(default=None, description="the same for a feature extractor")
+    vocoder: Text | None = Field(
+        default=None,
+        description="what makes sound of a text-to-audio model's spectrograms, such as `microsoft/speecht5_hifigan`;"
+        " unset: the folder `vocoder` among the model's files",
+    )
     auto_class: Annotated[str, AfterValidator(_auto_class)] | None = Field(
         default=None, description="the transformers class that loads it; unset: the task's"
     )

@@ -138,9 +138,7 @@ def _model(model: Any) -> str | None:
     raise InvalidInput("model must be a string.", param="model")
 
 
-def as_invalid_input(
-    error: ValidationError, where: str, model: type[BaseModel] | None
-) -> InvalidInput | InputTooLarge:
+def as_invalid_input(error: ValidationError, where: str, model: type[BaseModel] | None) -> InvalidInput | InputTooLarge:
     """The most telling of pydantic's findings, as one sentence with the parameter's path."""
     found = error.errors(include_url=False)
     # A union reports each of its members: the one that got furthest into the value says most.

@@ -1,0 +1,26 @@
+"""Vocoders, which make sounds of the spectrograms that some models speak in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+FOLDER = "vocoder"
+_CLASSES = ("SpeechT5HifiGan", "FastSpeech2ConformerHifiGan")
+
+
+class Vocoder:
+    """Loads one in the manner of transformers' Auto classes."""
+
+    @staticmethod
+    def from_pretrained(folder: Path, *, trust_remote_code: bool = False) -> Any:
+        """From its own folder, or from a folder `vocoder` in a model's. Raises OSError where there is none."""
+        own = folder / FOLDER if (folder / FOLDER).is_dir() else folder
+        names = json.loads((own / "config.json").read_bytes()).get("architectures") or []
+        known = [name for name in names if name in _CLASSES]
+        if not known:
+            raise OSError(f"{own.name} holds no vocoder; {' and '.join(_CLASSES)} are known.")
+        return getattr(transformers, known[0]).from_pretrained(own).eval()
