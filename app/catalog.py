@@ -37,7 +37,6 @@ from app.declaration.inference import (
 from app.declaration.text import YamlDocument, YamlError, read_yaml
 from app.errors import CatalogError, InvalidInput, NotServed
 from app.media.limits import MediaLimits
-from app.tasks.architectures import ARCHITECTURES
 from app.tasks.base import Task
 from app.tasks.custom import NAME as CUSTOM
 from app.tasks.registry import ALIASES, TASKS, find_task
@@ -295,8 +294,6 @@ _SAME_NAMES = {
 
 
 HEADS = frozenset(head for task in TASKS for head in heads_of(task))
-OTHER_TASKS = frozenset(task for tasks in ARCHITECTURES.values() for task in tasks) - set(TASKS)
-"""What transformers knows and this version does not serve."""
 
 
 class _FormError(Exception):
@@ -334,8 +331,6 @@ def _task(name: str) -> Task:
         return find_task(name)
     except NotServed:
         served = ", ".join(TASKS)
-    if name in OTHER_TASKS:
-        raise _FormError("task", f'task: "{name}" is not served by this version; it serves {served}.')
     near = did_you_mean(name, [*TASKS, *ALIASES])
     raise _FormError("task", f"task: there is no task {_quoted(name)}{near}; this version serves {served}.")
 

@@ -62,12 +62,15 @@ def train(processor: ViTImageProcessorPil) -> ResNetForImageClassification:
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=EPOCHS * batches, pct_start=0.2)
     for _ in range(EPOCHS):
-        for chosen in torch.randperm(NUM_PICTURES)[: batches * 32].split(32):
+        order = torch.randperm(NUM_PICTURES)
+        for start in range(0, batches * 32, 32):
+            chosen = order[start : start + 32]
             batch = pixels[chosen]
             batch = batch.flip(-1) if torch.rand(()) < 0.5 else batch
             batch = -batch if torch.rand(()) < 0.5 else batch
             optimizer.zero_grad()
-            cross_entropy(model(batch).logits, kinds[chosen]).backward()
+            loss = cross_entropy(model(batch).logits, kinds[chosen])
+            loss.backward()  # type: ignore[no-untyped-call]  # torch 2.13 leaves it without types
             optimizer.step()
             schedule.step()
     return model.eval()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ class _InMemory(MultiPartParser):
 async def read_form(raw: bytes, content_type: str) -> Form:
     """Raises MalformedBody."""
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncGenerator[bytes, None]:
         yield raw
 
     headers = Headers({"content-type": content_type})

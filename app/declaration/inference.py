@@ -37,8 +37,6 @@ def infer_task(find: FindFile) -> str:
     if not known:
         named = ", ".join(architectures) or "none is named"
         raise ModelFilesError(f"its task cannot be told from its architectures ({named}); declare `task:`.")
-    if known[0] not in TASKS:
-        raise ModelFilesError(f"it is a model for {known[0]}, which this version does not serve.")
     return known[0]
 
 

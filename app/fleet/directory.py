@@ -37,7 +37,8 @@ class Directory:
         )
 
     def find(self, task: str, name: str | None) -> ModelSpec:
-        """The named entry, else the first declared that serves the task, else the first whose tasks are not known yet.
+        """The named entry, else the first that declares the task, else the first that answers it besides its own, else
+        the first whose tasks are not known yet.
 
         Raises NotServed. An entry whose tasks are not known yet is told apart when they are.
         """
@@ -48,7 +49,10 @@ class Directory:
             return spec
         specs = list(self._specs())
         for spec in specs:
-            if task in spec.all_tasks:
+            if task in spec.tasks:
+                return spec
+        for spec in specs:
+            if task in spec.implied_tasks:
                 return spec
         for spec in specs:
             if not spec.tasks and spec.problem is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -68,7 +68,7 @@ class TransformersModel:
     def set_num_threads(self, num_threads: int) -> None:
         torch.set_num_threads(num_threads)
 
-    def _warm_up_request(self, task: str) -> tuple[Any, Mapping[str, Any]]:
+    def _warm_up_request(self, task: str) -> tuple[Any, dict[str, Any]]:
         one_input, parameters = ALL_TASKS[task].warm_up
         if task == "fill-mask":
             mask = self._parts.require_tokenizers().shared.mask_token

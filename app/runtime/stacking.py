@@ -53,7 +53,7 @@ def _split(value: Any, num_rows: int) -> list[Any] | None:
         if value.dim() == 0 or value.shape[0] != num_rows:
             return None
         on_cpu = value.float().cpu() if value.is_floating_point() else value.cpu()
-        return list(on_cpu.split(1))
+        return [on_cpu[index : index + 1] for index in range(num_rows)]
     if isinstance(value, tuple | list) and value:
         parts = [_split(child, num_rows) for child in value]
         whole = [part for part in parts if part is not None]

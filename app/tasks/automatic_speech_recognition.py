@@ -20,7 +20,7 @@ Temperature = Annotated[float, Field(ge=0, le=100)]
 
 
 class SpeechRecognitionParameters(GenerationParameters):
-    temperature: Temperature | Annotated[list[Temperature], Field(min_length=1, max_length=8)] | None = Field(
+    temperature: Temperature | Annotated[list[Temperature], Field(min_length=1, max_length=8)] | None = Field(  # type: ignore[assignment]  # a list, too
         default=None,
         description="Above 1: bolder draws, below: tamer. Whisper also takes a list: when a text fails the thresholds"
         " of compression_ratio_threshold and logprob_threshold, the next is tried.",

@@ -154,6 +154,9 @@ def as_invalid_input(error: ValidationError, where: str, model: type[BaseModel] 
         return InvalidInput(f"{path} is missing.", param=path)
     if first["type"] == "string_too_short":
         return InvalidInput(f"{path} must not be empty.", param=path)
+    if first["type"] == "too_long":
+        limit = first["ctx"]["max_length"]
+        return InputTooLarge(f"{path} has {len(first['input'])} entries; the limit is {limit}.", param=path)
     if first["type"] == "string_too_long":
         limit = first["ctx"]["max_length"]
         return InputTooLarge(f"{path} has {len(first['input'])} characters; the limit is {limit}.", param=path)

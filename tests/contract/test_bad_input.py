@@ -16,7 +16,7 @@ CASES: list[tuple[str, Any, int, str]] = [
     ("text-classification", {"inputs": ""}, 422, "inputs"),
     ("text-classification", {"inputs": []}, 422, "inputs"),
     ("text-classification", {"inputs": ["a", 1]}, 422, "inputs"),
-    ("text-classification", {"inputs": {"text": "a"}}, 422, "inputs.text_pair"),
+    ("text-classification", {"inputs": {"text_pair": "a"}}, 422, "inputs.text"),
     ("text-classification", {"inputs": "a", "parameters": {"top_k": -1}}, 422, "parameters.top_k"),
     ("text-classification", {"inputs": "a", "parameters": {"topk": 1}}, 422, "parameters.topk"),
     ("text-classification", {"input": "a"}, 422, "input"),

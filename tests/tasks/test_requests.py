@@ -23,8 +23,13 @@ def test_example_is_accepted_and_counts_its_permits(name: str) -> None:
 
 
 def test_alias_finds_the_task() -> None:
-    """Both of Hugging Face's short names lead to the task they stand for."""
-    assert {find_task(alias).name for alias in ALIASES} == {"text-classification", "token-classification"}
+    """Hugging Face's short names lead to the tasks they stand for."""
+    assert {alias: find_task(alias).name for alias in ALIASES} == {
+        "sentiment-analysis": "text-classification",
+        "ner": "token-classification",
+        "vqa": "visual-question-answering",
+        "text-to-speech": "text-to-audio",
+    }
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ class Sounds:
         else:
             hop = getattr(self._extractor, "hop_length", 160)
             seconds = max(values.shape[1:]) * hop / self.sampling_rate
-        return max(1, math.ceil(seconds / _COST_S))
+        return max(1, int(math.ceil(seconds / _COST_S)))
 
     def stack(self, rows: Sequence[Row], *, is_padded: bool = False) -> dict[str, Any]:
         """One forward's inputs; shorter sounds are padded with silence where the attention mask hides it."""

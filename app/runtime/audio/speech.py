@@ -132,7 +132,7 @@ class SpeechRecognitionStages(OwnStages):
         return rows
 
     def _item(self, row: dict[str, Any], options: dict[str, Any], seed: int | None, is_long: bool) -> Item:
-        extras = {name: row.pop(name) for name in ("is_last", "stride", "num_frames") if name in row}
+        extras: dict[str, Any] = {name: row.pop(name) for name in ("is_last", "stride", "num_frames") if name in row}
         group: Hashable = (_frozen(options), is_long, self._sounds.group(row))
         if is_long:  # not with one that is much shorter: it would wait for this one
             group = (_frozen(options), is_long, row["input_features"].shape[-1] // self._extractor.nb_max_frames)

@@ -135,7 +135,7 @@ class Generator:
         return (list(row), "length") if end == len(row) else (list(row[: end + 1]), "eos_token")
 
 
-class _Stopping(StoppingCriteria):
+class _Stopping(StoppingCriteria):  # type: ignore[misc]  # transformers' types are not looked at
     """Ends a row whose text holds one of the stop texts, or that has its number of tokens."""
 
     def __init__(
@@ -151,7 +151,7 @@ class _Stopping(StoppingCriteria):
         self._prompt_length = prompt_length
         self._longest = max(map(len, stop), default=0)
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:  # type: ignore[override]  # a BoolTensor
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         each, num_tokens = input_ids.shape[0] // len(self._limits), input_ids.shape[1] - self._prompt_length
         ends = [num_tokens >= limit for limit in self._limits for _ in range(each)]
         if self._stop and self._tokenizer is not None:

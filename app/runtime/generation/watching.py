@@ -14,7 +14,7 @@ class Abandoned(Exception):
     """Nobody waits for any row of this forward any more."""
 
 
-class WatchedRows(StoppingCriteria):
+class WatchedRows(StoppingCriteria):  # type: ignore[misc]  # transformers' types are not looked at
     """Ends the rows that nobody waits for. Raises Abandoned when that is all of them."""
 
     def __init__(self, watch: Watch, num_rows: int) -> None:
@@ -29,7 +29,7 @@ class WatchedRows(StoppingCriteria):
         """
         self._rows = [row for row, (at, end) in enumerate(progress.tolist()) if at < end]
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:  # type: ignore[override]  # a BoolTensor
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         """input_ids: [rows * beams, tokens]."""
         self._watch.step()
         gone = [self._watch.is_cancelled(row) for row in range(self._num_rows)]

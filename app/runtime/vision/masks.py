@@ -37,7 +37,7 @@ class Crop:
     pixels: torch.Tensor
     box: Any
     sizes: dict[str, Any]
-    vectors: dict[str, torch.Tensor] = field(default_factory=dict)
+    vectors: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

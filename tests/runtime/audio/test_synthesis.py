@@ -18,7 +18,6 @@ from app.runtime.base import Stages
 from tests.runtime.audio.test_speech import Leaving
 from tests.runtime.compute import Job, answer, answer_together, load
 from tests.tiny import build
-from tests.tiny.audio import speecht5_vocoder
 
 MODELS = ("vits", "musicgen", "speecht5")
 TEXTS = ["hello world", "a cat sleeps", "one two three four five"]
@@ -161,9 +160,7 @@ def test_a_missing_vocoder_is_named(tmp_path: Path) -> None:
         load(folder, "text-to-audio").stages("text-to-audio")
 
 
-def test_a_vocoder_of_its_own_folder_is_used(
-    tmp_path: Path, stages_of: Callable[[str], Stages]
-) -> None:
+def test_a_vocoder_of_its_own_folder_is_used(tmp_path: Path, stages_of: Callable[[str], Stages]) -> None:
     """As the entry declares it."""
     folder = build("speecht5", tmp_path)
     shutil.move(folder / "vocoder", tmp_path / "apart")

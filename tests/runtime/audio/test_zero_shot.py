@@ -15,7 +15,7 @@ from tests.runtime.audio.sounds import assert_same, sound, wav
 from tests.runtime.compute import Job, answer, answer_together
 
 TOLERANCE = 1e-5
-"""Labels padded to others' lengths, and sounds in other batches, change the order in which float32 numbers are summed."""
+"""Labels padded to others' lengths, and sounds in other batches, change the order in which float32 are summed."""
 LABELS = ["dog", "a siren far away", "rain", "speech"]
 SOUNDS = [sound(0.3, 0), sound(0.83, 1), sound(2.5, 2), sound(0.3, 3)]
 
