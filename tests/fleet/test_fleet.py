@@ -480,10 +480,12 @@ async def test_find_knows_ids_aliases_and_defaults() -> None:
     specs = (
         spec_of("m", tasks=("fill-mask",)),
         spec_of("a", aliases=("alias",), implied_tasks=("text-ranking",)),
-        spec_of("b", aliases=("m",)),
+        spec_of("b", aliases=("m",), implied_tasks=("token-classification",)),
+        spec_of("names", tasks=("token-classification",)),
     )
     async with House(*specs) as house:
         find = house.fleet.find
+        assert find("token-classification", None).id == "names", "who declares a task goes before who implies it"
         assert find(TASK, "b").id == "b"
         assert find(TASK, "alias").id == "a"
         assert find("text-ranking", None).id == "a"

@@ -50,7 +50,8 @@ def test_entry_is_whole(name: str) -> None:
     assert re.search(rf"^class {stages}\b", Path(found.origin).read_text(), re.MULTILINE)
     assert set(task.auto_classes) <= set(AUTO_CLASSES)
     assert set(task.implies) <= set(ALL_TASKS)
-    assert RequestParser(task).parse(task.example.body).num_items >= 1
+    if task.is_listed:
+        assert RequestParser(task).parse(task.example.body).num_items >= 1
 
 
 @pytest.mark.parametrize("name", TASKS)

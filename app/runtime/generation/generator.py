@@ -78,7 +78,7 @@ class Generator:
         """
         options, num_rows = rows[0], len(rows)
         limits = [row.max_new_tokens for row in rows]
-        stopping = _Stopping(self._tokenizer, options.stop, limits, self._prompt_length(inputs))
+        stopping = _Stopping(self._tokenizer, options.stop, limits)
         try:
             with seeded(options.seed, self._model.device):
                 output = self._model.generate(
@@ -88,7 +88,7 @@ class Generator:
                 )
         except Abandoned:
             return [[] for _ in range(num_rows)]
-        answers = self._answers(output, inputs, rows)
+        answers = self._answers(output, stopping.prompt_length, rows)
         each = len(answers) // num_rows
         return [answers[row * each : (row + 1) * each] for row in range(num_rows)]
 
@@ -104,17 +104,9 @@ class Generator:
         )
         return config
 
-    def _prompt_length(self, inputs: dict[str, Any]) -> int:
-        """Tokens at the start of `generate`'s rows that are not its own."""
-        if "decoder_input_ids" in inputs:
-            return int(inputs["decoder_input_ids"].shape[1])
-        if self._model.config.is_encoder_decoder:
-            return 1  # the decoder's start token
-        return int(inputs["input_ids"].shape[1]) if "input_ids" in inputs else 0
-
-    def _answers(self, output: Any, inputs: dict[str, Any], rows: Sequence[GenerationOptions]) -> list[Generated]:
+    def _answers(self, output: Any, prompt_length: int, rows: Sequence[GenerationOptions]) -> list[Generated]:
         options = rows[0]
-        sequences = output.sequences[:, self._prompt_length(inputs) :]
+        sequences = output.sequences[:, prompt_length:]
         logprobs = _logprobs(output, sequences) if options.wants_logprobs else None
         each = len(sequences) // len(rows)
         answers = []
@@ -136,27 +128,33 @@ class Generator:
 
 
 class _Stopping(StoppingCriteria):  # type: ignore[misc]  # transformers' types are not looked at
-    """Ends a row whose text holds one of the stop texts, or that has its number of tokens."""
+    """Ends a row whose text holds one of the stop texts, or that has its number of tokens.
+
+    prompt_length: tokens at the start of the rows that are not their own: a prompt, a start token or none, which each
+    kind of model has its own idea of. Known from the first step on.
+    """
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase | None,
         stop: tuple[str, ...],
         limits: Sequence[int],
-        prompt_length: int,
     ) -> None:
         self._limits = limits
         self._tokenizer = tokenizer
         self._stop = stop
-        self._prompt_length = prompt_length
+        self.prompt_length = 0
+        self._has_begun = False
         self._longest = max(map(len, stop), default=0)
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        each, num_tokens = input_ids.shape[0] // len(self._limits), input_ids.shape[1] - self._prompt_length
+        if not self._has_begun:
+            self._has_begun, self.prompt_length = True, input_ids.shape[1] - 1
+        each, num_tokens = input_ids.shape[0] // len(self._limits), input_ids.shape[1] - self.prompt_length
         ends = [num_tokens >= limit for limit in self._limits for _ in range(each)]
         if self._stop and self._tokenizer is not None:
             # No token is shorter than nothing: a stop text of n characters ends within its last n + 1 tokens.
-            first = max(self._prompt_length, input_ids.shape[1] - self._longest - 1)
+            first = max(self.prompt_length, input_ids.shape[1] - self._longest - 1)
             for index, row in enumerate(input_ids[:, first:].tolist()):
                 text = self._tokenizer.decode(row, skip_special_tokens=True)
                 ends[index] = ends[index] or any(stop in text for stop in self._stop)
