@@ -94,10 +94,10 @@ def test_question_about_an_image_is_answered_by_the_head(stages: dict[str, Stage
         given = answer(stages["vilt"], {"image": file, "question": QUESTIONS[0]}, {"top_k": 3})
         assert [one["answer"] for one in given] == [model.config.id2label[int(index)] for index in best.indices]
         assert [one["score"] for one in given] == pytest.approx(best.values.tolist(), abs=1e-5)
-    inputs = [{"image": file, "question": question} for file in FILES for question in QUESTIONS]
-    assert_same_among_strangers(stages["vilt"], [(inputs, {}), (inputs[:2], {"top_k": 1})])
+    asked = [{"image": file, "question": question} for file in FILES for question in QUESTIONS]
+    assert_same_among_strangers(stages["vilt"], [(asked, {}), (asked[:2], {"top_k": 1})])
     with pytest.raises(InvalidInput, match="max_new_tokens: this model chooses"):
-        stages["vilt"].prepare(inputs[:1], TOKENS)
+        stages["vilt"].prepare(asked[:1], TOKENS)
 
 
 def test_conversation_with_an_image_goes_on_as_in_the_pipeline(stages: dict[str, Stages], tiny_dir: Path) -> None:
