@@ -235,23 +235,21 @@ def _auto_class(spec: ModelSpec, tasks: Sequence[str], config: Any) -> Any:
 def _class_for(task: str, config: Any) -> str:
     """Of the task's Auto classes the one that has the checkpoint's own architecture, else the first that knows its
     config. The same class does several tasks: these share their weights."""
-    known = [
-        name
-        for name in ALL_TASKS[task].auto_classes
-        if hasattr(transformers, name) and type(config) in getattr(transformers, name)._model_mapping
-    ]
+    there = [name for name in ALL_TASKS[task].auto_classes if hasattr(transformers, name)]
+    if not there:
+        raise NotAvailable(f"transformers {transformers.__version__} cannot do {task}; newer ones can.")
+    known = [name for name in there if type(config) in getattr(transformers, name)._model_mapping]
     for name in known:
         classes = getattr(transformers, name)._model_mapping[type(config)]
         classes = classes if isinstance(classes, tuple) else (classes,)
         if any(one.__name__ in (config.architectures or ()) for one in classes):
             return name
-    return known[0] if known else ALL_TASKS[task].auto_classes[0]
+    return known[0] if known else there[0]
 
 
 def _concrete(name: str, config: Any) -> str:
     """What the Auto class makes of this config: several of them may make the same."""
-    found = getattr(transformers, name)._model_mapping.get(type(config), name) if hasattr(transformers, name) else name
-    return str(found)
+    return str(getattr(transformers, name)._model_mapping.get(type(config), name))
 
 
 def _dtype(name: str) -> Any:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from PIL.Image import Image
@@ -12,7 +10,7 @@ from PIL.Image import Image
 from app.errors import InvalidInput, NotAvailable
 from app.media.images import decode_image
 from app.runtime.base import Item
-from app.runtime.multimodal.writing import WritingStages
+from app.runtime.multimodal.writing import WritingStages, about
 from app.runtime.parts import Parts
 from app.runtime.vision.images import BAD_IMAGE
 
@@ -28,11 +26,6 @@ class ImageToTextStages(WritingStages):
         self._has_processor = hasattr(parts.processor, "image_processor")
         if not self._has_processor and (parts.image_processor is None or parts.tokenizers is None):
             raise NotAvailable("This model has neither a processor nor an image processor with a tokenizer.")
-
-    @cached_property
-    def _processor(self) -> Any:
-        """Of this thread: encoding sets truncation and padding inside its tokenizer."""
-        return copy.deepcopy(self._parts.processor)
 
     def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
         options = self._options(parameters)
@@ -52,14 +45,7 @@ class ImageToTextStages(WritingStages):
         if not self._has_processor:
             row = self._parts.image_processor(images=image, return_tensors="pt")
         elif getattr(self._processor, "chat_template", None):
-            content = [{"type": "image", "image": image}, {"type": "text", "text": PROMPT}]
-            row = self._processor.apply_chat_template(
-                [{"role": "user", "content": content}],
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
-                add_generation_prompt=True,
-            )
+            row = self._chat_row(about(image, PROMPT))
         else:
             row = self._processor(images=image, return_tensors="pt")
         return row

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from app.errors import InvalidInput, NotAvailable
@@ -27,11 +25,6 @@ class ConversationStages(WritingStages):
         if not hasattr(parts.processor, "tokenizer"):
             raise NotAvailable("This model has no processor for texts with images or sounds.")
 
-    @cached_property
-    def _processor(self) -> Any:
-        """Of this thread: encoding sets truncation and padding inside its tokenizer."""
-        return copy.deepcopy(self._parts.processor)
-
     def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
         options = self._options(parameters)
         items = []
@@ -50,12 +43,6 @@ class ConversationStages(WritingStages):
             return row
         except (*BAD_INPUT, RuntimeError, AttributeError) as error:
             raise InvalidInput(f"{param}: the model's processor cannot take it: {error}.", param=param) from error
-
-    def _chat_row(self, messages: list[dict[str, Any]]) -> Mapping[str, Any]:
-        row: Mapping[str, Any] = self._processor.apply_chat_template(
-            messages, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
-        )
-        return row
 
     def _decoded(self, messages: Sequence[Mapping[str, Any]], param: str) -> list[dict[str, Any]]:
         decoded = []

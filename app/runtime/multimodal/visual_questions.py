@@ -5,10 +5,8 @@ As the pipeline of transformers 4.57 answered: the best `top_k` labels by their 
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,7 +17,7 @@ from app.media.images import decode_image
 from app.runtime.base import UNWATCHED, Item, Watch
 from app.runtime.finite import require_finite
 from app.runtime.generation.generator import Generated, GenerationOptions
-from app.runtime.multimodal.writing import Page, WritingStages
+from app.runtime.multimodal.writing import Page, WritingStages, about
 from app.runtime.parts import Parts
 from app.runtime.stacking import shape_of, stack
 from app.runtime.tokenizing import Encoder
@@ -41,11 +39,6 @@ class VisualQuestionStages(WritingStages):
         """Hand the tokenizer on: these stages are not used any more."""
         if self._encoder is not None:
             self._encoder.release()
-
-    @cached_property
-    def _processor(self) -> Any:
-        """Of this thread: encoding sets truncation and padding inside its tokenizer."""
-        return copy.deepcopy(self._parts.processor)
 
     def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
         if not self._writes and set(parameters) - {"top_k"}:
@@ -71,14 +64,7 @@ class VisualQuestionStages(WritingStages):
     def _row(self, image: Image, question: str) -> Mapping[str, Any]:
         row: Mapping[str, Any]
         if self._has_processor and getattr(self._processor, "chat_template", None):
-            content = [{"type": "image", "image": image}, {"type": "text", "text": question}]
-            row = self._processor.apply_chat_template(
-                [{"role": "user", "content": content}],
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
-                add_generation_prompt=True,
-            )
+            row = self._chat_row(about(image, question))
         elif self._has_processor:
             row = self._processor(images=image, text=question, return_tensors="pt")
         else:

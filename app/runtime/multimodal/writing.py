@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
+from PIL.Image import Image
 
 from app.errors import InputTooLarge
 from app.runtime.base import UNWATCHED, Item, Watch
@@ -38,6 +40,18 @@ class WritingStages(OwnStages):
     @cached_property
     def _generator(self) -> Generator:
         return Generator(self._model, self._tokenizer)
+
+    @cached_property
+    def _processor(self) -> Any:
+        """Of this thread: encoding sets truncation and padding inside its tokenizer."""
+        return copy.deepcopy(self._parts.processor)
+
+    def _chat_row(self, messages: list[dict[str, Any]]) -> Mapping[str, Any]:
+        """Through the model's chat template; files stand decoded in their parts."""
+        row: Mapping[str, Any] = self._processor.apply_chat_template(
+            messages, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
+        )
+        return row
 
     def _page(self, row: Mapping[str, Any], options: GenerationOptions, given: Any, param: str) -> Item:
         tensors = {name: value for name, value in row.items() if isinstance(value, torch.Tensor)}
@@ -75,6 +89,11 @@ class WritingStages(OwnStages):
     def _text(self, written: Generated) -> str:
         text: str = self._tokenizer.decode(written.tokens, skip_special_tokens=True)
         return text.strip()
+
+
+def about(image: Image, text: str) -> list[dict[str, Any]]:
+    """A conversation that begins with a text about an image."""
+    return [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": text}]}]
 
 
 def tokenizer_of(parts: Parts) -> Any:
