@@ -1,6 +1,7 @@
 """A worker process whose model is a script: launchers in tests are told to run this module.
 
-An input is a dict of orders to the three stages: {"text": ...}, {"prepare": "raise"}, {"forward": "hang"}, ...
+An input is a dict of orders to the three stages: {"text": ...}, {"prepare": "raise"}, {"forward": "hang"},
+{"forward": "steps"} (until it is cancelled), ...
 """
 
 from __future__ import annotations
@@ -47,6 +48,16 @@ def obey(order: str | None, gate: threading.Event | None = None) -> None:
             os._exit(77)
 
 
+def take_steps(index: int, watch: Watch) -> int:
+    """A forward of many steps, until nobody waits for its item; how many it took."""
+    for number in range(1, 3000):
+        watch.step()
+        if watch.is_cancelled(index):
+            return number
+        time.sleep(0.01)
+    raise AssertionError("nobody cancelled the forward")
+
+
 class ScriptedStages:
     """cost: the text's length; answers [text, parameters, number of items in its batch]."""
 
@@ -66,7 +77,9 @@ class ScriptedStages:
         self._model.batches.append([item.features.get("text", "") for item in items])
         if len(items) > self._model.max_batch:
             raise DeviceOutOfMemory
-        for item in items:
+        for index, item in enumerate(items):
+            if item.features.get("forward") == "steps":
+                self._model.num_steps = take_steps(index, watch)
             obey(item.features.get("forward"), self._model.gate)
         if any(item.features.get("forward") == "count" for item in items):
             return [0] * (len(items) + 1)
@@ -93,6 +106,7 @@ class ScriptedModel:
         self.max_batch = max_batch
         self.batches: list[list[str]] = []
         self.num_threads: list[int] = []
+        self.num_steps = 0
         self.gate = threading.Event()  # forwards of {"forward": "wait"} wait for it
 
     def tasks(self) -> list[str]:

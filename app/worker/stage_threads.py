@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -243,13 +242,14 @@ class Finisher:
 class BatchWatch:
     """Implements `Watch`. A step is announced as a stage that begins, at most once in STEP_S."""
 
-    def __init__(self, batch: Batch, send: Callable[[StageBegan], None]) -> None:
+    def __init__(self, batch: Batch, send: Callable[[StageBegan], None], clock: Clock) -> None:
         self._batch = batch
         self._send = send
-        self._announced_at = time.monotonic()
+        self._clock = clock
+        self._announced_at = clock()
 
     def step(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now - self._announced_at >= STEP_S:
             self._announced_at = now
             self._send(StageBegan(stage="forward", job_ids=self._batch.job_ids))
@@ -295,7 +295,7 @@ class Device:
             raise RuntimeError("a forward before the model was loaded. This is a bug.")
         began_at = self._clock()
         try:
-            watch = BatchWatch(batch, self._send)
+            watch = BatchWatch(batch, self._send, self._clock)
             outputs = list(self._stages.of(batch.task).forward([entry.item for entry in batch.entries], watch))
         except BaseException as error:
             # The frames hold the tensors of the failed forward: let go of them before a smaller batch is tried.

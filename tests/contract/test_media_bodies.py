@@ -15,6 +15,7 @@ from PIL import Image
 
 from app.media.sniff import sniff
 from app.tasks.samples import PNG, PNG_BASE64, WAV, WAV_BASE64
+from tests import tiny
 from tests.server import RunningServer
 
 PICTURE = "/v1/image-classification"
@@ -184,3 +185,18 @@ def test_sound_reaches_speech_recognition_by_every_way(server: RunningServer) ->
     with server.client() as client:
         form = client.post(path, files={"file": ("a.wav", WAV)}, data={"parameters": json.dumps({})})
     assert form.json() == raw.json()
+
+
+def test_url_of_a_private_address_is_refused_though_urls_are_allowed(start_server: Any, tiny_dir: Any) -> None:
+    """The server never asks itself, or its neighbours; the sentence names the place."""
+    model = str(tiny.build("vit-classifier", tiny_dir))
+    running = start_server([{"id": "vit", "task": "image-classification", "model": model}], media={"allow_urls": True})
+    for url in (f"{running.url}/livez", "http://localhost/x.png", "http://169.254.169.254/latest", "http://[::1]/"):
+        answer = running.post(PICTURE, {"inputs": url})
+        assert answer.status_code == 422, answer.text
+        assert "inputs" in answer.json()["error"]
+    refused = running.post(
+        PICTURE, {"inputs": ["http://127.0.0.1:1/"] * 2 + [f"http://10.0.0.{n}/" for n in range(40)]}
+    )
+    assert refused.status_code == 422
+    assert "limit is 32" in refused.json()["error"]

@@ -30,7 +30,9 @@ from app.channel.messages import (
     Stop,
     Submit,
 )
-from app.worker.stage_threads import LoadModel
+from app.runtime.base import Item
+from app.worker.batch_queue import Entry
+from app.worker.stage_threads import Batch, BatchWatch, LoadModel
 from app.worker.worker import Worker
 from tests import fake_worker
 from tests.fake_worker import ScriptedModel
@@ -458,3 +460,31 @@ def test_many_jobs_are_each_answered_once(worker: RunningWorker) -> None:
     answered = worker.answered()
     assert len(answered) == len(set(answered))
     assert set(range(300)) - set(range(0, 300, 11)) <= set(answered)
+
+
+def test_cancel_reaches_a_forward_of_many_steps(worker: RunningWorker) -> None:
+    """The item that nobody waits for ends at its next step, and those that come after it are answered."""
+    worker.submit(1, {"text": "a", "forward": "steps"})
+    worker.until(
+        lambda message: isinstance(message, StageBegan) and message.stage == "forward" and message.job_ids == [1]
+    )
+    worker.tell(Cancel(job_id=1))
+    worker.submit(2, {"text": "b"})
+    assert worker.outputs(2)
+    assert 1 <= worker.model.num_steps < 1000
+    assert not any(isinstance(message, JobDone | JobFailed) and message.job_id == 1 for message in worker.received)
+
+
+def test_steps_begin_the_limit_of_a_forward_anew() -> None:
+    """Announced at most once a second: a generation may take as long as it likes, a step may not."""
+    now = 100.0
+    sent: list[StageBegan] = []
+    entries = [Entry(job_id, TASK, Item(None, 1), 0.0) for job_id in (1, 1, 2)]
+    batch = Batch(entries)
+    watch = BatchWatch(batch, sent.append, lambda: now)
+    for now in (100.1, 100.9, 101.1, 101.2, 102.0, 102.3):  # noqa: B007  # the watch's clock
+        watch.step()
+    assert sent == [StageBegan(stage="forward", job_ids=[1, 2])] * 2
+    assert not watch.is_cancelled(2)
+    batch.cancelled.add(2)
+    assert [watch.is_cancelled(index) for index in range(3)] == [False, False, True]
