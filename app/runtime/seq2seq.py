@@ -79,10 +79,7 @@ class Text2TextStages(OwnStages):
         given = {name: value for name, value in parameters.items() if name not in _NOT_FOR_GENERATE}
         if given.get("temperature") == 0:
             given |= {"do_sample": False, "temperature": 1.0}
-        limit = parameters.get("max_new_tokens")
-        if limit is None:
-            longest = parameters.get("max_length") or specific.get("max_length") or self._own_max_length()
-            limit = max(1, longest - 1)  # the start token counts there
+        limit = self._max_new_tokens(parameters, specific)
         values = {name: value for name, value in {**specific, **given, **forced}.items() if name != "max_length"}
         return GenerationOptions(
             values=values,
@@ -90,6 +87,18 @@ class Text2TextStages(OwnStages):
             seed=parameters.get("seed"),
             depends_on_length=self._model.generation_config.forced_eos_token_id is not None,
         )
+
+    def _max_new_tokens(self, parameters: Mapping[str, Any], specific: Mapping[str, Any]) -> int:
+        """No more than the decoder has positions for, its start token aside. Raises InvalidInput where more are asked."""
+        positions = getattr(self._model.config, "max_position_embeddings", None)
+        given = parameters.get("max_new_tokens")
+        if given is None and "max_length" in parameters:
+            given = max(1, parameters["max_length"] - 1)  # the start token counts there
+        if given is not None and positions is not None and given >= positions:
+            name = "parameters.max_new_tokens" if "max_new_tokens" in parameters else "parameters.max_length"
+            raise InvalidInput(f"{name}: this model writes {positions - 1} tokens at most.", param=name)
+        own: int = given or max(1, (specific.get("max_length") or self._own_max_length()) - 1)
+        return own if positions is None else min(own, positions - 1)
 
     def _own_max_length(self) -> int:
         """What the model's generation_config says, if it says anything: 20 is transformers' word for nothing."""

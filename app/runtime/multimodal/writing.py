@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from PIL.Image import Image
 
-from app.errors import InputTooLarge
+from app.errors import InputTooLarge, InvalidInput
 from app.runtime.base import UNWATCHED, Item, Watch
 from app.runtime.generation.generator import DEFAULT_MAX_NEW_TOKENS, Generated, GenerationOptions, Generator
 from app.runtime.parts import OwnStages, Parts
@@ -61,6 +61,7 @@ class WritingStages(OwnStages):
             raise InputTooLarge(
                 f"{param} has {num_tokens} tokens, files included; the limit is {limit - 1}.", param=param
             )
+        options = self._within(options, num_tokens)
         cost = cost_of(tensors) + num_tokens + options.max_new_tokens
         group: Hashable = (shape_of(tensors), options.group)
         return Item(Page(tensors, options, given), cost, group)
@@ -71,6 +72,22 @@ class WritingStages(OwnStages):
             values |= {"do_sample": False, "temperature": 1.0}
         limit = parameters.get("max_new_tokens") or parameters.get("max_length") or self._own_limit()
         return GenerationOptions(values=values, max_new_tokens=limit, seed=parameters.get("seed"), **more)
+
+    def _within(self, options: GenerationOptions, num_tokens: int) -> GenerationOptions:
+        """No more new tokens than there are positions. Raises InvalidInput where more are asked for by name."""
+        decoder = getattr(self._model.config, "decoder", None)
+        positions = (
+            getattr(decoder, "max_position_embeddings", None) if decoder is not None else _positions(self._model)
+        )
+        if positions is None:
+            return options
+        room = max(1, positions - max(1, num_tokens))
+        if options.max_new_tokens <= room:
+            return options
+        if options.max_new_tokens != self._own_limit():
+            name = "parameters.max_new_tokens"
+            raise InvalidInput(f"{name}: there is room for {room} tokens in this answer.", param=name)
+        return replace(options, max_new_tokens=room)
 
     def _own_limit(self) -> int:
         """As the model's generation_config says; 20 is transformers' word for nothing."""

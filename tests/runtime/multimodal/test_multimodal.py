@@ -71,6 +71,15 @@ def test_caption_is_what_the_model_writes(stages: dict[str, Stages], tiny_dir: P
     assert_same_among_strangers(stages[name], [(FILES, TOKENS), (FILES[:1], {"max_new_tokens": 2})])
 
 
+@pytest.mark.parametrize("name", ["captioner", "blip", "llava"])
+def test_answer_has_as_many_tokens_as_there_is_room_for(stages: dict[str, Stages], name: str) -> None:
+    """Unless said otherwise as long as the model says; who asks for more than fits is told."""
+    asked = chat(FILES[0], "a") if name == "llava" else FILES[0]
+    assert answer(stages[name], asked)
+    with pytest.raises(InvalidInput, match="max_new_tokens: there is room for"):
+        stages[name].prepare([asked], {"max_new_tokens": 5000})
+
+
 def test_javascript_gets_a_caption_as_an_object() -> None:
     """Where Python's client wants a list of one."""
     task = TASKS["image-to-text"]
