@@ -24,8 +24,8 @@ from app.api.open_inference.endpoint import OpenInference, open_inference_routes
 from app.api.openapi import install_openapi
 from app.api.ops import install_docs, ops_router
 from app.api.server import Server, bind, url_of
-from app.api.tabular import tabular_routes
 from app.api.tasks import TaskAnswerer, task_routes
+from app.api.unserved import unserved_routes
 from app.catalog import Catalog
 from app.fleet.fleet import Fleet
 from app.fleet.launcher import make_launcher
@@ -72,7 +72,7 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     app.router.routes.extend(dialect_routes(dialects))
     app.router.routes.extend(task_routes(answerer, fleet, names, dialects))
     app.router.routes.extend(open_inference_routes(OpenInference(answerer, fleet, names)))
-    app.router.routes.extend(tabular_routes())
+    app.router.routes.extend(unserved_routes())
     app.include_router(models_router(fleet, names, created=int(time.time())))
     app.include_router(model_pages_router(fleet, names))
     app.include_router(info_router(fleet))

@@ -89,7 +89,7 @@ class Text2TextStages(OwnStages):
         )
 
     def _max_new_tokens(self, parameters: Mapping[str, Any], specific: Mapping[str, Any]) -> int:
-        """No more than the decoder has positions for, its start token aside. Raises InvalidInput where more are asked."""
+        """No more than the decoder has positions for, its start token aside. Raises InvalidInput for more."""
         positions = getattr(self._model.config, "max_position_embeddings", None)
         given = parameters.get("max_new_tokens")
         if given is None and "max_length" in parameters:

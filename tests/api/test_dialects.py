@@ -13,6 +13,7 @@ import pytest
 from app import errors
 from app.api.dialects.table import PLACES
 from app.api.token_stream import token_events
+from app.api.unserved import REASONS
 from app.tasks.registry import TASKS, UNLISTED_TASKS
 from tests.api.conftest import LiveServer
 from tests.api.fake_fleet import ANSWERS, LABELS
@@ -444,6 +445,13 @@ def test_tabular_tasks_say_why_not(server: LiveServer, path: str) -> None:
     """501, as for a library that is missing; the JavaScript client sends a table."""
     status, code, text = server.error_of(server.post(path, {"table": {"a": [1]}}))
     assert (status, code) == (501, "not_available") and "scikit-learn" in text
+
+
+@pytest.mark.parametrize("task", REASONS)
+def test_tasks_without_a_pipeline_are_named(server: LiveServer, task: str) -> None:
+    """501 with the reason, where a typo would be 404."""
+    status, code, text = server.error_of(server.post(f"/v1/{task}", {"inputs": "a"}))
+    assert (status, code) == (501, "not_available") and task in text
 
 
 def test_tasks_of_the_routes_alone_are_not_public(server: LiveServer) -> None:
