@@ -30,9 +30,10 @@ def program() -> Path:
         shutil.copy(SOURCE / name, INSTALLED / name)
     if not (INSTALLED / "node_modules" / "@huggingface" / "inference").is_dir():
         command = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"]
-        done = subprocess.run(command, cwd=INSTALLED, capture_output=True, text=True, timeout=100)
-        if done.returncode:
-            pytest.skip(f"the package cannot be installed here: {done.stderr[:200]}")
+        try:
+            subprocess.run(command, cwd=INSTALLED, capture_output=True, text=True, timeout=60, check=True)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            pytest.skip(f"the package cannot be installed here: {str(error.stderr)[:200]}")
     return INSTALLED / "ask.mjs"
 
 
