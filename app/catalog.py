@@ -85,6 +85,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     pinned: bool = False
     preload: bool = False
     memory_bytes: int | None = None
+    kv_cache_bytes: int | None = None  # of keys and values; None: as the worker sees fit
     pooling: str | None = None
     normalize: bool | None = None
     parameters: dict[str, Any] = {}
@@ -224,6 +225,7 @@ class _Reader:
             queue=QueueSpec(max_items=form.queue.max_items, deadline_s=form.queue.deadline),
             keep_alive_s=form.keep_alive,
             memory_bytes=form.memory,
+            kv_cache_bytes=form.kv_cache,
             **form.model_dump(include=_SAME_NAMES),
         )
         return with_files(spec, cached_files(spec))

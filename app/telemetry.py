@@ -20,10 +20,11 @@ from prometheus_client.registry import Collector
 
 from app import __version__
 from app.errors import Cancelled, error_classes
+from app.tasks.completion import GENERATING_TASKS
 
 if TYPE_CHECKING:
     from app.catalog import ModelSpec
-    from app.channel.messages import BatchDone
+    from app.channel.messages import BatchDone, EngineReport
     from app.fleet.requests import JobResult, ModelStatus
 
 TASK_ROUTES = ("/v1/{task}", "/models/{model}")
@@ -55,6 +56,7 @@ class Telemetry:
         self._make_request_metrics()
         self._make_job_metrics()
         self._make_model_metrics()
+        self._make_generation_metrics()
         registry.register(ProcessCollector())
 
     def _make_request_metrics(self) -> None:
@@ -178,6 +180,56 @@ class Telemetry:
         build = Gauge("pipeserve_build_info", "1, with what runs.", ("version", "python"), registry=registry)
         build.labels(__version__, platform.python_version()).set(1)
 
+    def _make_generation_metrics(self) -> None:
+        registry, model = self.registry, ("model",)
+        self._generating = Gauge(
+            "pipeserve_generating_sequences", "Texts that are generated now.", model, registry=registry
+        )
+        self._waiting_to_generate = Gauge(
+            "pipeserve_waiting_sequences", "Texts that wait for room to be generated.", model, registry=registry
+        )
+        self._kv_cache_usage = Gauge(
+            "pipeserve_kv_cache_usage_ratio",
+            "The share of the memory for keys and values that running texts have.",
+            model,
+            registry=registry,
+        )
+        self._steps = Counter(
+            "pipeserve_generation_steps_total", "Forwards of text generation.", model, registry=registry
+        )
+        self._preemptions = Counter(
+            "pipeserve_preemptions_total",
+            "Texts that gave their memory to others and began again.",
+            model,
+            registry=registry,
+        )
+        self._prompt_tokens = Counter(
+            "pipeserve_prompt_tokens_total", "Tokens of prompts that were answered.", model, registry=registry
+        )
+        self._cached_tokens = Counter(
+            "pipeserve_cached_prompt_tokens_total",
+            "Of these, those that were not computed again.",
+            model,
+            registry=registry,
+        )
+        self._generated_tokens = Counter(
+            "pipeserve_generated_tokens_total", "Tokens that were generated.", model, registry=registry
+        )
+        self._first_token_seconds = Histogram(
+            "pipeserve_time_to_first_token_seconds",
+            "From a job's arrival in its worker to the first token of each of its texts.",
+            model,
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._inter_token_seconds = Histogram(
+            "pipeserve_inter_token_seconds",
+            "Between two tokens of a text.",
+            model,
+            buckets=SECONDS,
+            registry=registry,
+        )
+
     # What there is to label
 
     def declare(self, models: Iterable[ModelSpec]) -> None:
@@ -186,6 +238,8 @@ class Telemetry:
             known = self._models.get(spec.id)
             if known is None:
                 self._declare_model(spec)
+            if any(task in GENERATING_TASKS for task in spec.all_tasks):
+                self._declare_generation(spec.id)
             for task in spec.all_tasks:
                 if known is None or task not in known:
                     self._declare_task(task, spec.id)
@@ -205,6 +259,21 @@ class Telemetry:
             self._loads.labels(model, outcome)
         for reason in EVICTION_REASONS:
             self._evictions.labels(model, reason)
+
+    def _declare_generation(self, model: str) -> None:
+        for metric in (
+            self._generating,
+            self._waiting_to_generate,
+            self._kv_cache_usage,
+            self._steps,
+            self._preemptions,
+            self._prompt_tokens,
+            self._cached_tokens,
+            self._generated_tokens,
+            self._first_token_seconds,
+            self._inter_token_seconds,
+        ):
+            metric.labels(model)
 
     def _declare_task(self, task: str, model: str) -> None:
         for route in TASK_ROUTES:
@@ -278,6 +347,22 @@ class Telemetry:
         self._batch_tokens.labels(*labels).observe(batch.padded_tokens)
         if batch.padded_tokens > 0:
             self._padding_ratio.labels(*labels).observe(1 - batch.tokens / batch.padded_tokens)
+
+    def engine_reported(self, model: str, report: EngineReport) -> None:
+        model = self._label(model)
+        self._generating.labels(model).set(report.num_running)
+        self._waiting_to_generate.labels(model).set(report.num_waiting)
+        if report.limit_tokens:
+            self._kv_cache_usage.labels(model).set(report.num_used_tokens / report.limit_tokens)
+        self._steps.labels(model).inc(report.num_steps)
+        self._preemptions.labels(model).inc(report.num_preemptions)
+        self._prompt_tokens.labels(model).inc(report.num_prompt_tokens)
+        self._cached_tokens.labels(model).inc(report.num_cached_tokens)
+        self._generated_tokens.labels(model).inc(report.num_generated_tokens)
+        for seconds in report.first_token_s:
+            self._first_token_seconds.labels(model).observe(seconds)
+        for seconds in report.inter_token_s:
+            self._inter_token_seconds.labels(model).observe(seconds)
 
     def job_done(self, model: str, task: str, result: JobResult) -> None:
         labels = (task, self._label(model))

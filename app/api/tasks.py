@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 
-import orjson
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,6 +23,7 @@ from app.catalog import ModelSpec
 from app.errors import DeadlineExceeded, InvalidInput, MalformedBody, ModelFailed, ModelLoading, NotServed
 from app.fleet.requests import FleetAPI, JobRequest, JobResult
 from app.tasks.base import JSON, Task
+from app.tasks.completion import Delta
 from app.tasks.custom import NAME as CUSTOM
 from app.tasks.media import RemoteMedia, remote_places, with_files
 from app.tasks.registry import ALIASES, ALL_TASKS, TASKS, find_task
@@ -106,6 +106,23 @@ class TaskAnswerer:
         accept: str = JSON,
     ) -> Answered:
         """Compute one body of the task; the client's leaving ends the work. accept: the client's `Accept`."""
+        job, parsed = await self.job_of(task, spec, body, call, record, receive, accept=accept)
+        result = await until_disconnect(receive, self._fleet.submit(job))
+        record.result = result
+        return Answered(fragments=result.outputs, is_list=parsed.is_list, media_type=job.media_type, result=result)
+
+    async def job_of(
+        self,
+        task: Task,
+        spec: ModelSpec,
+        body: Any,
+        call: Call,
+        record: RequestRecord,
+        receive: Receive,
+        *,
+        accept: str = JSON,
+    ) -> tuple[JobRequest, ParsedRequest]:
+        """One body of the task, validated, with its files."""
         record.task = task.name
         record.model = spec.id
         if spec.has_handler:
@@ -119,10 +136,7 @@ class TaskAnswerer:
         inputs = parsed.inputs
         if places := remote_places(inputs):
             inputs = await until_disconnect(receive, self._with_files(inputs, places))
-        job = _job(task, spec, parsed, inputs, media_type, call, record)
-        result = await until_disconnect(receive, self._fleet.submit(job))
-        record.result = result
-        return Answered(fragments=result.outputs, is_list=parsed.is_list, media_type=media_type, result=result)
+        return _job(task, spec, parsed, inputs, media_type, call, record), parsed
 
     async def answer_by_handler(
         self, spec: ModelSpec, task: Task, raw: bytes, scope: Scope, receive: Receive, send: Send
@@ -162,17 +176,22 @@ class TaskAnswerer:
     ) -> None:
         """Generate a text and answer its tokens as server-sent events. body: the task's. Raises as `run`."""
         record, task, parameters = record_of(scope), ALL_TASKS[TEXT_GENERATION], body.get("parameters") or {}
+        has_details = parameters.get("details") is True
         body = {**body, "parameters": streaming_parameters(parameters, spec.parameters)}
         if not task.is_single(body.get("inputs"), parameters):
             raise InvalidInput("inputs: a stream is the answer to one text.", param="inputs")
 
-        async def events() -> list[dict[str, Any]]:
-            answered = await self.run(task, spec, body, call, record, receive)
-            (generated,) = orjson.loads(answered.fragments[0])
-            num_tokens = answered.result.num_tokens
-            return token_events(generated, input_length=num_tokens, has_details=parameters.get("details") is True)
+        async def parts() -> AsyncGenerator[Delta | JobResult, None]:
+            job, _ = await self.job_of(task, spec, body, call, record, receive)
+            async for part in self._fleet.stream(job):
+                if isinstance(part, JobResult):
+                    record.result = part
+                yield part
 
-        response = await stream_tokens(events, task=TEXT_GENERATION, request_id=record.request_id)
+        events = token_events(parts(), has_details=has_details)
+        response = await until_disconnect(
+            receive, stream_tokens(events, task=TEXT_GENERATION, request_id=record.request_id)
+        )
         response.headers["x-model"] = model_header(spec).decode()
         await response(scope, receive, send)
 

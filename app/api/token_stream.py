@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
 import orjson
@@ -11,6 +11,8 @@ from starlette.responses import StreamingResponse
 from app.api.errors import hugging_face_body
 from app.api.sse import stream_events
 from app.errors import InvalidInput, PipeserveError
+from app.fleet.requests import JobResult
+from app.tasks.completion import Delta, Token
 
 TEXT_GENERATION = "text-generation"
 
@@ -37,37 +39,53 @@ def streaming_parameters(parameters: Any, declared: Mapping[str, Any]) -> dict[s
     return {**parameters, "details": True}
 
 
-def token_events(generated: Mapping[str, Any], *, input_length: int, has_details: bool) -> list[dict[str, Any]]:
-    """generated: the task's answer, with `details`. has_details: whether the client wants them in the last event."""
-    details = generated["details"]
-    alternatives = details.get("top_tokens") or []
-    events: list[dict[str, Any]] = []
-    for place, token in enumerate(details["tokens"]):
-        one = {"index": place + 1, "token": token, "generated_text": None, "details": None}
-        if place < len(alternatives):
-            one["top_tokens"] = alternatives[place]
-        events.append(one)
-    if events:
-        events[-1]["generated_text"] = generated["generated_text"]
-        if has_details:
-            names = ("finish_reason", "generated_tokens", "seed")
-            events[-1]["details"] = {**{name: details.get(name) for name in names}, "input_length": input_length}
-    return events
+async def token_events(
+    parts: AsyncIterator[Delta | JobResult], *, has_details: bool
+) -> AsyncGenerator[dict[str, Any], None]:
+    """One event for each token; the last one has the text, and the details if the client wants them. parts: of a
+    text-generation job."""
+    last: dict[str, Any] | None = None
+    num_tokens = 0
+    async for part in parts:
+        if isinstance(part, JobResult):
+            if last is not None:
+                yield last | _end_of(part, has_details)
+            return
+        for token in part.tokens:
+            if last is not None:
+                yield last
+            num_tokens += 1
+            last = {"index": num_tokens, "token": _shown(token), "generated_text": None, "details": None}
+            if token.top:
+                last["top_tokens"] = [
+                    {"id": one.id, "text": one.text, "logprob": one.logprob, "special": False} for one in token.top
+                ]
+        if last is not None and part.finish_reason is None:
+            yield last  # nothing is known yet that would make it the last one
+            last = None
 
 
-async def stream_tokens(
-    running: Callable[[], Awaitable[list[dict[str, Any]]]], *, task: str, request_id: str
-) -> StreamingResponse:
-    """running: gives the events. Raises what it raises, unless that takes so long that the stream has begun."""
+def _shown(token: Token) -> dict[str, Any]:
+    return {"id": token.id, "text": token.text, "logprob": token.logprob, "special": token.is_special}
 
-    async def events() -> AsyncIterator[dict[str, Any]]:
-        for one in await running():
-            yield one
+
+def _end_of(result: JobResult, has_details: bool) -> dict[str, Any]:
+    (generated,) = orjson.loads(result.outputs[0])
+    end = {"generated_text": generated["generated_text"]}
+    if not has_details:
+        return end
+    names = ("finish_reason", "generated_tokens", "seed")
+    details = {name: generated["details"].get(name) for name in names}
+    return {**end, "details": {**details, "input_length": result.num_tokens}}
+
+
+async def stream_tokens(events: AsyncIterator[dict[str, Any]], *, task: str, request_id: str) -> StreamingResponse:
+    """Raises what the events raise before the first, unless that takes so long that the stream has begun."""
 
     def error_event(error: PipeserveError) -> bytes:
         return _data(hugging_face_body(error, f"{error.message} (request id {request_id})", task=task))
 
-    response = await stream_events(events(), to_event=_data, error_event=error_event)
+    response = await stream_events(events, to_event=_data, error_event=error_event)
     response.headers["x-accel-buffering"] = "no"
     return response
 

@@ -16,6 +16,7 @@ import msgspec
 
 from app.channel.messages import (
     Cancel,
+    Credit,
     FromWorker,
     Heartbeat,
     SetThreads,
@@ -31,7 +32,7 @@ MAX_MESSAGE_BYTES = 2**30
 _HEADER = struct.Struct("<IIB")  # payload bytes, stream, flags
 _MAX_PAYLOAD_BYTES = MAX_FRAME_BYTES - _HEADER.size
 _LAST = 1
-_CONTROL = (Heartbeat, Cancel, StageBegan, SetThreads, Stop)
+_CONTROL = (Heartbeat, Cancel, Credit, StageBegan, SetThreads, Stop)
 
 Buffer = bytes | memoryview
 M = TypeVar("M")

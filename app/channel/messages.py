@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from app.errors import BackendFailed, PipeserveError, error_classes
+from app.tasks.completion import Delta
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +56,7 @@ class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     inputs: list[Any]
     parameters: dict[str, Any]
     media_type: str = "application/json"
+    is_stream: bool = False  # its parts are wanted as they are made, `FIRST_CREDIT` of them before any `Credit`
     alone: bool = False  # a suspect: share no batch with other jobs
 
 
@@ -62,6 +64,13 @@ class Cancel(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Nobody waits for this job any more: drop what has not begun, answer nothing."""
 
     job_id: int
+
+
+class Credit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Whoever reads this job's stream has taken so many parts of it: so many more may come."""
+
+    job_id: int
+    num_parts: int
 
 
 class SetThreads(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -131,6 +140,37 @@ class BatchDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     reason: str = "ok"  # ok, error, out_of_memory (a bisected batch reports each forward)
 
 
+class JobDelta(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of one job's stream."""
+
+    job_id: int
+    delta: Delta
+
+
+class Deltas(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """What one step added to all streams that it added something to. A job's parts come before its `JobDone`."""
+
+    parts: list[JobDelta]
+
+
+class EngineReport(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """How text generation goes, for the metrics; sent a few times a second while it goes. Sequences and tokens of keys
+    and values as they are now, counts since the last report. first_token_s, inter_token_s: waits that ended since then,
+    of all sequences: from a job's arrival in the worker to a sequence's first token, and between its tokens."""
+
+    num_running: int
+    num_waiting: int
+    num_used_tokens: int
+    limit_tokens: int
+    num_steps: int
+    num_preemptions: int
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_generated_tokens: int
+    first_token_s: list[float] = []
+    inter_token_s: list[float] = []
+
+
 class JobDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """The answer of a job: one fragment per input, of the media type asked for, encoded where it was made."""
 
@@ -146,5 +186,10 @@ class JobFailed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     error: ErrorInfo
 
 
-ToWorker = Load | Submit | Cancel | SetThreads | Stop
-FromWorker = Progress | Ready | LoadFailed | Heartbeat | StageBegan | BatchDone | JobDone | JobFailed
+FIRST_CREDIT = 64
+"""Parts of a stream that may be on their way to a reader before it has taken any."""
+
+ToWorker = Load | Submit | Cancel | Credit | SetThreads | Stop
+FromWorker = (
+    Progress | Ready | LoadFailed | Heartbeat | StageBegan | BatchDone | Deltas | EngineReport | JobDone | JobFailed
+)

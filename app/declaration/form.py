@@ -130,6 +130,11 @@ class EntryForm(Form):
     pinned: bool = Field(default=False, description="never evicted, never unloaded for idleness")
     preload: bool = Field(default=False, description="load at the start instead of at the first request")
     memory: Size | None = Field(default=None, description="an estimate of its need, when known")
+    kv_cache: Size | None = Field(
+        default=None,
+        description="memory for keys and values of texts that are generated; unset: the smaller of a quarter of what is"
+        " free and eight full contexts",
+    )
     pooling: Literal["mean", "cls", "max", "lasttoken", "mean_sqrt_len_tokens", "weightedmean"] | None = Field(
         default=None, description="for embeddings of models without sentence-transformers files"
     )
@@ -174,8 +179,7 @@ class FileForm(Form):
 
 
 LATER_KEYS = frozenset(
-    {"quantization", "compile", "adapters", "env", "chat_template", "kv_cache", "device_map", "devices", "priority"}
-    | {"drain"}
+    {"quantization", "compile", "adapters", "env", "chat_template", "device_map", "devices", "priority"} | {"drain"}
 )
 LATER_TOP_LEVEL_KEYS = frozenset({"environments", "moderations", "catalog"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from app.channel.messages import BatchDone
+from app.channel.messages import BatchDone, EngineReport
 from app.fleet.requests import JobResult
 
 
@@ -31,6 +31,8 @@ class FleetEvents(Protocol):
 
     def batch_done(self, model: str, batch: BatchDone) -> None: ...
 
+    def engine_reported(self, model: str, report: EngineReport) -> None: ...
+
     def job_done(self, model: str, task: str, result: JobResult) -> None: ...
 
     def job_failed(self, model: str, task: str, code: str) -> None: ...
@@ -50,6 +52,8 @@ class NullEvents:
     def rejected(self, model: str, reason: str) -> None: ...
 
     def batch_done(self, model: str, batch: BatchDone) -> None: ...
+
+    def engine_reported(self, model: str, report: EngineReport) -> None: ...
 
     def job_done(self, model: str, task: str, result: JobResult) -> None: ...
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from app.catalog import Catalog, ModelSpec
-from app.channel.messages import BatchDone, ErrorInfo, JobDone, Progress, Ready, Timings
+from app.channel.messages import BatchDone, EngineReport, ErrorInfo, JobDone, Progress, Ready, Timings
 from app.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -30,7 +30,7 @@ from app.fleet.clock import Alarm, Clock, LoopClock
 from app.fleet.directory import Directory
 from app.fleet.events import FleetEvents, NullEvents
 from app.fleet.handle import Limits
-from app.fleet.jobs import Job
+from app.fleet.jobs import Job, Stream
 from app.fleet.listener import Listener
 from app.fleet.memory import Devices, MachineMemory, Memory
 from app.fleet.processes import Launcher
@@ -51,6 +51,7 @@ from app.fleet.residency import (
 )
 from app.fleet.threads import Threads, available_cores
 from app.settings import Settings
+from app.tasks.completion import Delta
 from app.tasks.registry import UNLISTED_TASKS
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,9 @@ class _Model:
 
     def on_batch(self, batch: BatchDone) -> None:
         self._fleet._events.batch_done(self.spec.id, batch)
+
+    def on_engine(self, report: EngineReport) -> None:
+        self._fleet._events.engine_reported(self.spec.id, report)
 
     def on_restart(self) -> None:
         self._fleet._events.restarted(self.spec.id)
@@ -229,11 +233,29 @@ class Fleet:
     # Jobs
 
     async def submit(self, request: JobRequest) -> JobResult:
+        return await self._answered(request, None)
+
+    async def stream(self, request: JobRequest) -> AsyncIterator[Delta | JobResult]:
+        stream = Stream()
+        answer = asyncio.create_task(self._answered(request, stream), name=f"stream of {request.model_id}")
+        answer.add_done_callback(lambda _: stream.end())
+        try:
+            async for delta in stream.parts():
+                yield delta
+            yield await answer
+        finally:
+            if not answer.done():
+                answer.cancel()
+                await asyncio.wait({answer})
+            if not answer.cancelled():
+                answer.exception()  # seen, whether anybody waited for it or not
+
+    async def _answered(self, request: JobRequest, stream: Stream | None) -> JobResult:
         model = self._get(request.model_id)
         self._check(model, request)
         now = self._clock.now()
         self._admission.acquire(model.spec.id, request.num_items, now)
-        job = Job(next(self._job_ids), request, Lease(model.spec.id, request.keep_alive_s), now)
+        job = Job(next(self._job_ids), request, Lease(model.spec.id, request.keep_alive_s), now, stream)
         self._jobs[job.lease] = job
         is_answered = False
         try:

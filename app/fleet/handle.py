@@ -15,6 +15,9 @@ from app.catalog import ModelSpec
 from app.channel.messages import (
     BatchDone,
     Cancel,
+    Credit,
+    Deltas,
+    EngineReport,
     ErrorInfo,
     FromWorker,
     Heartbeat,
@@ -71,6 +74,8 @@ class HandleOwner(Protocol):
     def on_ready(self, handle: WorkerHandle, ready: Ready) -> None: ...
 
     def on_batch(self, batch: BatchDone) -> None: ...
+
+    def on_engine(self, report: EngineReport) -> None: ...
 
     def on_answer(self, handle: WorkerHandle, job: Job, answer: JobDone | JobFailed) -> None:
         """The job is out of the handle's table already. Not called for cancelled ones."""
@@ -154,10 +159,17 @@ class WorkerHandle:
             inputs=request.inputs,
             parameters=request.parameters,
             media_type=request.media_type,
+            is_stream=job.stream is not None,
             alone=alone,
         )
         self._process.connection.send(message)
         self.in_flight[job.job_id] = job
+        if job.stream is not None:
+            job.stream.on_taken = lambda num_parts: self._credit(job, num_parts)
+
+    def _credit(self, job: Job, num_parts: int) -> None:
+        if job.job_id in self.in_flight and self._process is not None:
+            self._process.connection.send(Credit(job_id=job.job_id, num_parts=num_parts))
 
     def cancel(self, job: Job) -> bool:
         """Nobody waits for it. Returns whether it was here."""
@@ -258,8 +270,12 @@ class WorkerHandle:
                 self._on_stage(message)
             case Heartbeat():
                 self._heard()
+            case Deltas():
+                self._on_deltas(message)
             case BatchDone():
                 self._owner.on_batch(message)
+            case EngineReport():
+                self._owner.on_engine(message)
             case Progress():
                 self._heard()
                 self._owner.on_progress(message)
@@ -272,6 +288,13 @@ class WorkerHandle:
             case LoadFailed():
                 self._load_error = message.error
                 self.kill("the process could not load the model")
+
+    def _on_deltas(self, message: Deltas) -> None:
+        self._has_answered = True
+        for part in message.parts:
+            job = self.in_flight.get(part.job_id)
+            if job is not None and job.stream is not None:
+                job.stream.put(part.delta)
 
     def _heard(self) -> None:
         self._heard_at = self._clock.now()

@@ -3,12 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 
 from app.channel.messages import ErrorInfo, JobDone
 from app.errors import PipeserveError
 from app.fleet.clock import Timer
 from app.fleet.requests import JobRequest
 from app.fleet.residency import Lease
+from app.tasks.completion import Delta
+
+
+class Stream:
+    """Parts of an answer between the worker and the one who reads along. Owned by the event loop."""
+
+    def __init__(self) -> None:
+        self._parts: deque[Delta] = deque()
+        self._changed = asyncio.Event()
+        self._is_over = False
+        self.has_begun = False
+        self.on_taken: Callable[[int], None] = lambda num_parts: None  # of the worker that it comes from
+
+    def put(self, delta: Delta) -> None:
+        self.has_begun = True
+        self._parts.append(delta)
+        self._changed.set()
+
+    def end(self) -> None:
+        self._is_over = True
+        self._changed.set()
+
+    async def parts(self) -> AsyncIterator[Delta]:
+        """Until the end. What is taken makes room for more."""
+        while True:
+            while self._parts:
+                delta = self._parts.popleft()
+                self.on_taken(1)
+                yield delta
+            if self._is_over:
+                return
+            self._changed.clear()
+            await self._changed.wait()
 
 
 class Job:
@@ -23,10 +58,13 @@ class Job:
         "lease",
         "request",
         "sent_at",
+        "stream",
         "timer",
     )
 
-    def __init__(self, job_id: int, request: JobRequest, lease: Lease, now: float) -> None:
+    def __init__(
+        self, job_id: int, request: JobRequest, lease: Lease, now: float, stream: Stream | None = None
+    ) -> None:
         self.job_id = job_id
         self.request = request
         self.lease = lease
@@ -35,11 +73,17 @@ class Job:
         self.sent_at = now  # to the worker that answered it
         self.alone_deaths = 0  # workers that died while they had only this job
         self.timer: Timer | None = None
+        self.stream = stream
         self.answered: asyncio.Future[JobDone] = asyncio.get_running_loop().create_future()
 
     @property
     def num_items(self) -> int:
         return self.request.num_items
+
+    @property
+    def has_streamed(self) -> bool:
+        """Whether somebody may have read of it: it cannot be computed again."""
+        return self.stream is not None and self.stream.has_begun
 
     @property
     def is_open(self) -> bool:

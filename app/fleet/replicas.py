@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.catalog import ModelSpec
-from app.channel.messages import BatchDone, ErrorInfo, JobDone, JobFailed, Progress, Ready
+from app.channel.messages import BatchDone, EngineReport, ErrorInfo, JobDone, JobFailed, Progress, Ready
 from app.errors import ModelFailed, PipeserveError, WorkerLost
 from app.fleet.clock import Clock, Timer
 from app.fleet.handle import HandleOwner, Limits, WorkerEnd, WorkerHandle
@@ -51,6 +51,8 @@ class ReplicasOwner(Protocol):
         ...
 
     def on_batch(self, batch: BatchDone) -> None: ...
+
+    def on_engine(self, report: EngineReport) -> None: ...
 
     def on_restart(self) -> None: ...
 
@@ -212,6 +214,9 @@ class Replicas(HandleOwner):
     def on_batch(self, batch: BatchDone) -> None:
         self._owner.on_batch(batch)
 
+    def on_engine(self, report: EngineReport) -> None:
+        self._owner.on_engine(report)
+
     def on_ready(self, handle: WorkerHandle, ready: Ready) -> None:
         self._threads.end(handle)
         if self._is_stopping:
@@ -288,7 +293,9 @@ class Replicas(HandleOwner):
         suspects: list[Job] = []
         others: list[Job] = []
         for job in jobs:
-            if job.is_open:
+            if job.is_open and job.has_streamed:
+                job.fail(WorkerLost(f'The worker of "{self.spec.id}" ended in the midst of this stream: {end.reason}.'))
+            elif job.is_open:
                 (suspects if job.job_id in end.announced or job is slot.exclusive else others).append(job)
         if slot.exclusive is not None and end.announced == {slot.exclusive.job_id}:
             self._blame(slot.exclusive, end, suspects)

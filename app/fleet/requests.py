@@ -9,6 +9,7 @@ import msgspec
 
 from app.catalog import ModelSpec
 from app.channel.messages import Progress, Timings
+from app.tasks.completion import Delta
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +73,14 @@ class FleetAPI(Protocol):
 
         Raises the errors of `app/errors.py`: NotServed, Overloaded (with retry_after_s), ModelLoading, ModelFailed,
         Draining, DeadlineExceeded, InvalidInput, InputTooLarge, BackendFailed, WorkerLost.
+        """
+        ...
+
+    def stream(self, request: JobRequest) -> AsyncIterator[Delta | JobResult]:
+        """Answer one job of a task that generates text: its parts as they are made, the whole last.
+
+        Leaving the iterator (`aclose`, or cancelling the task that waits for it) cancels the job. A part that is not
+        taken holds up its own stream only. Raises as `submit`, before the first part or after any.
         """
         ...
 

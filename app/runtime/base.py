@@ -77,6 +77,7 @@ class LoadedModel(Protocol):
     num_parameters: int
     max_length: int | None  # tokens
     embedding_size: int | None
+    engine: Any  # an `Engine` of app/runtime/generation, for the tasks whose stages are `GeneratingStages`; or None
 
     def tasks(self) -> list[str]: ...
 

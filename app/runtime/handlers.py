@@ -74,6 +74,7 @@ class HandlerModel:
         self.num_parameters = 0
         self.max_length: int | None = None
         self.embedding_size: int | None = None
+        self.engine = None
 
     def tasks(self) -> list[str]:
         return list(self._tasks)

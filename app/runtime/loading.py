@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,14 @@ from app.runtime.audio.vocoder import Vocoder
 from app.runtime.base import LoadedModel
 from app.runtime.embeddings import TOKEN_VECTORS
 from app.runtime.fetching import fetch
+from app.runtime.generation.making import make_engine
 from app.runtime.handlers import load_handler
 from app.runtime.model import EMBEDDING_TASKS, TransformersModel
-from app.runtime.parts import Parts
+from app.runtime.parts import Parts, tokenizer_of
 from app.runtime.sentence_files import SentenceFiles, pooling_modes, read_sentence_files, transformer_folder
 from app.runtime.tokenizing import Tokenizers, token_limit
 from app.tasks.architectures import ARCHITECTURES
+from app.tasks.completion import GENERATING_TASKS, TEXT_TASK
 from app.tasks.registry import ALL_TASKS
 
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -75,7 +78,22 @@ def _load(spec: ModelSpec, progress: Callable[[Progress], None]) -> LoadedModel:
     transformer = transformer_folder(folder) if files.has_files else folder
     device = _device(spec.device)
     model = _load_weights(spec, transformer, tasks, device)
-    return TransformersModel(_parts(spec, transformer, tasks, model, progress), tasks, files)
+    parts = _parts(spec, transformer, tasks, model, progress)
+    return TransformersModel(_with_engine(spec, parts, tasks), tasks, files)
+
+
+def _with_engine(spec: ModelSpec, parts: Parts, tasks: Sequence[str]) -> Parts:
+    """What chats or completes has an engine."""
+    if not any(task in GENERATING_TASKS for task in tasks):
+        return parts
+    engine = make_engine(
+        parts.model,
+        tokenizer_of(parts),
+        max_length=parts.limit,
+        pool_bytes=spec.kv_cache_bytes,
+        takes_files=TEXT_TASK not in tasks,
+    )
+    return replace(parts, engine=engine)
 
 
 def _parts(

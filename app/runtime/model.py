@@ -35,13 +35,14 @@ class TransformersModel:
         self.device = str(model.device)
         self.dtype = str(model.dtype).removeprefix("torch.")
         self.num_parameters = int(model.num_parameters())
-        self.max_length, self.embedding_size = parts.limit, None
+        self.max_length, self.embedding_size = parts.max_length, None
+        self.engine = parts.engine
         self._has_one_space = all(hasattr(model, f"get_{medium}_features") for medium in ("text", "image"))
         if any(task in EMBEDDING_TASKS for task in tasks) and not self._has_one_space:
             has_head = any(task not in EMBEDDING_TASKS for task in tasks)
             embedder = Embedder(model.base_model if has_head else model, sentence_files, parts.limit)
             self._embedding_parts = _embedding_parts(parts, embedder)
-            self.max_length = parts.limit if has_head else embedder.limit
+            self.max_length = parts.max_length if has_head else embedder.limit
             self.embedding_size = embedder.size
 
     def tasks(self) -> list[str]:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from app.media.limits import MediaLimits
 from app.runtime.base import UNWATCHED, Item, Watch
+from app.runtime.generation.making import TextEngine
 from app.runtime.tokenizing import Tokenizers
 
 
@@ -21,7 +22,8 @@ class Parts:
     """A model on its device with its preprocessors, those that its tasks need. Shared by threads: never changed.
 
     A processor whose tokenizer is called must be a copy of one's own (`copy.deepcopy`); image processors and feature
-    extractors keep no state. limit: tokens that model and tokenizer take, None if there is no limit.
+    extractors keep no state. limit: tokens that model and tokenizer take, None if there is no limit. engine: what
+    generates texts, where a task of the model's does.
     """
 
     model: PreTrainedModel
@@ -34,10 +36,23 @@ class Parts:
     processor: Any = None
     vocoder: Any = None
     media: MediaLimits = field(default_factory=MediaLimits)
+    engine: TextEngine | None = None
 
     @cached_property
     def device(self) -> Any:
         return self.model.device
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens of one text, prompt and answer: as many as the model takes and as there is memory for."""
+        longest = None if self.engine is None else self.engine.longest
+        limits = [one for one in (self.limit, longest) if one is not None]
+        return min(limits, default=None)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Logits of a model that generates: often more than its tokenizer has tokens."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
 
     def require_tokenizers(self) -> Tokenizers:
         """For tasks that are nothing without a tokenizer; the loader has seen to it that there is one."""
@@ -63,3 +78,10 @@ class OwnStages(ABC):
 
     def release(self) -> None:  # noqa: B027  # most have nothing to hand on
         """Hand on what another thread's stages may use: these are not used any more."""
+
+
+def tokenizer_of(parts: Parts) -> Any:
+    """For decoding alone: threads share it."""
+    if parts.tokenizers is not None:
+        return parts.tokenizers.shared
+    return getattr(parts.processor, "tokenizer", parts.processor)

@@ -1,44 +1,61 @@
-"""The stages of text-generation: prompts padded on the left, generated together where their options agree."""
+"""The stages of text-generation: how a prompt goes on, in the words of the pipelines and Text Generation Inference."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import torch
-
 from app.errors import InputTooLarge, InvalidInput
-from app.runtime.base import UNWATCHED, Item, Watch
-from app.runtime.generation.generator import DEFAULT_MAX_NEW_TOKENS, Generated, GenerationOptions, Generator
-from app.runtime.parts import OwnStages, Parts
-from app.runtime.tokenizing import Encoder
-
-_NOT_FOR_GENERATE = frozenset(
-    {"return_full_text", "details", "decoder_input_details", "stop", "stop_sequence", "truncate", "best_of", "seed"}
+from app.runtime.base import Item
+from app.runtime.generation.defaults import SamplingDefaults, end_ids_of
+from app.runtime.generation.request import (
+    DEFAULT_MAX_NEW_TOKENS,
+    Advance,
+    Generated,
+    GenerationRequest,
+    Grammar,
+    Sampling,
 )
+from app.runtime.generation.stages import GeneratingStages, Writer
+from app.runtime.generation.writing import TokenTexts
+from app.runtime.parts import Parts
+from app.runtime.structure.grammars import Grammars
+from app.runtime.tokenizing import Encoder
+from app.tasks.completion import Alternative, Delta, Token
+from app.tasks.text_generation import Grammar as GrammarParameter
+
+BEAM_KEYS = (
+    *("num_beams", "early_stopping", "length_penalty", "num_return_sequences", "do_sample", "temperature", "top_k"),
+    *("top_p", "repetition_penalty", "no_repeat_ngram_size", "min_new_tokens", "min_length"),
+)
+"""Keywords that `generate` is given for a beam search."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """text: what `return_full_text` puts before the answer; messages: for a conversation."""
 
-    ids: list[int]
     text: str
     messages: list[dict[str, Any]] | None
-    options: GenerationOptions
 
 
-class TextGenerationStages(OwnStages):
-    """One item per prompt."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptedRequest(GenerationRequest):
+    source: Prompt
+
+
+class TextGenerationStages(GeneratingStages):
+    """One item per answer: `num_return_sequences` or `best_of` of them for each prompt; a beam search is one."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         tokenizers = parts.require_tokenizers()
         self._tokenizer = tokenizers.shared
         self._encoder = Encoder(tokenizers, None)
-        self._limit = parts.limit
-        self._generator = Generator(parts.model, tokenizers.shared)
+        self._limit = parts.max_length
+        self._defaults = SamplingDefaults(parts.model.generation_config)
 
     def release(self) -> None:
         """Hand the tokenizer on: these stages are not used any more."""
@@ -57,7 +74,7 @@ class TextGenerationStages(OwnStages):
                 for index, row in zip(chosen, encoded, strict=True):
                     rows[index] = row["input_ids"]
         return [
-            [self._item(ids, text, one if chat else None, parameters, f"inputs[{index}]")]
+            self._items(ids, Prompt(text, one if chat else None), parameters, f"inputs[{index}]")
             for index, (ids, text, one, chat) in enumerate(zip(rows, rendered, inputs, is_chat, strict=True))
         ]
 
@@ -72,12 +89,44 @@ class TextGenerationStages(OwnStages):
             raise InvalidInput(f"{param}: the model's chat template refuses it: {error}", param=param) from error
         return text
 
-    def _item(
-        self, ids: list[int], text: str, messages: list[dict[str, Any]] | None, parameters: dict[str, Any], param: str
-    ) -> Item:
+    def _items(self, ids: list[int], source: Prompt, parameters: Mapping[str, Any], param: str) -> list[Item]:
         ids = self._truncated(ids, parameters.get("truncate"))
-        options = self._options(parameters, self._max_new_tokens(len(ids), parameters, param))
-        return Item(Prompt(ids, text, messages, options), len(ids) + options.max_new_tokens, options.group)
+        max_tokens = self._max_tokens(len(ids), parameters, param)
+        num_answers = max(parameters.get("best_of", 1), parameters.get("num_return_sequences", 1))
+        beams = self._beams(parameters)
+        sampling = self._sampling(parameters)
+        if num_answers > 1 and sampling.is_greedy and beams.get("num_beams", 1) < num_answers:
+            name = "parameters.num_return_sequences"
+            raise InvalidInput(
+                f"{name}: {num_answers} answers need do_sample or as many num_beams; without them all are the same.",
+                param=name,
+            )
+        requests = [
+            PromptedRequest(
+                prompt=ids,
+                sampling=sampling.of_choice(index),
+                max_tokens=max_tokens,
+                min_tokens=self._min_tokens(len(ids), parameters),
+                stops=_stops(parameters),
+                grammar=self._grammar(parameters),
+                values=beams,
+                source=source,
+            )
+            for index in range(1 if beams else num_answers)
+        ]
+        return [Item(request, len(ids)) for request in requests]
+
+    @cached_property
+    def _grammars(self) -> Grammars:
+        end_ids = end_ids_of(self._model, self._tokenizer)
+        return Grammars(self._tokenizer, vocabulary_size=self._parts.vocabulary_size, end_ids=end_ids)
+
+    def _grammar(self, parameters: Mapping[str, Any]) -> Grammar | None:
+        given = parameters.get("grammar")
+        if given is None:
+            return None
+        structure = GrammarParameter.model_validate(given).structure()
+        return self._grammars.compile(structure, param="parameters.grammar")
 
     def _truncated(self, ids: list[int], truncate: int | bool | None) -> list[int]:
         """The end of the prompt matters most."""
@@ -86,7 +135,7 @@ class TextGenerationStages(OwnStages):
             return ids if most is None else ids[-most:]
         return ids[-truncate:] if truncate else ids
 
-    def _max_new_tokens(self, num_tokens: int, parameters: dict[str, Any], param: str) -> int:
+    def _max_tokens(self, num_tokens: int, parameters: Mapping[str, Any], param: str) -> int:
         given: int | None = parameters.get("max_new_tokens")
         if given is None and "max_length" in parameters:
             given = max(1, parameters["max_length"] - num_tokens)
@@ -106,108 +155,151 @@ class TextGenerationStages(OwnStages):
             )
         return given or min(DEFAULT_MAX_NEW_TOKENS, self._limit - num_tokens)
 
-    def _options(self, parameters: dict[str, Any], max_new_tokens: int) -> GenerationOptions:
-        values = {name: value for name, value in parameters.items() if name not in _NOT_FOR_GENERATE}
-        for name in ("max_length", "max_new_tokens"):
-            values.pop(name, None)
-        if "do_sample" not in values and any(name in values for name in ("temperature", "top_p", "top_k", "typical_p")):
-            values["do_sample"] = True
-        if values.get("temperature") == 0:
-            values |= {"do_sample": False, "temperature": 1.0}
-        best_of = parameters.get("best_of", 1)
-        if best_of > 1:
-            values |= {"num_return_sequences": best_of, "do_sample": True}
-        self._check(values)
-        return GenerationOptions(
-            values=values,
-            max_new_tokens=max_new_tokens,
-            stop=_stops(parameters),
+    def _min_tokens(self, num_tokens: int, parameters: Mapping[str, Any]) -> int:
+        if "min_new_tokens" in parameters:
+            return int(parameters["min_new_tokens"])
+        return max(0, int(parameters.get("min_length", 0)) - num_tokens)
+
+    def _beams(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Keywords of a beam search, if one is asked for."""
+        if parameters.get("num_beams", 1) <= 1:
+            return {}
+        return {name: parameters[name] for name in BEAM_KEYS if name in parameters}
+
+    def _sampling(self, parameters: Mapping[str, Any]) -> Sampling:
+        draws = any(name in parameters for name in ("temperature", "top_p", "top_k", "typical_p"))
+        do_sample = parameters.get("do_sample", True if draws or parameters.get("best_of", 1) > 1 else None)
+        wants_logprobs = bool(parameters.get("details")) or parameters.get("best_of", 1) > 1
+        prompt = 0 if parameters.get("decoder_input_details") else None
+        return self._defaults.sampling(
+            do_sample=do_sample,
+            temperature=parameters.get("temperature"),
+            top_k=parameters.get("top_k"),
+            top_p=parameters.get("top_p"),
+            typical_p=parameters.get("typical_p"),
+            epsilon_cutoff=parameters.get("epsilon_cutoff"),
+            eta_cutoff=parameters.get("eta_cutoff"),
+            repetition_penalty=parameters.get("repetition_penalty"),
+            frequency_penalty=parameters.get("frequency_penalty"),
+            no_repeat_ngram_size=parameters.get("no_repeat_ngram_size"),
             seed=parameters.get("seed"),
-            wants_logprobs=bool(parameters.get("details")) or best_of > 1,
+            num_logprobs=parameters.get("top_n_tokens", 0) if wants_logprobs else None,
+            num_prompt_logprobs=prompt,
         )
 
-    def _check(self, values: dict[str, Any]) -> None:
-        is_drawn = values.get("do_sample", self._model.generation_config.do_sample)
-        num_answers = values.get("num_return_sequences", 1)
-        if num_answers > 1 and not is_drawn and values.get("num_beams", 1) < num_answers:
-            name = "parameters.num_return_sequences"
-            raise InvalidInput(
-                f"{name}: {num_answers} answers need do_sample or as many num_beams; without them all are the same.",
-                param=name,
-            )
-
-    def forward(self, items: Sequence[Item], watch: Watch = UNWATCHED) -> list[Any]:
-        """The answers to each prompt; [] where nobody waits for one."""
-        prompts: list[Prompt] = [item.features for item in items]
-        width = max(len(prompt.ids) for prompt in prompts)
-        pad = self._tokenizer.pad_token_id or 0
-        ids = torch.tensor([[pad] * (width - len(prompt.ids)) + prompt.ids for prompt in prompts])
-        mask = torch.tensor([[0] * (width - len(prompt.ids)) + [1] * len(prompt.ids) for prompt in prompts])
-        inputs = {"input_ids": ids.to(self._model.device), "attention_mask": mask.to(self._model.device)}
-        return self._generator.generate(inputs, [prompt.options for prompt in prompts], watch)
+    def writer(self, item: Item, parameters: dict[str, Any], *, prompt: int, choice: int) -> Writer:
+        return _TokenWriter(self._tokenizer, item)
 
     def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> list[dict[str, Any]]:
-        (item,), (answers,) = items, outputs
+        request: PromptedRequest = items[0].features
+        answers = outputs[0] if request.values else outputs
         if parameters.get("best_of", 1) > 1:
             answers = sorted(answers, key=_mean_logprob, reverse=True)
-            best = self._answer(item.features, answers[0], parameters)
+            best = self._answer(request, answers[0], parameters)
             if parameters.get("details"):
-                others = [self._sequence(item.features, one, parameters) for one in answers[1:]]
+                others = [self._sequence(request, one, parameters) for one in answers[1:]]
                 best["details"]["best_of_sequences"] = others
             return [best]
-        return [self._answer(item.features, one, parameters) for one in answers]
+        return [self._answer(request, one, parameters) for one in answers]
 
-    def _answer(self, prompt: Prompt, generated: Generated, parameters: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, request: PromptedRequest, generated: Generated, parameters: Mapping[str, Any]) -> dict[str, Any]:
         text: Any = self._tokenizer.decode(generated.tokens, skip_special_tokens=True)
+        source = request.source
         if parameters.get("return_full_text"):
-            text = prompt.text + text
-            if prompt.messages is not None:
-                text = [*prompt.messages, {"role": "assistant", "content": text[len(prompt.text) :]}]
+            text = source.text + text
+            if source.messages is not None:
+                text = [*source.messages, {"role": "assistant", "content": text[len(source.text) :]}]
         answer: dict[str, Any] = {"generated_text": text}
         if parameters.get("details"):
-            answer["details"] = self._details(prompt, generated, parameters)
+            answer["details"] = self._details(request, generated, parameters)
         return answer
 
-    def _sequence(self, prompt: Prompt, generated: Generated, parameters: dict[str, Any]) -> dict[str, Any]:
+    def _sequence(
+        self, request: PromptedRequest, generated: Generated, parameters: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """One of the answers that `best_of` did not choose."""
         text = self._tokenizer.decode(generated.tokens, skip_special_tokens=True)
-        return {"generated_text": text, **self._details(prompt, generated, parameters)}
+        return {"generated_text": text, **self._details(request, generated, parameters)}
 
-    def _details(self, prompt: Prompt, generated: Generated, parameters: dict[str, Any]) -> dict[str, Any]:
+    def _details(self, request: PromptedRequest, generated: Generated, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """As Text Generation Inference tells them."""
-        prefill = prompt.ids if parameters.get("decoder_input_details") else []
         special = set(self._tokenizer.all_special_ids)
-        texts = _pieces(self._tokenizer, generated.tokens)
-        return {
+        texts = pieces_of(self._tokenizer, generated.tokens)
+        details: dict[str, Any] = {
             "finish_reason": generated.finish_reason,
             "generated_tokens": len(generated.tokens),
-            "seed": prompt.options.seed,
-            "prefill": [{"id": token, "text": self._tokenizer.decode([token]), "logprob": None} for token in prefill],
+            "seed": generated.seed,
+            "prefill": [
+                {"id": one.token, "text": self._tokenizer.decode([one.token]), "logprob": one.logprob}
+                for one in generated.prompt_ranked or ()
+            ],
             "tokens": [
                 {"id": token, "text": text, "logprob": logprob, "special": token in special}
                 for token, text, logprob in zip(generated.tokens, texts, generated.logprobs or [], strict=True)
             ],
         }
+        if parameters.get("top_n_tokens"):
+            details["top_tokens"] = [
+                [
+                    {
+                        "id": token,
+                        "text": self._tokenizer.decode([token]),
+                        "logprob": logprob,
+                        "special": token in special,
+                    }
+                    for token, logprob in one.top
+                ]
+                for one in generated.ranked or ()
+            ]
+        return details
 
 
-def _pieces(tokenizer: Any, tokens: list[int]) -> list[str]:
-    """What each token adds to the text; nothing while a character is not complete.
-
-    A few tokens before each are decoded with it: some tokenizers write a word otherwise at the start of a text.
-    """
-    pieces: list[str] = []
-    start, done = 0, 0  # tokens[start:done] is the context of what comes
-    for count in range(1, len(tokens) + 1):
-        before = tokenizer.decode(tokens[start:done], skip_special_tokens=False)
-        longer = tokenizer.decode(tokens[start:count], skip_special_tokens=False)
-        is_cut = longer.endswith("\ufffd") and count < len(tokens)
-        pieces.append("" if is_cut else longer[len(before) :])
-        if not is_cut:
-            start, done = done, count
-    return pieces
+def pieces_of(tokenizer: Any, tokens: Sequence[int]) -> list[str]:
+    """What each token adds to the text."""
+    texts = TokenTexts(tokenizer)
+    return [texts.of(token, is_last=place + 1 == len(tokens)) for place, token in enumerate(tokens)]
 
 
-def _stops(parameters: dict[str, Any]) -> tuple[str, ...]:
+class _TokenWriter:
+    """One `Token` for each token that is generated."""
+
+    def __init__(self, tokenizer: Any, item: Item) -> None:
+        self._tokenizer = tokenizer
+        self._texts = TokenTexts(tokenizer)
+        self._special = frozenset(tokenizer.all_special_ids)
+        self._num_prompt = item.cost
+        self._num_tokens = 0
+
+    def write(self, advances: Sequence[Advance]) -> Delta | None:
+        tokens = [token for advance in advances for token in self._tokens(advance)]
+        self._num_tokens += len(tokens)
+        output: Generated | None = advances[-1].output
+        return Delta(
+            tokens=tuple(tokens),
+            num_tokens=self._num_tokens,
+            num_prompt_tokens=self._num_prompt,
+            num_cached_tokens=advances[-1].num_cached,
+            finish_reason=None if output is None else output.finish_reason,
+        )
+
+    def _tokens(self, advance: Advance) -> list[Token]:
+        return [
+            Token(
+                id=token,
+                text=self._texts.of(token, is_last=advance.is_last),
+                logprob=ranked.logprob,
+                is_special=token in self._special,
+                top=tuple(alternative_of(self._tokenizer, *one) for one in ranked.top),
+            )
+            for token, ranked in zip(advance.tokens, advance.ranked, strict=True)
+        ]
+
+
+def alternative_of(tokenizer: Any, token: int, logprob: float) -> Alternative:
+    return Alternative(token, tokenizer.decode([token]), logprob)
+
+
+def _stops(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     stop = parameters.get("stop", [])
     stops = [stop] if isinstance(stop, str) else list(stop)
     if "stop_sequence" in parameters:

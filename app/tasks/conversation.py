@@ -75,10 +75,10 @@ class Message(Inputs):
         """Each part by its `type`, so that an error is about that type."""
         if not isinstance(values, dict) or not isinstance(values.get("content"), list):
             return values
-        return {**values, "content": [_part(one) for one in values["content"]]}
+        return {**values, "content": [read_part(one) for one in values["content"]]}
 
 
-def _part(value: Any) -> Any:
+def read_part(value: Any) -> Any:
     kind = value.get("type") if isinstance(value, dict) else None
     if kind not in _PARTS:
         raise ValueError(f"a part of a message has a type: {', '.join(_PARTS)}")

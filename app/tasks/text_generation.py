@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -23,6 +23,24 @@ class Message(BaseModel):
 Chat = Annotated[list[Message], Field(min_length=1)]
 
 
+class Grammar(BaseModel):
+    """As Text Generation Inference has it. value: a JSON schema, or a regular expression."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    type: Literal["json", "json_schema", "regex"]
+    value: Any
+
+    def structure(self) -> dict[str, Any]:
+        """In the words of `Structure`."""
+        schema = self.value
+        if self.type == "regex":
+            return {"kind": "regex", "value": schema}
+        if self.type == "json_schema" and isinstance(schema, dict):
+            schema = schema.get("schema", schema)
+        return {"kind": "json_schema", "value": schema}
+
+
 class TextGenerationParameters(GenerationParameters):
     """Unset: as the model's generation_config says, else greedy."""
 
@@ -40,13 +58,19 @@ class TextGenerationParameters(GenerationParameters):
         default=None, ge=1, le=16, description="Draw so many answers and keep the likeliest (with do_sample)."
     )
     num_return_sequences: int | None = Field(default=None, ge=1, le=16, description="So many answers. Unset: 1.")
-    frequency_penalty: float | None = Field(default=None, description="Only 0 in this version.")
-    top_n_tokens: int | None = Field(default=None, description="Only 0 in this version.")
+    frequency_penalty: float | None = Field(
+        default=None, ge=-2, le=2, description="Above 0: tokens count against themselves, each time more."
+    )
+    top_n_tokens: int | None = Field(
+        default=None, ge=0, le=20, description="With details: so many alternatives at each token's place."
+    )
     watermark: bool | None = Field(default=None, description="Only false: answers are not marked.")
     adapter_id: str | None = Field(default=None, description="Not in this version.")
-    grammar: Any = Field(default=None, description="Not in this version.")
+    grammar: Grammar | None = Field(
+        default=None, description='What the answer must be: {"type": "json" | "json_schema" | "regex", "value": ...}.'
+    )
 
-    @field_validator("frequency_penalty", "top_n_tokens", "watermark", "adapter_id", "grammar")
+    @field_validator("watermark", "adapter_id")
     @classmethod
     def _refuse_what_is_not_here(cls, value: Any) -> None:
         if value:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.channel.messages import JobDone, Submit, Timings
+from app.channel.messages import FIRST_CREDIT, JobDelta, JobDone, Submit, Timings
 from app.runtime.base import Item
 from app.worker.batch_queue import Entry
 
@@ -33,6 +34,10 @@ class Job:
     batch_size: int = 0
     num_tokens: int = 0
     num_unfinished: int = 0
+    text_ids: list[int] = field(default_factory=list)  # its sequences in the engine
+    held: deque[JobDelta] = field(default_factory=deque)  # parts of its stream that nobody has room for yet
+    credit: int = FIRST_CREDIT
+    is_complete: bool = False
     _inputs: list[_Input] = field(default_factory=list)
 
     @property
@@ -75,6 +80,12 @@ class Job:
         self._inputs[input_index].fragment = fragment
         self.num_unfinished -= 1
         return self.num_unfinished == 0
+
+    def take_parts(self) -> list[JobDelta]:
+        """Of its stream, as many as its reader has room for."""
+        parts = [self.held.popleft() for _ in range(min(self.credit, len(self.held)))]
+        self.credit -= len(parts)
+        return parts
 
     def answer(self, now: float) -> JobDone:
         computing_s = self.prepare_s + self.forward_s + self.finish_s

@@ -5,18 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from app.catalog import ModelSpec
-from app.channel.messages import ErrorInfo, Progress, StageBegan, Submit
+from app.channel.messages import ErrorInfo, JobDelta, Progress, StageBegan, Submit
 from app.errors import BackendFailed, ModelFailed, OutOfMemory, PipeserveError
 from app.runtime.base import Item, LoadedModel, Stages
+from app.runtime.generation.request import Advance, Arrival, EngineState
 from app.worker.batch_queue import Entry
 from app.worker.encoding import encode
-from app.worker.memory import empty_cache, is_out_of_memory
+from app.worker.memory import empty_cache, is_device_lost, is_out_of_memory
+
+if TYPE_CHECKING:  # it imports torch, which a spawned worker imports after its first heartbeat
+    from app.runtime.generation.stages import GeneratingStages, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +29,7 @@ STEP_S = 1.0
 
 Clock = Callable[[], float]
 WorkT = TypeVar("WorkT")
+ItemT = TypeVar("ItemT")
 
 
 class LoadModel(Protocol):
@@ -127,6 +133,21 @@ class FinishWork:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamWork:
+    """Steps of one sequence that somebody reads along. sequence_id: of the worker's; parameters: the job's."""
+
+    job_id: int
+    task: str
+    sequence_id: int
+    item: Item
+    parameters: dict[str, Any]
+    input_index: int
+    position: int
+    advances: list[Advance]
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FinishedInput:
     job_id: int
     input_index: int
@@ -137,7 +158,33 @@ class FinishedInput:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
+    """failed: jobs whose stream could not be written, and why."""
+
     inputs: list[FinishedInput]
+    deltas: list[JobDelta] = field(default_factory=list)
+    failed: dict[int, ErrorInfo] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineWork:
+    """Have the engine run until it has nothing left to do, or the device is wanted for a batch."""
+
+    control: EngineControl
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """One step of the engine. seconds: of the step."""
+
+    advances: Sequence[Advance]
+    state: EngineState
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRested:
+    """The device is free. error: what the engine cannot go on from."""
+
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +195,46 @@ class ThreadBroke:
     error: BaseException
 
 
-Event = Loaded | LoadBroke | Prepared | Forwarded | Finished | ThreadBroke
+Event = Loaded | LoadBroke | Prepared | Forwarded | Stepped | EngineRested | Finished | ThreadBroke
+
+
+class EngineControl:
+    """Implements the engine's `Control`: the coordinator puts in, the device thread takes out. (A deque's operations
+    are atomic.)"""
+
+    def __init__(self, events: SimpleQueue[Any]) -> None:
+        self._events = events
+        self._arrivals: deque[Arrival] = deque()
+        self._departures: deque[int] = deque()
+        self.is_device_wanted = False
+
+    def add(self, arrival: Arrival) -> None:
+        self._arrivals.append(arrival)
+
+    def remove(self, key: int) -> None:
+        self._departures.append(key)
+
+    def arrivals(self) -> Sequence[Arrival]:
+        return _drained(self._arrivals)
+
+    def departures(self) -> Sequence[int]:
+        return _drained(self._departures)
+
+    def emit(self, advances: Sequence[Advance], state: EngineState) -> None:
+        self._events.put(Stepped(advances, state))
+
+    def is_wanted_elsewhere(self) -> bool:
+        return self.is_device_wanted
+
+    def is_fatal(self, error: BaseException) -> bool:
+        if is_out_of_memory(error):
+            _clear_frames(error)
+            empty_cache()
+        return is_device_lost(error)
+
+
+def _drained(waiting: deque[ItemT]) -> list[ItemT]:
+    return [waiting.popleft() for _ in range(len(waiting))]
 
 
 class StageThread(Generic[WorkT]):
@@ -216,17 +302,48 @@ class Preparer:
 
 
 class Finisher:
-    """Handles lists of complete inputs on the finish thread, with stages of its own."""
+    """Handles complete inputs and steps of streams, in order, on the finish thread, with stages of its own."""
 
     def __init__(self, model: LoadedModel, clock: Clock) -> None:
         self._stages = _StagesByTask(model)
         self._clock = clock
+        self._writers: dict[int, Writer] = {}
 
     def prime(self) -> None:
         self._stages.prime()
 
-    def handle(self, inputs: Sequence[FinishWork]) -> Finished:
-        return Finished([self._finish(work) for work in inputs])
+    def handle(self, works: Sequence[FinishWork | StreamWork]) -> Finished:
+        finished = Finished([])
+        for work in works:
+            if isinstance(work, FinishWork):
+                finished.inputs.append(self._finish(work))
+            elif work.job_id not in finished.failed:
+                self._write(work, finished)
+        return finished
+
+    def forget(self, sequence_ids: Iterable[int]) -> None:
+        """Nobody reads along with these any more. Called by the coordinator: removing is atomic."""
+        for sequence_id in sequence_ids:
+            self._writers.pop(sequence_id, None)
+
+    def _write(self, work: StreamWork, finished: Finished) -> None:
+        try:
+            delta = self._writer(work).write(work.advances)
+        except BaseException as error:
+            finished.failed[work.job_id] = error_info(error, work.job_id, "finish")
+            return
+        if work.advances[-1].is_last:
+            self._writers.pop(work.sequence_id, None)
+        if delta is not None:
+            finished.deltas.append(JobDelta(job_id=work.job_id, delta=delta))
+
+    def _writer(self, work: StreamWork) -> Writer:
+        if work.sequence_id not in self._writers:
+            stages = cast("GeneratingStages", self._stages.of(work.task))
+            self._writers[work.sequence_id] = stages.writer(
+                work.item, work.parameters, prompt=work.input_index, choice=work.position
+            )
+        return self._writers[work.sequence_id]
 
     def _finish(self, work: FinishWork) -> FinishedInput:
         began_at = self._clock()
@@ -268,10 +385,12 @@ class Device:
         self._model: LoadedModel | None = None
         self._stages: _StagesByTask | None = None
 
-    def handle(self, work: LoadWork | ThreadsWork | Batch) -> Event | None:
+    def handle(self, work: LoadWork | ThreadsWork | Batch | EngineWork) -> Event | None:
         match work:
             case Batch():
                 return self._forward(work)
+            case EngineWork():
+                return self._run_engine(work)
             case LoadWork():
                 return self._load_model(work)
             case ThreadsWork():
@@ -289,6 +408,15 @@ class Device:
         except BaseException as error:
             return LoadBroke(load_error_info(error, work.spec.id))
         return Loaded(self._model, self._clock() - began_at)
+
+    def _run_engine(self, work: EngineWork) -> EngineRested:
+        if self._model is None or self._model.engine is None:
+            raise RuntimeError("a text was to be generated without an engine. This is a bug.")
+        try:
+            self._model.engine.run(work.control)
+        except BaseException as error:
+            return EngineRested(error)
+        return EngineRested()
 
     def _forward(self, batch: Batch) -> Forwarded:
         if self._stages is None:

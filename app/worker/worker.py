@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from queue import Empty, SimpleQueue
 from typing import Protocol, TypeVar
 
@@ -25,9 +25,12 @@ from app.channel.connection import Disconnected
 from app.channel.messages import (
     BatchDone,
     Cancel,
+    Credit,
+    Deltas,
     ErrorInfo,
     FromWorker,
     Heartbeat,
+    JobDelta,
     JobFailed,
     Load,
     LoadFailed,
@@ -39,6 +42,7 @@ from app.channel.messages import (
     ToWorker,
 )
 from app.runtime.base import LoadedModel
+from app.runtime.generation.request import Arrival, GenerationRequest
 from app.worker import memory
 from app.worker.batch_queue import BatchQueue, Entry
 from app.worker.jobs import Job
@@ -46,6 +50,9 @@ from app.worker.stage_threads import (
     Batch,
     Clock,
     Device,
+    EngineControl,
+    EngineRested,
+    EngineWork,
     Event,
     Finished,
     Finisher,
@@ -58,10 +65,13 @@ from app.worker.stage_threads import (
     Prepared,
     Preparer,
     StageThread,
+    Stepped,
+    StreamWork,
     ThreadBroke,
     ThreadsWork,
     error_info,
 )
+from app.worker.texts import ReportWriter, Text
 
 logger = logging.getLogger(__name__)
 
@@ -97,11 +107,12 @@ class Worker:
         self._inbox = inbox
         self._clock = clock
         self._on_load = on_load
-        self._device: StageThread[LoadWork | ThreadsWork | Batch] = StageThread(
+        self._device: StageThread[LoadWork | ThreadsWork | Batch | EngineWork] = StageThread(
             "device", Device(load, connection.send, clock).handle, inbox
         )
         self._prepare: StageThread[list[Submit]] | None = None
-        self._finish: StageThread[list[FinishWork]] | None = None
+        self._finish: StageThread[list[FinishWork | StreamWork]] | None = None
+        self._finisher: Finisher | None = None
         self._jobs: dict[int, Job] = {}
         self._early_cancels: dict[int, None] = {}
         self._unprepared: deque[Job] = deque()
@@ -110,7 +121,13 @@ class Worker:
         self._computing: Batch | None = None
         self._split: deque[Batch] = deque()  # halves of failed batches: they go before the queue
         self._forwarded: deque[Forwarded] = deque()
-        self._unfinished: deque[FinishWork] = deque()
+        self._unfinished: deque[FinishWork | StreamWork] = deque()
+        self._engine = EngineControl(inbox)
+        self._texts: dict[int, Text] = {}
+        self._next_text_id = 0
+        self._is_engine_running = False
+        self._is_engines_turn = False
+        self._report = ReportWriter(clock)
         self._busy: set[str] = set()
         self._announced: set[str] = set()
         self._is_stopping = False
@@ -169,8 +186,14 @@ class Worker:
                 self._busy.discard("forward")
                 self._computing = None
                 self._forwarded.append(event)
+            case Stepped():
+                self._on_stepped(event)
+            case EngineRested():
+                self._on_engine_rested(event)
             case Finished():
                 self._on_finished(event)
+            case Credit():
+                self._on_credit(event)
             case Cancel():
                 self._on_cancel(event.job_id)
             case SetThreads():
@@ -207,6 +230,7 @@ class Worker:
             overhead_tokens=_OVERHEAD_TOKENS.get(model.device, _ACCELERATOR_OVERHEAD_TOKENS),
         )
         preparer, finisher = Preparer(model, self._clock), Finisher(model, self._clock)
+        self._finisher = finisher
         self._prepare = StageThread("prepare", preparer.handle, self._inbox, preparer.prime)
         self._finish = StageThread("finish", finisher.handle, self._inbox, finisher.prime)
         self._prepare.start()
@@ -244,8 +268,13 @@ class Worker:
         self._connection.send(job.answer(self._clock()))
 
     def _forget(self, job_id: int) -> None:
-        del self._jobs[job_id]
+        job = self._jobs.pop(job_id)
         self._queue.drop(job_id)
+        for text_id in job.text_ids:
+            if self._texts.pop(text_id, None) is not None:
+                self._engine.remove(text_id)
+        if job.text_ids and self._finisher is not None:
+            self._finisher.forget(job.text_ids)
 
     # What the stages answer
 
@@ -260,7 +289,9 @@ class Worker:
                 self._fail(job.job_id, prepared.error)
                 continue
             job.prepare_s = prepared.seconds
-            self._queue.push(job.begin(prepared.items, now))
+            entries = job.begin(prepared.items, now)
+            self._queue.push(entry for entry in entries if not _is_text(entry))
+            self._begin_texts(job, [entry for entry in entries if _is_text(entry)], now)
             for input_index in job.empty_inputs():
                 self._complete(job, input_index)
             if not job.submit.inputs:
@@ -294,6 +325,9 @@ class Worker:
 
     def _on_finished(self, event: Finished) -> None:
         self._busy.discard("finish")
+        for job_id, error in event.failed.items():
+            self._fail(job_id, error)
+        self._send_parts(event.deltas)
         for finished in event.inputs:
             job = self._jobs.get(finished.job_id)
             if job is None:
@@ -303,7 +337,100 @@ class Worker:
                 continue
             job.finish_s += finished.seconds
             if job.add_fragment(finished.input_index, finished.fragment):
-                self._answer(job)
+                job.is_complete = True
+                if not job.held:
+                    self._answer(job)
+
+    # Texts: sequences in the engine, which come and go between its steps
+
+    def _begin_texts(self, job: Job, entries: list[Entry], now: float) -> None:
+        if not entries:
+            return
+        arrivals = []
+        for entry in entries:
+            text_id, self._next_text_id = self._next_text_id, self._next_text_id + 1
+            job.text_ids.append(text_id)
+            self._texts[text_id] = Text(entry, now)
+            arrivals.append(Arrival(text_id, entry.item))
+
+        def add() -> None:
+            for arrival in arrivals:
+                self._engine.add(arrival)
+
+        if self._is_engine_running:
+            self._announce("forward", self._text_jobs(), add)
+        else:
+            add()  # announced when the engine begins
+
+    def _text_jobs(self) -> list[int]:
+        return list(dict.fromkeys(text.entry.job_id for text in self._texts.values()))
+
+    def _on_stepped(self, event: Stepped) -> None:
+        now = self._clock()
+        if self._report.step(event.state, now):
+            # The time limit of a forward is one of a step: it begins anew.
+            self._announce("forward", self._text_jobs(), lambda: None)
+            self._connection.send(self._report.take())
+        for advance in event.advances:
+            text = self._texts.get(advance.key)
+            if text is None:
+                continue
+            job, entry = self._jobs[text.entry.job_id], text.entry
+            if advance.error is not None:
+                self._fail(job.job_id, error_info(advance.error, job.job_id, "forward"))
+                continue
+            if advance.tokens:
+                self._report.waited(text, now)
+            if job.submit.is_stream:
+                self._unfinished.append(
+                    StreamWork(
+                        job.job_id,
+                        job.submit.task,
+                        advance.key,
+                        entry.item,
+                        job.submit.parameters,
+                        entry.input_index,
+                        entry.position,
+                        [advance],
+                        job.submit.alone,
+                    )
+                )
+            if advance.output is not None:
+                del self._texts[advance.key]
+                job.forward_s = max(job.forward_s, now - text.arrived_at)
+                job.batch_size = max(job.batch_size, event.state.num_running + 1)
+                if job.add_output(entry.input_index, entry.position, advance.output):
+                    self._complete(job, entry.input_index)
+
+    def _on_engine_rested(self, event: EngineRested) -> None:
+        self._busy.discard("forward")
+        self._is_engine_running = False
+        if event.error is not None:
+            # Its sequences are in a state that nobody knows. The worker's end makes their jobs the suspects.
+            logger.critical("text generation broke, the worker ends", exc_info=event.error)
+            self._exit_code = 1
+        elif not self._texts:
+            self._connection.send(self._report.take())
+
+    def _send_parts(self, parts: Iterable[JobDelta]) -> None:
+        now: list[JobDelta] = []
+        for part in parts:
+            job = self._jobs.get(part.job_id)
+            if job is not None:
+                job.held.append(part)
+                now += job.take_parts()
+        if now:
+            self._connection.send(Deltas(parts=now))
+
+    def _on_credit(self, credit: Credit) -> None:
+        job = self._jobs.get(credit.job_id)
+        if job is None:
+            return
+        job.credit += credit.num_parts
+        if parts := job.take_parts():
+            self._connection.send(Deltas(parts=parts))
+        if job.is_complete and not job.held:
+            self._answer(job)
 
     def _jobs_of(self, batch: Batch) -> list[Job]:
         return [self._jobs[job_id] for job_id in batch.job_ids if job_id in self._jobs]
@@ -364,11 +491,18 @@ class Worker:
 
     def _dispatch_forward(self) -> None:
         if "forward" in self._busy:
+            self._engine.is_device_wanted = self._is_engine_running and bool(self._split or len(self._queue))
             return
-        batch = self._next_split() or self._queue.take(self._clock())
+        is_engines_turn, self._is_engines_turn = self._is_engines_turn and bool(self._texts), False
+        batch = [] if is_engines_turn else self._next_split() or self._queue.take(self._clock())
         if batch:
+            self._is_engines_turn = True
             self._computing = work = Batch(batch)
             self._announce("forward", work.job_ids, lambda: self._device.put(work))
+        elif self._texts:
+            self._is_engine_running = True
+            self._engine.is_device_wanted = False
+            self._announce("forward", self._text_jobs(), lambda: self._device.put(EngineWork(self._engine)))
 
     def _next_split(self) -> list[Entry]:
         """The next half of a failed batch, without the jobs that were answered or cancelled meanwhile."""
@@ -402,6 +536,10 @@ class Worker:
         self._connection.send(StageBegan(stage=stage, job_ids=job_ids), then=then)
 
 
+def _is_text(entry: Entry) -> bool:
+    return isinstance(entry.item.features, GenerationRequest)
+
+
 def _take(waiting: deque[T], identify: Callable[[T], tuple[int, bool]], live: Container[int], limit: int) -> list[T]:
     """Up to `limit` from the left, gone jobs left out. identify: job id, and whether it shares with no other job."""
     taken: list[T] = []
@@ -420,7 +558,7 @@ def _take(waiting: deque[T], identify: Callable[[T], tuple[int, bool]], live: Co
 
 def _ready(model: LoadedModel, load_s: float) -> Ready:
     return Ready(
-        memory_bytes=memory.model_bytes(),
+        memory_bytes=memory.model_bytes() + (0 if model.engine is None else model.engine.pool_bytes),
         device=model.device,
         dtype=model.dtype,
         num_parameters=model.num_parameters,

@@ -16,6 +16,7 @@ from app.catalog import Catalog, ModelSpec
 from app.channel.messages import Progress, Timings
 from app.errors import Draining, ModelFailed, ModelLoading, NotServed, PipeserveError
 from app.fleet.requests import JobRequest, JobResult, ModelStatus
+from app.tasks.completion import Completion, Delta
 from app.tasks.registry import ALL_TASKS
 
 LABELS = [{"label": "POSITIVE", "score": 0.9}, {"label": "NEGATIVE", "score": 0.1}]
@@ -83,7 +84,9 @@ def _fragment(request: JobRequest) -> bytes:
 
 
 class FakeFleet:
-    """error: what the next submit raises. holds: answers wait for `release`. Owned by the server's event loop."""
+    """error: what the next submit raises. holds: answers wait for `release`. completion: what a job of that task is
+    answered, for each input. deltas: what a stream gives before it; stream_error: what ends it in their place. Owned
+    by the server's event loop."""
 
     def __init__(self, models: tuple[ModelSpec, ...] = MODELS) -> None:
         self._models = models
@@ -101,6 +104,9 @@ class FakeFleet:
         self.load_error: PipeserveError | None = None
         self.load_error_is_late = False
         self.holds = False
+        self.completion: Completion | None = None
+        self.deltas: list[Delta] = []
+        self.stream_error: Exception | None = None
         self.calls: list[str] = []
         self.is_accepting = True
         self._released = asyncio.Event()
@@ -132,14 +138,25 @@ class FakeFleet:
             self._num_running -= 1
             if not self._num_running:
                 self._is_idle.set()
+        fragment = _fragment(request)
+        if request.task == "completion" and self.completion is not None:
+            fragment = msgspec.json.encode(self.completion)
         return JobResult(
-            outputs=[_fragment(request)] * len(request.inputs),
+            outputs=[fragment] * len(request.inputs),
             timings=TIMINGS,
             load_wait_s=0.0,
             total_s=0.01,
             batch_size=7,
             num_tokens=5,
         )
+
+    async def stream(self, request: JobRequest) -> AsyncIterator[Delta | JobResult]:
+        result = await self.submit(request)
+        for delta in self.deltas:
+            yield delta
+        if self.stream_error is not None:
+            raise self.stream_error
+        yield result
 
     def release(self) -> None:
         self._released.set()

@@ -13,6 +13,7 @@ from app.catalog import Catalog, ModelSpec
 from app.channel.messages import (
     BatchDone,
     Cancel,
+    EngineReport,
     ErrorInfo,
     FromWorker,
     Heartbeat,
@@ -354,6 +355,9 @@ class RecordedEvents:
 
     def batch_done(self, model: str, batch: BatchDone) -> None:
         self._add("batch_done", model, batch.num_items)
+
+    def engine_reported(self, model: str, report: EngineReport) -> None:
+        self._add("engine_reported", model)
 
     def job_done(self, model: str, task: str, result: JobResult) -> None:
         self._add("job_done", model, task)

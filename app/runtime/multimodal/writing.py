@@ -14,7 +14,7 @@ from PIL.Image import Image
 from app.errors import InputTooLarge, InvalidInput
 from app.runtime.base import UNWATCHED, Item, Watch
 from app.runtime.generation.generator import DEFAULT_MAX_NEW_TOKENS, Generated, GenerationOptions, Generator
-from app.runtime.parts import OwnStages, Parts
+from app.runtime.parts import OwnStages, Parts, tokenizer_of
 from app.runtime.stacking import Row, shape_of, stack
 from app.runtime.vision.images import cost_of
 
@@ -111,13 +111,6 @@ class WritingStages(OwnStages):
 def about(image: Image, text: str) -> list[dict[str, Any]]:
     """A conversation that begins with a text about an image."""
     return [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": text}]}]
-
-
-def tokenizer_of(parts: Parts) -> Any:
-    """For decoding alone: threads share it."""
-    if parts.tokenizers is not None:
-        return parts.tokenizers.shared
-    return getattr(parts.processor, "tokenizer", parts.processor)
 
 
 def _positions(model: Any) -> int | None:

@@ -1,0 +1,125 @@
+"""Text generation for every dialect that chats or completes: OpenAI's, Anthropic's, Ollama's.
+
+A dialect turns its body into a `Wanted`, in the words of the task `completion`, and a `Completion`, or its `Delta`s,
+into its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from starlette.types import Receive
+
+from app.api.call import Call
+from app.api.names import named
+from app.api.record import RequestRecord
+from app.api.tasks import TaskAnswerer, resolved
+from app.catalog import ModelSpec
+from app.errors import InputTooLarge, InvalidInput, NotServed
+from app.fleet.requests import FleetAPI, JobResult
+from app.tasks.completion import GENERATING_TASKS, TASK, Completion, Delta, read_completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """inputs: each a `CompletionInput`. parameters: `CompletionParameters`; what is None is unset. names: what the
+    client calls a parameter, where that is not our name for it ("max_tokens": "max_completion_tokens")."""
+
+    inputs: Sequence[Mapping[str, Any]]
+    parameters: Mapping[str, Any]
+    names: Mapping[str, str] = field(default_factory=dict)
+    keep_alive: Any = None
+
+    def body(self) -> dict[str, Any]:
+        inputs = [{name: value for name, value in one.items() if value is not None} for one in self.inputs]
+        parameters = {name: value for name, value in self.parameters.items() if value is not None}
+        body = {"inputs": inputs, "parameters": parameters}
+        return body if self.keep_alive is None else {**body, "keep_alive": self.keep_alive}
+
+
+class Generating:
+    """Owned by the event loop."""
+
+    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI) -> None:
+        self._answerer = answerer
+        self._fleet = fleet
+
+    async def choose(self, names: Sequence[str | None], call: Call) -> ModelSpec:
+        """The entry that path, query and body agree on, else the first declared that generates text.
+
+        Raises NotServed, InvalidInput, and what loading raises for an entry whose tasks are not known yet.
+        """
+        given = [name for name in map(named, names) if name is not None]
+        if not given:
+            return self._first()
+        spec = await resolved(self._fleet, given[0], call)
+        for other in given[1:]:
+            if self._fleet.status(other).spec.id != spec.id:
+                raise InvalidInput(f'model: "{given[0]}" and "{other}" are both asked for.', param="model")
+        if not any(task in GENERATING_TASKS for task in spec.all_tasks):
+            served = ", ".join(spec.all_tasks)
+            raise NotServed(f'"{spec.id}" generates no text: it serves {served}.', param="model")
+        return spec
+
+    def _first(self) -> ModelSpec:
+        for task in GENERATING_TASKS:
+            for status in self._fleet.statuses():
+                if task in status.spec.all_tasks and not status.spec.has_handler:
+                    return status.spec
+        raise NotServed("No model here generates text: declare one of text-generation.", param="model")
+
+    async def complete(
+        self, spec: ModelSpec, wanted: Wanted, call: Call, record: RequestRecord, receive: Receive
+    ) -> tuple[list[Completion], JobResult]:
+        """One completion per input. The client's leaving ends the work. Raises the errors of `app/errors.py`, with
+        `param` as the client calls it."""
+        try:
+            answered = await self._answerer.run(TASK, spec, wanted.body(), call, record, receive)
+        except (InvalidInput, InputTooLarge) as error:
+            _rename(error, wanted)
+        return [read_completion(fragment) for fragment in answered.fragments], answered.result
+
+    async def stream(
+        self, spec: ModelSpec, wanted: Wanted, call: Call, record: RequestRecord, receive: Receive
+    ) -> AsyncGenerator[Delta | list[Completion], None]:
+        """The deltas of all inputs and choices as they are made, then the completions. Raises as `complete`.
+
+        Wait for its first item under `until_disconnect`: a response that streams watches for the client's leaving
+        by itself, but only once it has begun.
+        """
+        try:
+            job, _ = await self._answerer.job_of(TASK, spec, wanted.body(), call, record, receive)
+            async for item in self._fleet.stream(job):
+                if isinstance(item, JobResult):
+                    record.result = item
+                    yield [read_completion(fragment) for fragment in item.outputs]
+                else:
+                    yield item
+        except (InvalidInput, InputTooLarge) as error:
+            _rename(error, wanted)
+
+
+def _rename(error: InvalidInput | InputTooLarge, wanted: Wanted) -> NoReturn:
+    """The same error, about the field that the client sent."""
+    theirs = _their_name(error.param, wanted)
+    message = error.message
+    if error.param is not None and theirs is not None and message.startswith(error.param):
+        message = theirs + message.removeprefix(error.param)
+    raise type(error)(message, param=theirs) from None
+
+
+def _their_name(param: str | None, wanted: Wanted) -> str | None:
+    if param is None:
+        return None
+    if param.startswith("parameters."):
+        param = param.removeprefix("parameters.")
+    elif param.startswith("inputs"):
+        place, _, rest = param.partition(".")
+        several = len(wanted.inputs) > 1 and place.startswith("inputs[") and rest.startswith("prompt")
+        param = f"prompt{place.removeprefix('inputs')}" if several else rest or "prompt"
+    for ours, theirs in wanted.names.items():
+        if param == ours or param.startswith((f"{ours}.", f"{ours}[")):
+            return theirs + param.removeprefix(ours)
+    return param

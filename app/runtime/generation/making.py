@@ -1,0 +1,165 @@
+"""A model's engine: the continuous one where the model is inside the gate, `generate` for the rest, both for most."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+import torch
+from transformers import PreTrainedModel
+
+from app.runtime.generation.attention import NotPossible
+from app.runtime.generation.defaults import end_ids_of
+from app.runtime.generation.engine import ContinuousEngine, Control
+from app.runtime.generation.gate import runner_of
+from app.runtime.generation.request import Advance, Arrival, EngineState, GenerationRequest
+from app.runtime.generation.whole import GenerateEngine
+
+logger = logging.getLogger(__name__)
+
+MAX_SEQUENCES = 256
+MAX_ROWS_OF_A_CALL = 32
+_SHARE_OF_MEMORY = 0.25
+_FULL_CONTEXTS = 8
+_UNLIMITED = 2**20
+
+
+def make_engine(
+    model: PreTrainedModel, tokenizer: Any, *, max_length: int | None, pool_bytes: int | None, takes_files: bool
+) -> TextEngine:
+    """max_length: tokens that the model takes. pool_bytes: declared memory for keys and values. takes_files: its chats
+    may hold images or sounds, which go through `generate`."""
+    end_ids = end_ids_of(model, tokenizer)
+    whole = GenerateEngine(model, tokenizer, end_ids=end_ids, max_rows=MAX_ROWS_OF_A_CALL)
+    if takes_files:
+        return TextEngine(None, whole, pool_bytes=0)
+    try:
+        runner = runner_of(model)
+    except NotPossible as reason:
+        logger.info("texts go through generate, not the continuous engine: %s", reason)
+        return TextEngine(None, whole, pool_bytes=0)
+    each = runner.memory.bytes_per_token
+    context = max_length or _UNLIMITED
+    if pool_bytes is None:
+        pool_bytes = min(int(_SHARE_OF_MEMORY * _free_bytes(model.device)), _FULL_CONTEXTS * context * each)
+    limit = max(1, pool_bytes // each)
+    continuous = ContinuousEngine(
+        runner, tokenizer, end_ids=end_ids, limit_tokens=limit, max_length=context, max_sequences=MAX_SEQUENCES
+    )
+    return TextEngine(continuous, whole, pool_bytes=limit * each)
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+class TextEngine:
+    """Gives each request to the engine that can compute it. Owned by the device thread. pool_bytes: set aside for keys
+    and values."""
+
+    def __init__(self, continuous: ContinuousEngine | None, whole: GenerateEngine, *, pool_bytes: int) -> None:
+        self._continuous = continuous
+        self._whole = whole
+        self.pool_bytes = pool_bytes
+        self._lanes = _Lane(), _Lane()
+
+    @property
+    def is_continuous(self) -> bool:
+        return self._continuous is not None
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens that there is memory for, of one sequence; None: no limit but the model's own."""
+        return None if self._continuous is None else self._continuous.longest
+
+    def run(self, control: Control) -> None:
+        if self._continuous is None:
+            self._whole.run(control)
+            return
+        shared = _Shared(control, *self._lanes)
+        while True:
+            shared.sort()
+            if not shared.has_work:
+                return
+            # In turns: one ends when the other has something to do.
+            if shared.continuous.has_work:
+                self._continuous.run(_Half(shared, shared.continuous, yields_to=shared.whole))
+            if shared.whole.has_work:
+                self._whole.run(_Half(shared, shared.whole, yields_to=shared.continuous))
+            if control.is_wanted_elsewhere():
+                return
+
+
+class _Lane:
+    """What is on its way to one of the two engines, and in it."""
+
+    def __init__(self) -> None:
+        self.arrivals: deque[Arrival] = deque()
+        self.departures: deque[int] = deque()
+        self.inside: set[int] = set()
+        self.state = EngineState()
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.arrivals or self.inside)
+
+
+class _Shared:
+    """The control of the engine's driver, divided."""
+
+    def __init__(self, control: Control, continuous: _Lane, whole: _Lane) -> None:
+        self.control = control
+        self.continuous = continuous
+        self.whole = whole
+
+    @property
+    def has_work(self) -> bool:
+        return self.continuous.has_work or self.whole.has_work
+
+    def sort(self) -> None:
+        for arrival in self.control.arrivals():
+            request: GenerationRequest = arrival.item.features
+            is_whole = bool(request.values) or request.inputs is not None
+            (self.whole if is_whole else self.continuous).arrivals.append(arrival)
+        for key in self.control.departures():
+            for lane in (self.continuous, self.whole):
+                lane.departures.append(key)
+                lane.inside.discard(key)
+                lane.arrivals = deque(one for one in lane.arrivals if one.key != key)
+
+
+class _Half:
+    """Implements `Control` for one of the engines."""
+
+    def __init__(self, shared: _Shared, own: _Lane, *, yields_to: _Lane) -> None:
+        self._shared = shared
+        self._own = own
+        self._other = yields_to
+
+    def arrivals(self) -> Sequence[Arrival]:
+        self._shared.sort()
+        new = list(self._own.arrivals)
+        self._own.arrivals.clear()
+        self._own.inside.update(one.key for one in new)
+        return new
+
+    def departures(self) -> Sequence[int]:
+        gone = list(self._own.departures)
+        self._own.departures.clear()
+        return gone
+
+    def emit(self, advances: Sequence[Advance], state: EngineState) -> None:
+        self._own.inside.difference_update(one.key for one in advances if one.is_last)
+        self._own.state = state
+        self._shared.control.emit(advances, state + self._other.state)
+
+    def is_wanted_elsewhere(self) -> bool:
+        return self._other.has_work or self._shared.control.is_wanted_elsewhere()
+
+    def is_fatal(self, error: BaseException) -> bool:
+        return self._shared.control.is_fatal(error)

@@ -1,0 +1,218 @@
+"""What is computed next: pure decisions, without torch, clock or loop.
+
+All sequences that decode take part in every step; what is left of the step's budget goes to prompts, in the order in
+which they came, in chunks. A sequence that finds no room for its next token sends the youngest back to wait: its tokens
+are computed again when there is room, mostly from what is still in its row.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import islice
+
+from app.runtime.generation.rows import Row, Rows, common_length
+from app.runtime.generation.sequence import Sequence
+
+SPARE_TOKENS = 256
+"""Room beyond the prompt that a sequence gets at once, so that most never move."""
+WORTH_WAITING = 32
+"""Tokens in common with a prompt that is being computed for which another prompt waits, rather than compute its own."""
+MAX_LOOKED_AT = 64
+"""Of those that wait, in one step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens of one sequence to compute: `start` and as many from there. is_last: the next token follows from it."""
+
+    sequence: Sequence
+    start: int
+    num_tokens: int
+
+    @property
+    def is_last(self) -> bool:
+        return self.start + self.num_tokens == len(self.sequence.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Keys and values of the first so many tokens, from row to row, before anything is computed."""
+
+    source: Row
+    target: Row
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One step. decodes: chunks of one token, of sequences that have their prompt behind them."""
+
+    decodes: list[Chunk] = field(default_factory=list)
+    prefills: list[Chunk] = field(default_factory=list)
+    copies: list[Copy] = field(default_factory=list)
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        return [*self.decodes, *self.prefills]
+
+    def __bool__(self) -> bool:
+        return bool(self.decodes or self.prefills)
+
+
+class Scheduler:
+    """Owned by the device thread. max_sequences: that run at once."""
+
+    def __init__(self, rows: Rows, *, max_sequences: int) -> None:
+        self._rows = rows
+        self._max_sequences = max_sequences
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.num_preemptions = 0
+
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self.running)
+
+    def add(self, sequence: Sequence) -> None:
+        self.waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """It is complete, or nobody waits for it."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+        self._give_up_row(sequence)
+
+    def schedule(self, max_prefill_tokens: int) -> Plan:
+        """max_prefill_tokens: of prompts, in this step."""
+        plan = Plan()
+        self._decode(plan)
+        left = self._prefill_running(plan, max_prefill_tokens)
+        self._admit(plan, left)
+        return plan
+
+    def computed(self, chunk: Chunk) -> None:
+        """Its keys and values are there."""
+        sequence = chunk.sequence
+        sequence.num_computed = chunk.start + chunk.num_tokens
+        if sequence.row is not None:
+            sequence.row.length = sequence.num_computed
+
+    # Sequences that run
+
+    def _decode(self, plan: Plan) -> None:
+        for sequence in list(self.running):
+            if sequence not in self.running or sequence.num_missing != 1 or sequence.num_new == 0:
+                continue
+            if self._has_room(sequence, plan):
+                plan.decodes.append(Chunk(sequence, sequence.num_computed, 1))
+        plan.decodes[:] = [chunk for chunk in plan.decodes if chunk.sequence.row is not None]
+
+    def _has_room(self, sequence: Sequence, plan: Plan) -> bool:
+        """Room for all its tokens, if need be of sequences that came later, or by its own waiting."""
+        assert sequence.row is not None
+        while len(sequence.tokens) > sequence.row.capacity:
+            row = self._rows.take(len(sequence.tokens), spare=min(SPARE_TOKENS, sequence.num_left), keep=sequence.row)
+            if row is not None:
+                self._move(sequence, row, plan)
+                return True
+            youngest = max(self.running, key=lambda one: one.order)
+            self._preempt(youngest)
+            if youngest is sequence:
+                return False
+        return True
+
+    def _move(self, sequence: Sequence, row: Row, plan: Plan) -> None:
+        old = sequence.row
+        assert old is not None
+        plan.copies.append(Copy(old, row, sequence.num_computed))
+        row.tokens, row.length, row.kind = old.tokens, old.length, old.kind
+        old.length = 0
+        self._rows.retire(old)
+        sequence.row = row
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.num_preemptions += 1
+        self.running.remove(sequence)
+        self._give_up_row(sequence)
+        self.waiting.appendleft(sequence)
+
+    def _give_up_row(self, sequence: Sequence) -> None:
+        if sequence.row is not None:
+            self._rows.retire(sequence.row)
+            sequence.row = None
+            sequence.num_computed = 0
+
+    def _prefill_running(self, plan: Plan, left: int) -> int:
+        for sequence in self.running:
+            if left > 0 and (sequence.num_missing > 1 or sequence.num_new == 0):
+                left -= self._chunk(sequence, plan, left)
+        return left
+
+    def _chunk(self, sequence: Sequence, plan: Plan, most: int) -> int:
+        num_tokens = min(most, sequence.num_missing)
+        plan.prefills.append(Chunk(sequence, sequence.num_computed, num_tokens))
+        return num_tokens
+
+    # Sequences that wait
+
+    def _admit(self, plan: Plan, left: int) -> None:
+        """In order: nobody overtakes one that waits for room. Who waits for another's prompt may be overtaken."""
+        for sequence in list(islice(self.waiting, MAX_LOOKED_AT)):
+            if left <= 0 or len(self.running) >= self._max_sequences:
+                return
+            if self._may_soon_share(sequence):
+                continue
+            if not self._place(sequence, plan):
+                return
+            self.waiting.remove(sequence)
+            self.running.append(sequence)
+            left -= self._chunk(sequence, plan, left)
+
+    def _may_soon_share(self, sequence: Sequence) -> bool:
+        """Whether a prompt that is being computed begins as this one does, further than it is computed yet."""
+        if sequence.request.sampling.num_prompt_logprobs is not None:
+            return False
+        _, there = self._rows.find_prefix(sequence.tokens, sequence.request.adapter)
+        for other in self.running:
+            is_computing = other.num_missing > 1 or other.num_new == 0
+            if not is_computing or other.request.adapter != sequence.request.adapter:
+                continue
+            common = common_length(other.tokens, sequence.tokens, len(sequence.tokens) - 1)
+            if common - max(there, other.num_computed) >= WORTH_WAITING:
+                return True
+        return False
+
+    def _place(self, sequence: Sequence, plan: Plan) -> bool:
+        """A row for it, with what is known of its beginning."""
+        donor, length = self._shared(sequence)
+        spare = min(SPARE_TOKENS, sequence.num_left)
+        # A row that nobody uses, and that is all shared, is taken over as it is.
+        if donor is not None and not donor.is_used and donor.length == length:
+            if donor.capacity >= min(self._rows.longest, len(sequence.tokens) + spare):
+                donor.is_used = True
+                self._begin(sequence, donor, length)
+                return True
+        row = self._rows.take(len(sequence.tokens), spare=spare, keep=donor)
+        if row is None and donor is not None:
+            donor, length = None, 0
+            row = self._rows.take(len(sequence.tokens), spare=spare)
+        if row is None:
+            return False
+        if donor is not None:
+            plan.copies.append(Copy(donor, row, length))
+        self._begin(sequence, row, length)
+        return True
+
+    def _shared(self, sequence: Sequence) -> tuple[Row | None, int]:
+        if sequence.request.sampling.num_prompt_logprobs is not None and sequence.num_new == 0:
+            return None, 0  # its prompt's logits are asked for: they are computed
+        return self._rows.find_prefix(sequence.tokens, sequence.request.adapter)
+
+    def _begin(self, sequence: Sequence, row: Row, length: int) -> None:
+        row.tokens, row.length, row.kind = sequence.tokens, length, sequence.request.adapter
+        sequence.row, sequence.num_computed = row, length
+        if not sequence.was_admitted:
+            sequence.num_cached = min(length, sequence.num_prompt)
+            sequence.was_admitted = True

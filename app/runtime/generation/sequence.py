@@ -1,0 +1,45 @@
+"""One text on its way: the only mutable state of a request while the engine has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.runtime.generation.request import GenerationRequest, Matcher, Ranked
+from app.runtime.generation.rows import Row
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """tokens: the prompt's and the new ones. num_computed: how many of them have keys and values in `row`. num_cached:
+    how many of the prompt's came from other sequences. order: of arrival; those that came first go first. generator,
+    history: the sampler's."""
+
+    key: int
+    request: GenerationRequest
+    order: int
+    tokens: list[int]
+    num_prompt: int
+    num_computed: int = 0
+    num_cached: int = 0
+    row: Row | None = None
+    matcher: Matcher | None = None
+    ranked: list[Ranked] = field(default_factory=list)
+    prompt_ranked: list[Ranked] = field(default_factory=list)
+    was_admitted: bool = False
+    generator: Any = None
+    history: Any = None
+
+    @property
+    def num_new(self) -> int:
+        return len(self.tokens) - self.num_prompt
+
+    @property
+    def num_missing(self) -> int:
+        """Tokens that are to be computed before the next one can be chosen."""
+        return len(self.tokens) - self.num_computed
+
+    @property
+    def num_left(self) -> int:
+        """New tokens that may still come."""
+        return self.request.max_tokens - self.num_new

@@ -1,0 +1,213 @@
+"""The engine for models that no rows of keys and values fit: `model.generate`, with our choice of each token.
+
+Requests of equal groups share a call, each with its own parameters; they stream, and a call goes on without those that
+nobody waits for. What comes meanwhile waits for the next call. A beam search follows several texts at once: its tokens
+are known at the end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence as Ordered
+from typing import Any
+
+import torch
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from app.runtime.generation.account import Account
+from app.runtime.generation.engine import Control
+from app.runtime.generation.generator import GenerationOptions, Generator
+from app.runtime.generation.request import Advance, EngineState, GenerationRequest
+from app.runtime.generation.sequence import Sequence
+from app.runtime.generation.watching import Abandoned
+from app.runtime.stacking import stack
+
+
+class GenerateEngine:
+    """Owned by the device thread. tokenizer: only decodes. max_rows: of one call."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Any, *, end_ids: Ordered[int], max_rows: int) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._max_rows = max_rows
+        self._is_stateful = bool(getattr(model, "_is_stateful", False))
+        self._account = Account(tokenizer, end_ids)
+        self._generator = Generator(model, tokenizer)
+        self._waiting: deque[Sequence] = deque()
+        self._running: dict[int, Sequence] = {}
+
+    def run(self, control: Control) -> None:
+        while True:
+            self._listen(control)
+            if not self._waiting:
+                return
+            call = self._next_call()
+            try:
+                advances = self._beams(call) if call[0].request.values else self._generate(call, control)
+            except Exception as error:
+                if control.is_fatal(error):
+                    raise
+                advances = self._failed(error)
+            finally:
+                self._running.clear()
+            if advances:
+                control.emit(advances, self._state())
+            if control.is_wanted_elsewhere():
+                return
+
+    def _listen(self, control: Control) -> None:
+        for arrival in control.arrivals():
+            self._waiting.append(self._account.begin(arrival.key, arrival.item.features))
+        gone = set(control.departures())
+        if gone:
+            self._waiting = deque(one for one in self._waiting if one.key not in gone)
+            for key in gone:
+                self._running.pop(key, None)
+
+    def _next_call(self) -> list[Sequence]:
+        """The oldest and those that may go with it. After a failure they are tried one by one."""
+        first = self._waiting[0]
+        mates = [one for one in self._waiting if self._goes_with(one.request, first.request)]
+        call = mates[: 1 if first.was_admitted else self._max_rows]
+        chosen = {one.key for one in call}
+        self._waiting = deque(one for one in self._waiting if one.key not in chosen)
+        self._running = {one.key: one for one in call}
+        return call
+
+    def _goes_with(self, one: GenerationRequest, other: GenerationRequest) -> bool:
+        if one is other:
+            return True
+        if self._is_stateful and len(one.prompt) != len(other.prompt):
+            return False  # padding would become a part of the state
+        return not one.values and not other.values and one.group == other.group and one.adapter == other.adapter
+
+    def _failed(self, error: BaseException) -> list[Advance]:
+        """One that failed alone fails; of several each is tried again by itself, if nobody has read of it yet."""
+        if len(self._running) == 1 or any(one.num_new for one in self._running.values()):
+            return [Advance(key, error=error) for key in self._running]
+        for sequence in reversed(self._running.values()):
+            sequence.was_admitted = True
+            self._waiting.appendleft(sequence)
+        return []
+
+    def _generate(self, call: list[Sequence], control: Control) -> list[Advance]:
+        choice = _Choice(self, call, control)
+        longest = max(one.request.max_tokens for one in call)
+        config = GenerationConfig(
+            max_new_tokens=longest,
+            do_sample=False,
+            pad_token_id=self._model.generation_config.pad_token_id or 0,
+            bos_token_id=self._model.generation_config.bos_token_id,
+            decoder_start_token_id=self._model.generation_config.decoder_start_token_id,
+        )
+        with torch.inference_mode():
+            try:
+                self._model.generate(
+                    **self._inputs(call),
+                    generation_config=config,
+                    logits_processor=LogitsProcessorList([choice]),
+                    stopping_criteria=StoppingCriteriaList([choice.ends()]),
+                )
+            except Abandoned:
+                pass
+        return []
+
+    def _inputs(self, call: list[Sequence]) -> dict[str, Any]:
+        """Bare prompts padded on the left; what has inputs of its own has them of equal shapes."""
+        device = self._model.device
+        if call[0].request.inputs is not None:
+            return stack([dict(one.request.inputs or {}) for one in call], device, self._model.dtype)
+        width = max(one.num_prompt for one in call)
+        rows = [[0] * (width - one.num_prompt) + one.tokens for one in call]
+        mask = [[0] * (width - one.num_prompt) + [1] * one.num_prompt for one in call]
+        return {
+            "input_ids": torch.tensor(rows, device=device),
+            "attention_mask": torch.tensor(mask, device=device),
+        }
+
+    def _beams(self, call: list[Sequence]) -> list[Advance]:
+        (sequence,) = call
+        request = sequence.request
+        options = GenerationOptions(
+            values=dict(request.values),
+            max_new_tokens=request.max_tokens,
+            stop=request.stops,
+            seed=request.sampling.seed,
+            wants_logprobs=request.sampling.num_logprobs is not None,
+        )
+        (answers,) = self._generator.generate(self._inputs(call), [options], _Unwatched())
+        return [Advance(sequence.key, output=answers)]
+
+    # What a call asks at each step
+
+    def step(self, call: list[Sequence], logits: torch.Tensor, control: Control) -> list[int | None]:
+        """The next token of each row; None for rows that are at their end. logits: [rows, vocabulary]."""
+        self._account.num_steps += 1
+        alive = [index for index, one in enumerate(call) if one.key in self._running]
+        chosen = self._account.sampler.choose(logits[alive], [call[index] for index in alive])
+        tokens: list[int | None] = [None] * len(call)
+        advances = []
+        for index, one in zip(alive, chosen, strict=True):
+            tokens[index] = one.token
+            advance = self._account.advance(call[index], one)
+            if advance.is_last:
+                del self._running[call[index].key]
+            advances.append(advance)
+        control.emit(advances, self._state())
+        return tokens
+
+    def who_goes_on(self, call: list[Sequence], control: Control) -> list[bool]:
+        self._listen(control)
+        return [one.key in self._running for one in call]
+
+    def _state(self) -> EngineState:
+        return self._account.state(num_running=len(self._running), num_waiting=len(self._waiting))
+
+
+class _Unwatched:
+    def step(self) -> None:
+        pass
+
+    def is_cancelled(self, index: int) -> bool:
+        return False
+
+
+class _Choice(LogitsProcessor):  # type: ignore[misc]  # transformers' types are not looked at
+    """Has the engine choose, and leaves `generate` no other choice."""
+
+    def __init__(self, engine: GenerateEngine, call: list[Sequence], control: Control) -> None:
+        self._engine = engine
+        self._call = call
+        self._control = control
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        tokens = self._engine.step(self._call, scores, self._control)
+        forced = torch.full_like(scores, -torch.inf)
+        for index, token in enumerate(tokens):
+            forced[index, token or 0] = 0.0
+        return forced
+
+    def ends(self) -> StoppingCriteria:
+        return _Ends(self._engine, self._call, self._control)
+
+
+class _Ends(StoppingCriteria):  # type: ignore[misc]
+    """Rows that are at their end, or that nobody waits for. Raises Abandoned when that is all of them."""
+
+    def __init__(self, engine: GenerateEngine, call: list[Sequence], control: Control) -> None:
+        self._engine = engine
+        self._call = call
+        self._control = control
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        goes_on = self._engine.who_goes_on(self._call, self._control)
+        if not any(goes_on):
+            raise Abandoned
+        return torch.tensor([not one for one in goes_on], device=input_ids.device)

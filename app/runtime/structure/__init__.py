@@ -1,0 +1,1 @@
+"""Structured output: what an answer must be, as a mask over each next token."""
