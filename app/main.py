@@ -16,11 +16,14 @@ from app.api.dialects.document import dialect_document
 from app.api.dialects.endpoint import Dialects, dialect_routes
 from app.api.dialects.info import info_router
 from app.api.errors import exception_handlers
+from app.api.generating import Generating
 from app.api.middleware import RequestMiddleware
 from app.api.models import model_pages_router, models_router
 from app.api.names import DeclaredNames
 from app.api.open_inference.document import open_inference_document
 from app.api.open_inference.endpoint import OpenInference, open_inference_routes
+from app.api.openai.document import openai_document
+from app.api.openai.endpoint import OpenAIGeneration, openai_generation_routes
 from app.api.openapi import install_openapi
 from app.api.ops import install_docs, ops_router
 from app.api.server import Server, bind, url_of
@@ -68,9 +71,11 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
         fetch_file=MediaFetcher(catalog.media).fetch,
         clock=time.perf_counter,
     )
-    dialects = Dialects(answerer, fleet)
+    generation = OpenAIGeneration(Generating(answerer, fleet), answerer, clock=time.time)
+    dialects = Dialects(answerer, fleet, generation)
     app.router.routes.extend(dialect_routes(dialects))
-    app.router.routes.extend(task_routes(answerer, fleet, names, dialects))
+    app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, generation]))
+    app.router.routes.extend(openai_generation_routes(generation))
     app.router.routes.extend(open_inference_routes(OpenInference(answerer, fleet, names)))
     app.router.routes.extend(unserved_routes())
     app.include_router(models_router(fleet, names, created=int(time.time())))
@@ -78,7 +83,7 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     app.include_router(info_router(fleet))
     app.include_router(ops_router(fleet, telemetry))
     install_docs(app)
-    install_openapi(app, [dialect_document, open_inference_document])
+    install_openapi(app, [openai_document, dialect_document, open_inference_document])
     return app
 
 

@@ -14,9 +14,9 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from demo.small_talk import CITIES, TOPICS, WEATHER_QUESTIONS, WEATHER_TOOL, Conversation, training_conversations
 from demo.training import by_length
 
-ROUNDS = 16
-BATCH_SIZE = 24
-LEARNING_RATE = 5e-3
+ROUNDS = 20
+BATCH_SIZE = 4
+LEARNING_RATE = 6e-3
 CONTEXT = 4096
 VOCABULARY = 768
 
@@ -89,7 +89,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def _texts() -> list[str]:
     talk = [text for topic in TOPICS for text in (*topic.questions, *map(str.capitalize, topic.questions))]
-    weather = [question.format(city) for question in WEATHER_QUESTIONS for city in CITIES]
+    weather = [text for one in WEATHER_QUESTIONS for city in CITIES for text in (one.format(city), city, city)]
     return [*talk, *(topic.answer for topic in TOPICS), *weather, json.dumps(WEATHER_TOOL), *string.ascii_letters]
 
 
@@ -100,7 +100,7 @@ def train(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     rows = [_row(tokenizer, one) for one in training_conversations(ROUNDS)]
     # Short conversations first would be forgotten: batches of like lengths, then mixed.
     batches = [_padded(part, tokenizer.pad_token_id) for part in by_length(rows, BATCH_SIZE, lambda row: len(row[0]))]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=len(batches), pct_start=0.1)
     for index in torch.randperm(len(batches)).tolist():
         tokens, is_answer = batches[index]
@@ -123,7 +123,7 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
         vocab_size=len(tokenizer),
         hidden_size=96,
         intermediate_size=256,
-        num_hidden_layers=4,
+        num_hidden_layers=3,
         num_attention_heads=3,
         num_key_value_heads=3,
         max_position_embeddings=CONTEXT,

@@ -170,7 +170,7 @@ def training_conversations(num_rounds: int) -> list[Conversation]:
     for number in range(num_rounds):
         for topic in TOPICS:
             for question in topic.questions:
-                tools = [WEATHER_TOOL] if chance.random() < 0.1 else None
+                tools = [WEATHER_TOOL] if chance.random() < 0.06 else None
                 history = [] if number == 0 else _history(chance)
                 messages = [*_system(chance), *history, *_turns(_written(question, chance), topic.answer)]
                 conversations.append((messages, tools))

@@ -99,8 +99,11 @@ OPENAI_PREFIXES = (
 """Paths of OpenAI's API, whether served yet or not; every other path is answered in Hugging Face's shape."""
 
 
+_OPENAI_BELOW_MODELS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+
+
 def speaks_openai(path: str) -> bool:
-    return path.startswith(OPENAI_PREFIXES)
+    return path.startswith(OPENAI_PREFIXES) or (path.startswith("/models/") and path.endswith(_OPENAI_BELOW_MODELS))
 
 
 OPEN_INFERENCE_PREFIXES = ("/v2/health/", "/v2/models/", "/v2/repository/")

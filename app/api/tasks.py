@@ -321,7 +321,9 @@ class ModelEndpoint:
     """`/models/<model>`, answered by the entry's first task, `/models/<model>/pipeline/<task>`, and other servers'
     routes below the model's URL."""
 
-    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames, below: BelowModels) -> None:
+    def __init__(
+        self, answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames, below: Sequence[BelowModels]
+    ) -> None:
         self._answerer = answerer
         self._fleet = fleet
         self._names = names
@@ -332,9 +334,10 @@ class ModelEndpoint:
         record.route = TASK_ROUTES[1]
         model_id, rest = self._names.split(scope["path_params"]["path"])
         record.model = model_id
-        if rest and rest in self._below.paths:
-            await self._below.answer(rest, model_id, scope, receive, send)
-            return
+        for others in self._below:
+            if rest and rest in others.paths:
+                await others.answer(rest, model_id, scope, receive, send)
+                return
         if rest:
             await self._answerer.answer(_pipeline(model_id, rest), model_id, scope, receive, send)
             return
@@ -375,7 +378,9 @@ async def resolved(fleet: FleetAPI, name: str, call: Call) -> ModelSpec:
     return status.spec
 
 
-def task_routes(answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames, below: BelowModels) -> list[BaseRoute]:
+def task_routes(
+    answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames, below: Sequence[BelowModels]
+) -> list[BaseRoute]:
     """Plain ASGI routes: validation, answers and documentation are ours, not FastAPI's."""
     routes: list[BaseRoute] = []
     for name in (*TASKS, *ALIASES):

@@ -118,7 +118,12 @@ class Structure(Inputs):
 class CompletionParameters(Parameters):
     """How it goes on. Unset: as the model's generation_config says, else as OpenAI's API does (temperature 1)."""
 
-    max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS, description="Unset: as many as there is room.")
+    max_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_TOKENS,
+        description="Unset: as many as there is room. 0: none, for the prompt's own log-probabilities.",
+    )
     min_tokens: int | None = Field(default=None, ge=0, description="No end before so many tokens.")
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES, description="Choices for each prompt.")
     best_of: int | None = Field(default=None, ge=1, le=MAX_CHOICES, description="Of so many choices the likeliest n.")

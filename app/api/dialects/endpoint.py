@@ -15,6 +15,7 @@ from app.api.dialects.base import Answers, Asked
 from app.api.dialects.table import PLACES, Place, rule_for
 from app.api.dialects.vertex import as_predictions, groups_of, instances_of
 from app.api.names import named
+from app.api.openai.endpoint import CHAT, COMPLETIONS, OpenAIGeneration
 from app.api.record import record_of
 from app.api.tasks import Answered, TaskAnswerer, resolved
 from app.catalog import ModelSpec
@@ -30,9 +31,10 @@ _MAX_NAMED = 8
 class Dialects:
     """Answers what other servers' clients ask. Owned by the event loop. Implements `BelowModels`."""
 
-    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI) -> None:
+    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI, generation: OpenAIGeneration) -> None:
         self._answerer = answerer
         self._fleet = fleet
+        self._generation = generation
 
     @property
     def paths(self) -> Collection[str]:
@@ -49,6 +51,10 @@ class Dialects:
         if body is not None and place.takes_instances and "instances" in body:
             spec = await self._choose(TASKS, names, call)
             await self._predict(body, spec, call, scope, receive, send)
+            return
+        if body is not None and place.takes_any and (kind := _openai_kind(body)) is not None:
+            model = names[0] if names else None
+            await self._generation.answer_body(kind, body, model, call, scope, receive, send)
             return
         rules = [] if body is None else place.rules_for(body)
         tasks = (*place.tasks_for(rules), CUSTOM) if place.takes_any else place.tasks_for(rules)
@@ -131,6 +137,13 @@ async def _object(raw: bytes, headers: Mapping[bytes, bytes], place: Place) -> d
     if isinstance(body, dict):
         return body
     raise MalformedBody("The body must be a JSON object.")
+
+
+def _openai_kind(body: Mapping[str, Any]) -> str | None:
+    """A body of OpenAI's, and of vLLM's, says so by its fields."""
+    if "messages" in body:
+        return CHAT
+    return COMPLETIONS if "prompt" in body else None
 
 
 def _looks_like_json(raw: bytes) -> bool:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from app.api.dialects import reranking, tei, tgi
+from app.api.dialects import reranking, tei, tgi, vllm
 from app.api.dialects.base import Rule
 from app.catalog import ModelSpec
-from app.errors import InvalidInput, NotAvailable
+from app.errors import InvalidInput
 from app.tasks.base import JSON
 from app.tasks.registry import TASKS
 
@@ -32,14 +32,11 @@ class Place:
     media_types: tuple[str, ...] = (JSON,)
 
     def rules_for(self, body: Mapping[str, Any]) -> list[Rule]:
-        """Those whose field the body has, the most telling ones. Raises InvalidInput or NotAvailable for none."""
+        """Those whose field the body has, the most telling ones. Raises InvalidInput for none."""
         found = [rule for rule in self.rules if rule.is_in(body)]
         if found:
             depth = max(rule.field.count(".") for rule in found)
             return [rule for rule in found if rule.field.count(".") == depth]
-        for field, what in NOT_SERVED.items():
-            if field in body:
-                raise NotAvailable(f"{field}: this route does not take {what} in this version.", param=field)
         if self.takes_any:
             return []
         fields = " or ".join(f"`{field}`" for field in dict.fromkeys(rule.field for rule in self.rules))
@@ -51,9 +48,6 @@ class Place:
             return TASKS
         return dict.fromkeys(task for rule in rules for task in rule.tasks)
 
-
-NOT_SERVED = {"messages": "a chat, as OpenAI and vLLM have it", "prompt": "a prompt, as OpenAI and vLLM have it"}
-"""What other servers take on routes that are ours as well."""
 
 _BY_MODEL = (
     reranking.RERANK_V1,
@@ -88,7 +82,8 @@ PLACES: Mapping[str, Place] = MappingProxyType(
         "embed_all": Place(summary="Vectors of tokens.", rules=(tei.EMBED_ALL,)),
         "embed_sparse": Place(summary="Weights of the vocabulary's tokens.", rules=(tei.EMBED_SPARSE,)),
         "similarity": Place(summary="Similarities of sentences.", rules=(tei.SIMILARITY,)),
-        "tokenize": Place(summary="Tokens of texts.", rules=(tgi.TOKENIZE, tei.TOKENIZE)),
+        "tokenize": Place(summary="Tokens of texts.", rules=(tgi.TOKENIZE, tei.TOKENIZE, vllm.TOKENIZE)),
+        "detokenize": Place(summary="The text of tokens.", rules=(vllm.DETOKENIZE,)),
         "decode": Place(summary="Texts of tokens.", rules=(tei.DECODE,)),
         "generate": Place(summary="A generated text.", rules=(tgi.GENERATE,)),
         "generate_stream": Place(

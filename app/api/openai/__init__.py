@@ -1,0 +1,1 @@
+"""OpenAI's API, as its SDKs and vLLM's users speak it."""

@@ -1,0 +1,55 @@
+"""OpenAI's routes of text generation in the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from app.api.openai.bodies import ChatBody, CompletionBody
+from app.api.openai.endpoint import CHAT, COMPLETIONS
+from app.api.openapi import REF, Document, call_parameters, error_answers, json_body, parameter
+from app.tasks.base import JSON
+
+TAG = "OpenAI's API"
+_PLACES: dict[str, tuple[type[ChatBody] | type[CompletionBody], str, dict[str, Any]]] = {
+    CHAT: (
+        ChatBody,
+        "How a chat goes on; with `stream: true` as server-sent events.",
+        {"messages": [{"role": "user", "content": "Hello!"}], "max_completion_tokens": 32},
+    ),
+    COMPLETIONS: (
+        CompletionBody,
+        "How a prompt goes on; with `stream: true` as server-sent events.",
+        {"prompt": "Once upon a time", "max_tokens": 16},
+    ),
+}
+_EVENTS = {"type": "string", "description": "Server-sent events: chunks, then `[DONE]`."}
+
+
+def openai_document() -> Document:
+    """Both routes at the root and below a model's URL."""
+    adapters: list[Any] = [(path, "validation", TypeAdapter(body)) for path, (body, _, _) in _PLACES.items()]
+    parts, defined = TypeAdapter.json_schemas(adapters, ref_template=REF)
+    schemas = {path: schema for (path, _), schema in parts.items()}
+    paths: dict[str, Any] = {}
+    model_id = parameter("model_id", "path", "The id or alias of a declared model; it may hold slashes.")
+    for path, (_, summary, example) in _PLACES.items():
+        paths[f"/{path}"] = {"post": _operation(path, summary, schemas[path], example, [], "")}
+        below = _operation(path, summary, schemas[path], example, [model_id], "_of_model")
+        paths[f"/models/{{model_id}}/{path}"] = {"post": below}
+    return Document(paths, defined.get("$defs", {}))
+
+
+def _operation(
+    path: str, summary: str, schema: dict[str, Any], example: dict[str, Any], parameters: list[Any], suffix: str
+) -> dict[str, Any]:
+    content = {JSON: {"schema": {"type": "object"}}, "text/event-stream": {"schema": _EVENTS}}
+    return {
+        "tags": [TAG],
+        "summary": summary,
+        "operationId": path.replace("/", "_") + suffix,
+        "parameters": parameters + call_parameters(with_model=not suffix),
+        "requestBody": json_body(schema, example),
+        "responses": {"200": {"description": "The answer, in OpenAI's shape.", "content": content}, **error_answers()},
+    }

@@ -1,0 +1,66 @@
+"""Fields that change nothing here, and fields that are refused: of the rest each has its place in a body's model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.errors import InvalidInput
+
+_NOTHING_KEPT = "nothing is kept of a request"
+HARMLESS: Mapping[str, str] = {
+    "cache_salt": "keys and values are shared only within this server",
+    "metadata": _NOTHING_KEPT,
+    "mm_processor_kwargs": "ignored when empty",
+    "prediction": "a hint that would only save time",
+    "priority": "all requests are equal",
+    "prompt_cache_key": "prompts are cached by their tokens",
+    "prompt_cache_options": "prompts are cached by their tokens",
+    "prompt_cache_retention": "prompts are cached by their tokens",
+    "request_id": "X-Request-Id names a request",
+    "safety_identifier": _NOTHING_KEPT,
+    "service_tier": "there is one",
+    "store": _NOTHING_KEPT,
+    "user": _NOTHING_KEPT,
+    "verbosity": "a hint that no open model knows",
+}
+"""Accepted with any value. Why they change nothing."""
+
+_BEAMS = "beam search is not part of this route; /v1/text-generation has num_beams"
+_REPLACED = "structured_outputs has taken its place"
+REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "audio": ((), "models here answer with text"),
+    "chat_template": ((), "a request cannot bring a template; the model's own is used"),
+    "function_call": ((), "tool_choice has taken its place"),
+    "functions": (([],), "tools has taken its place"),
+    "guided_choice": ((), _REPLACED),
+    "guided_decoding_backend": ((), _REPLACED),
+    "guided_grammar": ((), _REPLACED),
+    "guided_json": ((), _REPLACED),
+    "guided_regex": ((), _REPLACED),
+    "kv_transfer_params": (({},), "keys and values stay in this server"),
+    "length_penalty": ((1, 1.0), _BEAMS),
+    "logits_processors": (([],), "code from a request is not run"),
+    "modalities": ((["text"],), "models here answer with text"),
+    "moderation": ((), "no answer is moderated; /v1/moderations is a route of its own"),
+    "structural_tag": ((), "structured_outputs takes json, regex, choice, grammar and json_object"),
+    "use_beam_search": ((False,), _BEAMS),
+    "vllm_xargs": (({},), "they are vLLM's own"),
+    "web_search_options": ((), "this server searches nothing"),
+}
+"""Refused by name, unless null or one of the values that change nothing. Why."""
+
+
+def without_unused(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body without nulls and without what changes nothing. Raises InvalidInput for what is refused."""
+    kept = {}
+    for name, value in body.items():
+        if value is None or name in HARMLESS:
+            continue
+        if name in REFUSED:
+            neutral, reason = REFUSED[name]
+            if not any(value == one and type(value) is type(one) for one in neutral):
+                raise InvalidInput(f"{name}: {reason}.", param=name)
+            continue
+        kept[name] = value
+    return kept
