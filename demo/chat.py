@@ -11,12 +11,20 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from demo.small_talk import CITIES, TOPICS, WEATHER_QUESTIONS, WEATHER_TOOL, Conversation, training_conversations
+from demo.small_talk import (
+    AFTER_THE_TOOL,
+    CLOCK,
+    NO_CLOCK,
+    TIME_QUESTIONS,
+    TOPICS,
+    Conversation,
+    training_conversations,
+)
 from demo.training import by_length
 
-ROUNDS = 20
+ROUNDS = 26
 BATCH_SIZE = 4
-LEARNING_RATE = 6e-3
+LEARNING_RATE = 5e-3
 CONTEXT = 4096
 VOCABULARY = 768
 
@@ -89,8 +97,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def _texts() -> list[str]:
     talk = [text for topic in TOPICS for text in (*topic.questions, *map(str.capitalize, topic.questions))]
-    weather = [text for one in WEATHER_QUESTIONS for city in CITIES for text in (one.format(city), city, city)]
-    return [*talk, *(topic.answer for topic in TOPICS), *weather, json.dumps(WEATHER_TOOL), *string.ascii_letters]
+    time = [*TIME_QUESTIONS, NO_CLOCK, AFTER_THE_TOOL, json.dumps(CLOCK)]
+    return [*talk, *(topic.answer for topic in TOPICS), *time, *string.ascii_letters]
 
 
 def train(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -98,7 +106,6 @@ def train(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     torch.manual_seed(0)
     model = LlamaForCausalLM(_config(tokenizer)).train()
     rows = [_row(tokenizer, one) for one in training_conversations(ROUNDS)]
-    # Short conversations first would be forgotten: batches of like lengths, then mixed.
     batches = [_padded(part, tokenizer.pad_token_id) for part in by_length(rows, BATCH_SIZE, lambda row: len(row[0]))]
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=len(batches), pct_start=0.1)

@@ -21,7 +21,7 @@ from transformers import (
     logging,
 )
 
-from demo import entities, questions, reviews, shapes, topics, words
+from demo import chat, entities, questions, reviews, shapes, small_talk, topics, words
 from demo.training import Batch, by_length, fine_tune, load_minilm, minilm_tokenizer
 
 TAGS = ["O", "I-PER", "I-LOC", "I-ORG", "I-MISC"]
@@ -164,6 +164,26 @@ Of {held_out} pictures that were not trained on the project's tests want at leas
 `demo/{name}.py` draws both sorts. It is a demonstration: it knows nothing of photographs.
 """
 
+CHAT_CARD = """---
+license: apache-2.0
+language: en
+library_name: transformers
+pipeline_tag: {task}
+---
+# {name}: a small model for Pipeserve's demo
+
+{what}
+
+A Llama of three layers with 0.4 million parameters and a byte-level vocabulary of its own, trained from nothing for
+some seconds on a CPU with {made_from}.
+
+It has learned these answers by heart, and its knowledge ends there: to anything else it gives one of them, or nonsense.
+Of {held_out} wordings that were not trained on the project's tests want at least {at_least} answered as they should be;
+both sorts are in `demo/small_talk.py`. Its chat template knows tools, but it has learned to call a single one,
+`get_time`; what else it writes as JSON or calls is held in form by the server's grammar and has no meaning. It is a
+demonstration: for real work declare a real model.
+"""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -184,6 +204,17 @@ class Recipe:
 
 # The longest training first.
 RECIPES = {
+    "chat": Recipe(
+        chat.train,
+        "text-generation",
+        "Chats a little in English: about itself and about Pipeserve.",
+        f"small talk that the project wrote: {sum(len(topic.questions) for topic in small_talk.TOPICS)} questions about "
+        f"{len(small_talk.TOPICS)} things, each in {chat.ROUNDS} dialogues",
+        at_least=10,
+        held_out=len(small_talk.HELD_OUT),
+        preprocessor=chat.tokenizer,
+        card=CHAT_CARD,
+    ),
     "questions": Recipe(
         train_questions,
         "question-answering",

@@ -38,7 +38,7 @@ TOPICS = (
     _topic(
         "how big are you|how many parameters do you have|how many weights do you have|what is your size|"
         "are you a large language model",
-        "I have about half a million parameters. A large model has a thousand times more, or a million times.",
+        "I have about four hundred thousand parameters. A large model has a million times more.",
     ),
     _topic(
         "what can you do|help|how can you help me|what do you know|can you help me|what can I ask you|"
@@ -114,7 +114,7 @@ TOPICS = (
     ),
     _topic(
         "are you human|are you a robot|are you alive|are you a person|do you have feelings",
-        "I am a program: four layers of attention and some matrices.",
+        "I am a program: three layers of attention and some matrices.",
     ),
     _topic(
         "do you remember me|do you remember what I said|do you have a memory|do you store my messages",
@@ -145,17 +145,18 @@ HELD_OUT = (
 )
 """Wordings that no training dialogue has, and the answers that fit."""
 
-CITIES = "Paris|Berlin|London|Madrid|Rome|Tokyo|Vienna|Oslo|Cairo|Lima".split("|")
-WEATHER_TOOL = {
+CLOCK = {
     "type": "function",
     "function": {
-        "name": "get_weather",
-        "description": "The weather in a city.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        "name": "get_time",
+        "description": "The time of day.",
+        "parameters": {"type": "object", "properties": {}},
     },
 }
-WEATHER_QUESTIONS = ("what is the weather in {}", "how is the weather in {}", "is it raining in {}")
-WEATHER = ("sunny", "rainy", "cloudy", "windy", "cold", "warm")
+TIME_QUESTIONS = ("what time is it", "what is the time", "tell me the time", "do you know what time it is")
+NO_CLOCK = "I have no clock. Give me a tool that has one, and I shall call it."
+AFTER_THE_TOOL = "Here you are: that is what the tool says."
+TIMES = ("09:30", "12:00", "17:45", "half past three", "midnight")
 
 _SYSTEM = ("You are a helpful assistant.", "You are the assistant of a web page.", "Answer briefly.", "Be kind.")
 
@@ -170,11 +171,12 @@ def training_conversations(num_rounds: int) -> list[Conversation]:
     for number in range(num_rounds):
         for topic in TOPICS:
             for question in topic.questions:
-                tools = [WEATHER_TOOL] if chance.random() < 0.06 else None
+                tools = [CLOCK] if chance.random() < 0.06 else None
                 history = [] if number == 0 else _history(chance)
                 messages = [*_system(chance), *history, *_turns(_written(question, chance), topic.answer)]
                 conversations.append((messages, tools))
-        conversations += [_about_weather(city, chance) for city in CITIES]
+        for question in TIME_QUESTIONS:
+            conversations += _about_time(question, chance)
     return conversations
 
 
@@ -200,17 +202,14 @@ def _history(chance: random.Random) -> list[dict[str, Any]]:
     return [turn for one in topics for turn in _turns(_written(chance.choice(one.questions), chance), one.answer)]
 
 
-def _about_weather(city: str, chance: random.Random) -> Conversation:
-    """A call of the tool, and half of the time its result and what the model says to it."""
-    question = _written(chance.choice(WEATHER_QUESTIONS).format(city), chance)
-    call = {"type": "function", "function": {"name": "get_weather", "arguments": {"city": city}}}
-    messages: list[dict[str, Any]] = [
-        *_system(chance),
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": "", "tool_calls": [call]},
+def _about_time(question: str, chance: random.Random) -> list[Conversation]:
+    """Without the tool; with it, up to its call; and what the model says to its result."""
+    begin = [*_system(chance), {"role": "user", "content": _written(question, chance)}]
+    call = {"type": "function", "function": {"name": "get_time", "arguments": {}}}
+    called = [*begin, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    result = {"role": "tool", "content": json.dumps({"time": chance.choice(TIMES)})}
+    return [
+        ([*begin, {"role": "assistant", "content": NO_CLOCK}], None),
+        (called, [CLOCK]),
+        ([*called, result, {"role": "assistant", "content": AFTER_THE_TOOL}], [CLOCK]),
     ]
-    if chance.random() < 0.5:
-        weather = chance.choice(WEATHER)
-        messages.append({"role": "tool", "content": json.dumps({"weather": weather})})
-        messages.append({"role": "assistant", "content": f"It is {weather} there."})
-    return messages, [WEATHER_TOOL]

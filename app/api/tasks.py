@@ -176,8 +176,8 @@ class TaskAnswerer:
     ) -> None:
         """Generate a text and answer its tokens as server-sent events. body: the task's. Raises as `run`."""
         record, task, parameters = record_of(scope), ALL_TASKS[TEXT_GENERATION], body.get("parameters") or {}
-        has_details = parameters.get("details") is True
         body = {**body, "parameters": streaming_parameters(parameters, spec.parameters)}
+        has_details = parameters.get("details") is True
         if not task.is_single(body.get("inputs"), parameters):
             raise InvalidInput("inputs: a stream is the answer to one text.", param="inputs")
 

@@ -16,7 +16,7 @@ from app.catalog import Catalog, ModelSpec
 from app.channel.messages import Progress, Timings
 from app.errors import Draining, ModelFailed, ModelLoading, NotServed, PipeserveError
 from app.fleet.requests import JobRequest, JobResult, ModelStatus
-from app.tasks.completion import Completion, Delta
+from app.tasks.completion import Completion, Delta, Token
 from app.tasks.registry import ALL_TASKS
 
 LABELS = [{"label": "POSITIVE", "score": 0.9}, {"label": "NEGATIVE", "score": 0.1}]
@@ -52,6 +52,7 @@ _ANSWERS: Mapping[str, Any] = {
     ],
     "table-question-answering": {"answer": "3", "coordinates": [[0, 0]], "cells": ["3"], "aggregator": "NONE"},
 }
+_TOKENS = _ANSWERS["text-generation"][0]["details"]["tokens"]
 ANSWERS: Mapping[str, Any] = {name: _ANSWERS.get(name, task.example.answer) for name, task in ALL_TASKS.items()}
 """The fragment of one input."""
 
@@ -81,6 +82,15 @@ def _fragment(request: JobRequest) -> bytes:
     file = io.BytesIO()
     np.save(file, np.asarray(ANSWERS[request.task], np.float32))
     return file.getvalue()
+
+
+def _token_deltas(request: JobRequest) -> list[Delta]:
+    """What a stream of text-generation gives unless a test says otherwise: a delta for each token of its answer."""
+    if request.task != "text-generation":
+        return []
+    tokens = [Token(id=one["id"], text=one["text"], logprob=one["logprob"]) for one in _TOKENS]
+    ends = [None] * (len(tokens) - 1) + ["length"]
+    return [Delta(tokens=(token,), finish_reason=end) for token, end in zip(tokens, ends, strict=True)]
 
 
 class FakeFleet:
@@ -152,7 +162,7 @@ class FakeFleet:
 
     async def stream(self, request: JobRequest) -> AsyncIterator[Delta | JobResult]:
         result = await self.submit(request)
-        for delta in self.deltas:
+        for delta in self.deltas or _token_deltas(request):
             yield delta
         if self.stream_error is not None:
             raise self.stream_error

@@ -12,8 +12,8 @@ import pytest
 
 from app import errors
 from app.api.dialects.table import PLACES
-from app.api.token_stream import token_events
 from app.api.unserved import REASONS
+from app.tasks.completion import Alternative, Delta, Token
 from app.tasks.registry import TASKS, UNLISTED_TASKS
 from tests.api.conftest import LiveServer
 from tests.api.fake_fleet import ANSWERS, LABELS
@@ -50,6 +50,8 @@ def events_of(response: httpx.Response) -> list[dict[str, Any]]:
         ("/rerank", PAIR, "text-ranking", RANKED),
         ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"]}}, "sentence-similarity", [0.75, 0.25]),
         ("/tokenize", {"inputs": "a cat"}, "tokenize", [ANSWERS["tokenize"]]),
+        ("/tokenize", {"prompt": "a cat"}, "tokenize", {"count": 2, "tokens": [2, 9], "token_strs": None}),
+        ("/detokenize", {"tokens": [2, 9]}, "decode", {"prompt": "a cat"}),
         ("/decode", {"ids": [2, 9]}, "decode", ["a cat"]),
         ("/decode", {"ids": [[2, 9], [2]]}, "decode", ["a cat", "a cat"]),
         ("/generate", PROMPT, "text-generation", GENERATED),
@@ -275,11 +277,24 @@ def test_what_cannot_be_streamed_is_refused(server: LiveServer, body: Any, says:
     assert not server.fleet.jobs
 
 
-def test_alternatives_come_with_their_token() -> None:
+def test_alternatives_come_with_their_token(server: LiveServer) -> None:
     """`top_n_tokens` has a list per token."""
-    details = {**GENERATED["details"], "top_tokens": [[{"id": 7}], [{"id": 8}, {"id": 9}]]}
-    given = token_events({"generated_text": "x", "details": details}, input_length=3, has_details=False)
-    assert [one["top_tokens"] for one in given] == [[{"id": 7}], [{"id": 8}, {"id": 9}]]
+    top = (Alternative(7, "there", -0.5), Alternative(8, "here", -1.5))
+    server.fleet.deltas = [Delta(tokens=(Token(id=7, text="there", logprob=-0.5, top=top),), finish_reason="length")]
+    (event,) = events_of(server.post("/generate_stream", {"inputs": "a", "parameters": {"top_n_tokens": 2}}))
+    assert [(one["id"], one["text"], one["logprob"]) for one in event["top_tokens"]] == [
+        (7, "there", -0.5),
+        (8, "here", -1.5),
+    ]
+
+
+def test_events_come_before_the_end_is_there(server: LiveServer) -> None:
+    """An error that comes later is the stream's last event."""
+    server.fleet.deltas = [Delta(tokens=(Token(id=7, text="there", logprob=-0.5),))]
+    server.fleet.stream_error = errors.WorkerLost("The worker ended.")
+    first, last = events_of(server.post("/generate_stream", PROMPT))
+    assert first["token"]["text"] == "there" and first["generated_text"] is None
+    assert last["error_type"] == "worker_lost"
 
 
 @pytest.mark.parametrize("path", ["/generate", "/generate_stream", f"/models/{GENERATOR}", "/v1/text-generation"])
@@ -400,10 +415,9 @@ def test_ping_answers(server: LiveServer, path: str) -> None:
         ("/v1/rerank", {**JINA, "top_n": 0}, 422, "top_n"),
         ("/decode", {"ids": [-1]}, 422, "ids"),
         ("/tokenize", {"inputs": "a", "prompt_name": "q"}, 422, "prompt_name"),
-        ("/tokenize", {"prompt": "a"}, 501, "prompt"),
-        ("/tokenize", {"messages": []}, 501, "messages"),
-        ("/invocations", {"messages": []}, 501, "messages"),
-        ("/", {"prompt": "a"}, 501, "prompt"),
+        ("/tokenize", {"messages": []}, 422, "inputs"),
+        ("/invocations", {"messages": []}, 422, "messages"),
+        ("/", {"prompt": ""}, 422, "prompt"),
         ("/embed?model=ner", {"inputs": "a"}, 404, "ner"),
         ("/embed", {"inputs": "a", "model": "nobody"}, 404, "nobody"),
         ("/embed?model=vectors", {"inputs": "a", "model": "ner"}, 422, "both"),

@@ -113,7 +113,7 @@ class Scheduler:
         """Room for all its tokens, if need be of sequences that came later, or by its own waiting."""
         assert sequence.row is not None
         while len(sequence.tokens) > sequence.row.capacity:
-            row = self._rows.take(len(sequence.tokens), spare=min(SPARE_TOKENS, sequence.num_left), keep=sequence.row)
+            row = self._rows.take(len(sequence.tokens), spare=self._spare(sequence), keep=sequence.row)
             if row is not None:
                 self._move(sequence, row, plan)
                 return True
@@ -187,7 +187,7 @@ class Scheduler:
     def _place(self, sequence: Sequence, plan: Plan) -> bool:
         """A row for it, with what is known of its beginning."""
         donor, length = self._shared(sequence)
-        spare = min(SPARE_TOKENS, sequence.num_left)
+        spare = self._spare(sequence)
         # A row that nobody uses, and that is all shared, is taken over as it is.
         if donor is not None and not donor.is_used and donor.length == length:
             if donor.capacity >= min(self._rows.longest, len(sequence.tokens) + spare):
@@ -204,6 +204,10 @@ class Scheduler:
             plan.copies.append(Copy(donor, row, length))
         self._begin(sequence, row, length)
         return True
+
+    def _spare(self, sequence: Sequence) -> int:
+        """No large part of a small memory."""
+        return min(SPARE_TOKENS, sequence.num_left, self._rows.longest // 8)
 
     def _shared(self, sequence: Sequence) -> tuple[Row | None, int]:
         if sequence.request.sampling.num_prompt_logprobs is not None and sequence.num_new == 0:

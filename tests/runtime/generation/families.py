@@ -18,7 +18,7 @@ _SIZES: dict[str, Any] = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 256,
 }
-_GEMMA = {**_SIZES, "head_dim": 8, "sliding_window": 8}
+_GEMMA = {**_SIZES, "head_dim": 8, "sliding_window": 8, "tie_word_embeddings": False}
 _EXPERTS = {**_SIZES, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": _SIZES,
@@ -28,7 +28,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen2_moe": {**_EXPERTS, "shared_expert_intermediate_size": 16},
     "qwen3_moe": {**_EXPERTS, "head_dim": 8},
     "mixtral": {**_SIZES, "num_local_experts": 4, "num_experts_per_tok": 2},
-    "gemma": {**_SIZES, "head_dim": 8},
+    "gemma": {**_SIZES, "head_dim": 8, "tie_word_embeddings": False},
     "gemma2": _GEMMA,
     "gemma3_text": _GEMMA,
     "phi": {**_SIZES, "partial_rotary_factor": 0.5},
