@@ -31,6 +31,7 @@ from app.runtime.base import LoadedModel
 from app.runtime.embeddings import TOKEN_VECTORS
 from app.runtime.fetching import fetch
 from app.runtime.generation.making import make_engine
+from app.runtime.generation.packing import can_pack, pack
 from app.runtime.handlers import load_handler
 from app.runtime.model import EMBEDDING_TASKS, TransformersModel
 from app.runtime.parts import Parts, tokenizer_of
@@ -79,13 +80,16 @@ def _load(spec: ModelSpec, progress: Callable[[Progress], None]) -> LoadedModel:
     device = _device(spec.device)
     model = _load_weights(spec, transformer, tasks, device)
     parts = _parts(spec, transformer, tasks, model, progress)
-    return TransformersModel(_with_engine(spec, parts, tasks), tasks, files)
+    num_parameters = int(model.num_parameters())
+    return TransformersModel(_with_engine(spec, parts, tasks), tasks, files, num_parameters=num_parameters)
 
 
 def _with_engine(spec: ModelSpec, parts: Parts, tasks: Sequence[str]) -> Parts:
     """What chats or completes has an engine."""
     if not any(task in GENERATING_TASKS for task in tasks):
         return parts
+    if can_pack(parts.model):
+        pack(parts.model)
     engine = make_engine(
         parts.model,
         tokenizer_of(parts),

@@ -26,7 +26,9 @@ TEXTS_AMONG_IMAGES = "app.runtime.vision.features:TextFeatureStages"
 class TransformersModel:
     """Implements `LoadedModel`. Its parts are never changed after loading."""
 
-    def __init__(self, parts: Parts, tasks: Sequence[str], sentence_files: SentenceFiles) -> None:
+    def __init__(
+        self, parts: Parts, tasks: Sequence[str], sentence_files: SentenceFiles, *, num_parameters: int
+    ) -> None:
         """parts.model: in evaluation mode, on its device; for embedding tasks its base model makes the vectors."""
         self._tasks = list(tasks)
         self._parts = parts
@@ -34,7 +36,7 @@ class TransformersModel:
         model = parts.model
         self.device = str(model.device)
         self.dtype = str(model.dtype).removeprefix("torch.")
-        self.num_parameters = int(model.num_parameters())
+        self.num_parameters = num_parameters
         self.max_length, self.embedding_size = parts.max_length, None
         self.engine = parts.engine
         self._has_one_space = all(hasattr(model, f"get_{medium}_features") for medium in ("text", "image"))
