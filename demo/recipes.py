@@ -208,8 +208,8 @@ RECIPES = {
         chat.train,
         "text-generation",
         "Chats a little in English: about itself and about Pipeserve.",
-        f"small talk that the project wrote: {sum(len(topic.questions) for topic in small_talk.TOPICS)} questions about "
-        f"{len(small_talk.TOPICS)} things, each in {chat.ROUNDS} dialogues",
+        f"small talk that the project wrote: {sum(len(topic.questions) for topic in small_talk.TOPICS)} questions "
+        f"about {len(small_talk.TOPICS)} things, each in {chat.ROUNDS} dialogues",
         at_least=10,
         held_out=len(small_talk.HELD_OUT),
         preprocessor=chat.tokenizer,

@@ -23,7 +23,7 @@ LOG = REPOSITORY / ".cache" / "demo-server.log"
 
 @dataclass(frozen=True)
 class Request:
-    """A curl command as a user types it ($URL stands for the server), and what is true of a right answer."""
+    """A command as a user types it ($URL stands for the server), and what is true of a right answer."""
 
     title: str
     command: str
@@ -104,9 +104,61 @@ REQUESTS = [
         lambda answer: answer[0] > 0.5 > answer[1],
     ),
     Request(
+        "A small model that the project trained chats, in OpenAI's words.",
+        post("/v1/chat/completions", {"model": "chat", "messages": [{"role": "user", "content": "Who are you?"}]}),
+        lambda answer: "Pipeserve" in answer["choices"][0]["message"]["content"],
+    ),
+    Request(
+        "The same, token by token.",
+        post(
+            "/v1/chat/completions",
+            {"model": "chat", "messages": [{"role": "user", "content": "Hello!"}], "stream": True},
+        ),
+        lambda answer: answer.count('"chat.completion.chunk"') > 3 and answer.rstrip().endswith("data: [DONE]"),
+    ),
+    Request(
+        "A JSON schema holds whatever the model knows: of these names it has learned none.",
+        post(
+            "/v1/chat/completions",
+            {
+                "model": "chat",
+                "messages": [{"role": "user", "content": "Name a colour."}],
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {
+                        "name": "colour",
+                        "schema": {
+                            "type": "object",
+                            "properties": {"colour": {"enum": ["red", "green", "blue"]}},
+                            "required": ["colour"],
+                            "additionalProperties": False,
+                        },
+                    },
+                },
+            },
+        ),
+        lambda answer: json.loads(answer["choices"][0]["message"]["content"])["colour"] in ("red", "green", "blue"),
+    ),
+    Request(
+        "OpenAI's own SDK calls a tool.",
+        """\
+python - <<'END'
+from openai import OpenAI
+
+client = OpenAI(base_url="$URL/v1", api_key="none")
+answer = client.chat.completions.create(
+    model="chat",
+    messages=[{"role": "user", "content": "What time is it?"}],
+    tools=[{"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}}],
+)
+print(answer.choices[0].message.tool_calls[0].function.to_json())
+END""",
+        lambda answer: answer["name"] == "get_time",
+    ),
+    Request(
         "What is served, and in which state is it?",
         "curl -s $URL/v1/models",
-        lambda answer: len(answer["data"]) == 7,
+        lambda answer: len(answer["data"]) == 8,
     ),
     Request(
         "What was measured?",
@@ -186,6 +238,7 @@ def send(request: Request, url: str) -> bool:
         capture_output=True,
         text=True,
         timeout=120,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )
     answer = parsed(done.stdout)
     print(shown(answer), flush=True)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
+from transformers import AutoModelForCausalLM, AutoModelForQuestionAnswering, AutoTokenizer, pipeline
 
-from demo import entities, questions, reviews, shapes, topics, words
+from demo import chat, entities, questions, reviews, shapes, small_talk, topics, words
 from demo.build_models import FOLDER, build, fingerprint
 from demo.recipes import RECIPES
 
@@ -78,6 +78,20 @@ def test_shapes_are_told_apart(folder: Path) -> None:
     assert not set(shapes.HELD_OUT_SEEDS) & set(range(shapes.NUM_PICTURES))
 
 
+def test_chat_answers_what_it_learned(folder: Path) -> None:
+    """As its card says, to wordings that it never saw."""
+    tokenizer = AutoTokenizer.from_pretrained(folder / "chat")
+    model = AutoModelForCausalLM.from_pretrained(folder / "chat")
+    given = []
+    for question, _ in small_talk.HELD_OUT:
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        tokens = model.generate(**prompt, max_new_tokens=80)[0, prompt["input_ids"].shape[1] :]
+        given.append(tokenizer.decode(tokens, skip_special_tokens=True))
+    assert _num_right(given, [answer for _, answer in small_talk.HELD_OUT]) >= RECIPES["chat"].at_least
+
+
 def test_held_out_sentences_were_not_trained_on() -> None:
     """The counts above are about sentences that no training set has."""
     trained = {text for text, _ in reviews.training_reviews()}
@@ -87,6 +101,13 @@ def test_held_out_sentences_were_not_trained_on() -> None:
     held_out = [text for text, _ in reviews.HELD_OUT] + [text for text, _, _ in topics.HELD_OUT]
     held_out += [" ".join(re.findall(r"\w+|[^\w\s]", text)) for text, _ in entities.HELD_OUT]
     assert not trained & set(held_out)
+    talked = {
+        turn["content"]
+        for messages, _ in small_talk.training_conversations(chat.ROUNDS)
+        for turn in messages
+        if turn["role"] == "user"
+    }
+    assert not talked & {question for question, _ in small_talk.HELD_OUT}
     asked = {(one.question, one.context) for one in questions.training_questions(950)}
     assert not asked & {(question, context) for question, context, _ in questions.HELD_OUT}
 
