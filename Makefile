@@ -1,7 +1,7 @@
 # ARGS goes to the script: make test ARGS="tests/fleet -x", make demo ARGS=--once
 ARGS ?=
 
-.PHONY: help install demo test test-all check bench bench-media clean
+.PHONY: help install demo test test-all check bench bench-generation bench-media clean
 
 help:      ## this list
 	@sed -nE 's/^([a-z-]+): .*## (.*)/make \1\t\2/p' Makefile
@@ -23,6 +23,9 @@ check: install     ## format, lint, types, layers
 
 bench: install     ## the server against plain transformers on this machine
 	@scripts/bench $(ARGS)
+
+bench-generation: install  ## generated texts against vLLM's CPU build and transformers serve
+	@.venv/bin/python -m bench.generation $(ARGS)
 
 bench-media: install  ## images, speech and zero-shot texts against plain transformers
 	@.venv/bin/python -m bench.media $(ARGS)
