@@ -23,6 +23,7 @@ from app.api.names import DeclaredNames
 from app.api.open_inference.document import open_inference_document
 from app.api.open_inference.endpoint import OpenInference, open_inference_routes
 from app.api.openai.document import openai_document
+from app.api.openai.embeddings import OpenAIEmbeddings, embeddings_routes
 from app.api.openai.endpoint import OpenAIGeneration, openai_generation_routes
 from app.api.openapi import install_openapi
 from app.api.ops import install_docs, ops_router
@@ -72,10 +73,12 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
         clock=time.perf_counter,
     )
     generation = OpenAIGeneration(Generating(answerer, fleet), answerer, clock=time.time)
+    embeddings = OpenAIEmbeddings(answerer)
     dialects = Dialects(answerer, fleet, generation)
     app.router.routes.extend(dialect_routes(dialects))
-    app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, generation]))
+    app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, generation, embeddings]))
     app.router.routes.extend(openai_generation_routes(generation))
+    app.router.routes.extend(embeddings_routes(embeddings))
     app.router.routes.extend(open_inference_routes(OpenInference(answerer, fleet, names)))
     app.router.routes.extend(unserved_routes())
     app.include_router(models_router(fleet, names, created=int(time.time())))

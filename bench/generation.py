@@ -15,6 +15,7 @@ import platform
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -300,11 +301,12 @@ def serving(server: Server, folder: Path, log: Path) -> Iterator[str]:
         _wait_for_answer(server, folder, url, process, log)
         yield url
     finally:
-        os.killpg(process.pid, 15)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(timeout=30)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wait_for_answer(server: Server, folder: Path, url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -1,4 +1,4 @@
-"""OpenAI's routes of text generation in the OpenAPI document."""
+"""OpenAI's routes in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from app.api.openai.bodies import ChatBody, CompletionBody
+from app.api.openai.bodies import Body, ChatBody, CompletionBody
+from app.api.openai.embeddings import EMBEDDINGS, EmbeddingBody
 from app.api.openai.endpoint import CHAT, COMPLETIONS
 from app.api.openapi import REF, Document, call_parameters, error_answers, json_body, parameter
 from app.tasks.base import JSON
 
 TAG = "OpenAI's API"
-_PLACES: dict[str, tuple[type[ChatBody] | type[CompletionBody], str, dict[str, Any]]] = {
+_PLACES: dict[str, tuple[type[Body], str, dict[str, Any]]] = {
     CHAT: (
         ChatBody,
         "How a chat goes on; with `stream: true` as server-sent events.",
@@ -23,12 +24,14 @@ _PLACES: dict[str, tuple[type[ChatBody] | type[CompletionBody], str, dict[str, A
         "How a prompt goes on; with `stream: true` as server-sent events.",
         {"prompt": "Once upon a time", "max_tokens": 16},
     ),
+    EMBEDDINGS: (EmbeddingBody, "Texts as vectors.", {"input": ["A cat sleeps.", "A dog barks."]}),
 }
+_STREAMED = (CHAT, COMPLETIONS)
 _EVENTS = {"type": "string", "description": "Server-sent events: chunks, then `[DONE]`."}
 
 
 def openai_document() -> Document:
-    """Both routes at the root and below a model's URL."""
+    """Each route at the root and below a model's URL."""
     adapters: list[Any] = [(path, "validation", TypeAdapter(body)) for path, (body, _, _) in _PLACES.items()]
     parts, defined = TypeAdapter.json_schemas(adapters, ref_template=REF)
     schemas = {path: schema for (path, _), schema in parts.items()}
@@ -44,7 +47,9 @@ def openai_document() -> Document:
 def _operation(
     path: str, summary: str, schema: dict[str, Any], example: dict[str, Any], parameters: list[Any], suffix: str
 ) -> dict[str, Any]:
-    content = {JSON: {"schema": {"type": "object"}}, "text/event-stream": {"schema": _EVENTS}}
+    content: dict[str, Any] = {JSON: {"schema": {"type": "object"}}}
+    if path in _STREAMED:
+        content["text/event-stream"] = {"schema": _EVENTS}
     return {
         "tags": [TAG],
         "summary": summary,
