@@ -118,8 +118,8 @@ async def ask(client: httpx.AsyncClient, url: str, model: str, prompt: str, max_
             chunk = json.loads(line.removeprefix("data: "))
             if (usage := chunk.get("usage")) and not chunk.get("choices"):
                 num_told = usage["completion_tokens"]
-            if not chunk.get("choices"):
-                continue
+            if not any(choice["delta"].get("content") for choice in chunk.get("choices") or ()):
+                continue  # the role, or the usage: no token
             now = time.perf_counter()
             (tally.between if num_chunks else tally.first).append(now - last)
             num_chunks, last = num_chunks + 1, now
@@ -237,7 +237,12 @@ def vllm_server(rivals: Path) -> Server:
         arguments += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "bench"]
         return [str(python), "-m", "vllm.entrypoints.openai.api_server", *arguments]
 
-    variables = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
+    variables = {
+        "VLLM_TARGET_DEVICE": "cpu",
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
     return Server(name="vllm (CPU)", command=command, model=lambda folder: "bench", environment=variables)
 
 

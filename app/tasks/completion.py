@@ -62,7 +62,8 @@ def _as_builtins(part: BaseModel) -> dict[str, Any]:
 
 
 class FunctionDefinition(Inputs):
-    """parameters: a JSON schema. strict: the arguments are forced to follow it."""
+    """parameters: a JSON schema. strict: accepted; the arguments of a required or named call always follow the schema,
+    those of a call that the model chose to make are as it wrote them."""
 
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.:-]{1,128}$")]
     description: str | None = None
@@ -146,7 +147,6 @@ class CompletionParameters(Parameters):
     allowed_token_ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
     bad_words: list[Text] | None = None
     skip_special_tokens: bool | None = Field(default=None, description="Unset: true.")
-    spaces_between_special_tokens: bool | None = None
     logprobs: bool | None = Field(default=None, description="Tell the tokens and their log-probabilities.")
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS, description="And of so many others.")
     prompt_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)

@@ -68,7 +68,6 @@ class SamplingBody(Body):
     ignore_eos: bool | None = None
     min_tokens: int | None = Field(default=None, ge=0)
     skip_special_tokens: bool | None = None
-    spaces_between_special_tokens: bool | None = None
     truncate_prompt_tokens: int | None = Field(default=None, ge=-1)
     prompt_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     allowed_token_ids: TokenIds | None = None

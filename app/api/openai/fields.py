@@ -9,9 +9,7 @@ from app.errors import InvalidInput
 
 _NOTHING_KEPT = "nothing is kept of a request"
 HARMLESS: Mapping[str, str] = {
-    "cache_salt": "keys and values are shared only within this server",
     "metadata": _NOTHING_KEPT,
-    "mm_processor_kwargs": "ignored when empty",
     "prediction": "a hint that would only save time",
     "priority": "all requests are equal",
     "prompt_cache_key": "prompts are cached by their tokens",
@@ -20,6 +18,7 @@ HARMLESS: Mapping[str, str] = {
     "request_id": "X-Request-Id names a request",
     "safety_identifier": _NOTHING_KEPT,
     "service_tier": "there is one",
+    "spaces_between_special_tokens": "fast tokenizers put none",
     "store": _NOTHING_KEPT,
     "user": _NOTHING_KEPT,
     "verbosity": "a hint that no open model knows",
@@ -30,6 +29,7 @@ _BEAMS = "beam search is not part of this route; /v1/text-generation has num_bea
 _REPLACED = "structured_outputs has taken its place"
 REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "audio": ((), "models here answer with text"),
+    "cache_salt": ((), "prompts of all clients share what was computed of their beginnings"),
     "chat_template": ((), "a request cannot bring a template; the model's own is used"),
     "function_call": ((), "tool_choice has taken its place"),
     "functions": (([],), "tools has taken its place"),
@@ -41,6 +41,7 @@ REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "kv_transfer_params": (({},), "keys and values stay in this server"),
     "length_penalty": ((1, 1.0), _BEAMS),
     "logits_processors": (([],), "code from a request is not run"),
+    "mm_processor_kwargs": (({},), "files are processed as the model's own files say"),
     "modalities": ((["text"],), "models here answer with text"),
     "moderation": ((), "no answer is moderated; /v1/moderations is a route of its own"),
     "structural_tag": ((), "structured_outputs takes json, regex, choice, grammar and json_object"),

@@ -20,7 +20,7 @@ DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's
 _SAME_NAMES = (
     *("n", "temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "top_k", "min_p"),
     *("typical_p", "repetition_penalty", "stop_token_ids", "include_stop_str_in_output", "ignore_eos", "min_tokens"),
-    *("skip_special_tokens", "spaces_between_special_tokens", "truncate_prompt_tokens", "prompt_logprobs"),
+    *("skip_special_tokens", "truncate_prompt_tokens", "prompt_logprobs"),
     *("allowed_token_ids", "bad_words", "return_token_ids", "echo"),
 )
 _UNUSED_IN_MESSAGES = ("refusal", "annotations", "audio", "function_call")
