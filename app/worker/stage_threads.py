@@ -214,6 +214,11 @@ class EngineControl:
     def remove(self, key: int) -> None:
         self._departures.append(key)
 
+    @property
+    def has_departures(self) -> bool:
+        """Whether the engine still has what nobody waits for."""
+        return bool(self._departures)
+
     def arrivals(self) -> Sequence[Arrival]:
         return _drained(self._arrivals)
 

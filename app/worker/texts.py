@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.channel.messages import EngineReport
 from app.runtime.generation.request import EngineState
@@ -38,6 +38,10 @@ class ReportWriter:
             return False
         self._sent_at = now
         return True
+
+    def rest(self) -> None:
+        """Nothing is generated any more: what left did so between two steps."""
+        self._state = replace(self._state, num_running=0, num_waiting=0, num_used_tokens=0)
 
     def waited(self, text: Text, now: float) -> None:
         if text.advanced_at is None:

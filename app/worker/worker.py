@@ -42,7 +42,7 @@ from app.channel.messages import (
     ToWorker,
 )
 from app.runtime.base import LoadedModel
-from app.runtime.generation.request import Arrival, GenerationRequest
+from app.runtime.generation.request import Advance, Arrival, GenerationRequest
 from app.worker import memory
 from app.worker.batch_queue import BatchQueue, Entry
 from app.worker.jobs import Job
@@ -122,6 +122,7 @@ class Worker:
         self._split: deque[Batch] = deque()  # halves of failed batches: they go before the queue
         self._forwarded: deque[Forwarded] = deque()
         self._unfinished: deque[FinishWork | StreamWork] = deque()
+        self._unwritten: dict[int, StreamWork] = {}  # of `_unfinished`, by sequence
         self._engine = EngineControl(inbox)
         self._texts: dict[int, Text] = {}
         self._next_text_id = 0
@@ -382,25 +383,32 @@ class Worker:
             if advance.tokens:
                 self._report.waited(text, now)
             if job.submit.is_stream:
-                self._unfinished.append(
-                    StreamWork(
-                        job.job_id,
-                        job.submit.task,
-                        advance.key,
-                        entry.item,
-                        job.submit.parameters,
-                        entry.input_index,
-                        entry.position,
-                        [advance],
-                        job.submit.alone,
-                    )
-                )
+                self._write(job, entry, advance)
             if advance.output is not None:
                 del self._texts[advance.key]
                 job.forward_s = max(job.forward_s, now - text.arrived_at)
                 job.batch_size = max(job.batch_size, event.state.num_running + 1)
                 if job.add_output(entry.input_index, entry.position, advance.output):
                     self._complete(job, entry.input_index)
+
+    def _write(self, job: Job, entry: Entry, advance: Advance) -> None:
+        """For the finish thread; what it has not come to yet is written along."""
+        waiting = self._unwritten.get(advance.key)
+        if waiting is not None:
+            waiting.advances.append(advance)
+            return
+        self._unwritten[advance.key] = work = StreamWork(
+            job_id=job.job_id,
+            task=job.submit.task,
+            sequence_id=advance.key,
+            item=entry.item,
+            parameters=job.submit.parameters,
+            input_index=entry.input_index,
+            position=entry.position,
+            advances=[advance],
+            alone=job.submit.alone,
+        )
+        self._unfinished.append(work)
 
     def _on_engine_rested(self, event: EngineRested) -> None:
         self._busy.discard("forward")
@@ -410,6 +418,7 @@ class Worker:
             logger.critical("text generation broke, the worker ends", exc_info=event.error)
             self._exit_code = 1
         elif not self._texts:
+            self._report.rest()
             self._connection.send(self._report.take())
 
     def _send_parts(self, parts: Iterable[JobDelta]) -> None:
@@ -499,7 +508,7 @@ class Worker:
             self._is_engines_turn = True
             self._computing = work = Batch(batch)
             self._announce("forward", work.job_ids, lambda: self._device.put(work))
-        elif self._texts:
+        elif self._texts or self._engine.has_departures:
             self._is_engine_running = True
             self._engine.is_device_wanted = False
             self._announce("forward", self._text_jobs(), lambda: self._device.put(EngineWork(self._engine)))
@@ -517,6 +526,7 @@ class Worker:
             return
         works = _take(self._unfinished, lambda work: (work.job_id, work.alone), self._jobs, len(self._unfinished))
         if works:
+            self._unwritten.clear()
             finish, job_ids = self._finish, list(dict.fromkeys(work.job_id for work in works))
             self._announce("finish", job_ids, lambda: finish.put(works))
 

@@ -106,7 +106,7 @@ class _Lane:
 
     @property
     def has_work(self) -> bool:
-        return bool(self.arrivals or self.inside)
+        return bool(self.arrivals or self.inside or self.departures)
 
 
 class _Shared:

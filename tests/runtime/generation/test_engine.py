@@ -168,6 +168,24 @@ def test_beam_search_goes_through_generate_beside_the_engine(model: PreTrainedMo
     assert script.output(1).tokens == by_generate(model, [8, 9], 10)
 
 
+def test_one_that_leaves_while_the_device_does_something_else_is_gone(model: PreTrainedModel) -> None:
+    """The next run takes it out before it computes anything, though nothing else is left to do."""
+
+    class Busy(Script):
+        def is_wanted_elsewhere(self) -> bool:
+            return True
+
+    engine = make_engine(model, None, max_length=256, pool_bytes=None, takes_files=False)
+    control = Busy({0: [arrival(0, request([5, 6], 30))]})
+    engine.run(control)
+    assert control.num_steps == 1 and control.states[-1].num_running == 1
+    control._departures[1] = [0]
+    engine.run(control)
+    assert control.num_steps == 1
+    after = Script({0: [arrival(1, request([7], 2))]}).drive(engine)
+    assert after.states[0].num_running == 1 and len(after.output(1).tokens) == 2
+
+
 def test_limit_of_memory_is_of_bytes() -> None:
     """The declared pool says how many tokens there is room for."""
     model = build("llama")
