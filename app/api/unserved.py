@@ -32,9 +32,22 @@ class UnservedEndpoint:
         raise NotAvailable(f"{self._task} is not served: {REASONS[self._task]}.")
 
 
+OPENAI_IMAGES = ("generations", "edits", "variations")
+
+
+class ImagesEndpoint:
+    """An ASGI app for OpenAI's /v1/images."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise NotAvailable(f"No model here makes pictures of texts: {_DIFFUSION}.")
+
+
 def unserved_routes() -> list[BaseRoute]:
     """Not in the OpenAPI document."""
-    return [
+    images: list[BaseRoute] = [
+        Route(f"/v1/images/{name}", ImagesEndpoint(), methods=["POST"]) for name in OPENAI_IMAGES
+    ]
+    return images + [
         Route(f"/v1/{task}{rest}", UnservedEndpoint(task), methods=["POST"])
         for task in REASONS
         for rest in ("", "/{model_id:path}")

@@ -161,6 +161,14 @@ def test_routing_errors_have_our_shape(server: LiveServer, method: str, path: st
     assert server.error_of(server.client.request(method, path))[0] == status
 
 
+def test_pictures_of_texts_are_not_available(server: LiveServer) -> None:
+    """501 in OpenAI's shape, which its SDK does not try again."""
+    for name in ("generations", "edits", "variations"):
+        response = server.post(f"/v1/images/{name}", {"prompt": "a cat"})
+        assert response.status_code == 501 and response.json()["error"]["code"] == "not_available"
+        assert response.headers["x-should-retry"] == "false"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", OPENAI_PATH, 404), ("DELETE", "/v1/models", 405), ("POST", "/v1/chat/completions", 400)],
