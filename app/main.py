@@ -27,6 +27,9 @@ from app.api.openai.embeddings import OpenAIEmbeddings, embeddings_routes
 from app.api.openai.endpoint import OpenAIGeneration, openai_generation_routes
 from app.api.openapi import install_openapi
 from app.api.ops import install_docs, ops_router
+from app.api.responses.document import responses_document
+from app.api.responses.endpoint import Responses, responses_routes
+from app.api.responses.store import ResponseStore
 from app.api.server import Server, bind, url_of
 from app.api.tasks import TaskAnswerer, task_routes
 from app.api.unserved import unserved_routes
@@ -72,12 +75,15 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
         fetch_file=MediaFetcher(catalog.media).fetch,
         clock=time.perf_counter,
     )
-    generation = OpenAIGeneration(Generating(answerer, fleet), answerer, clock=time.time)
+    generating = Generating(answerer, fleet)
+    generation = OpenAIGeneration(generating, answerer, clock=time.time)
+    responses = Responses(generating, answerer, ResponseStore(clock=time.monotonic), clock=time.time)
     embeddings = OpenAIEmbeddings(answerer)
     dialects = Dialects(answerer, fleet, generation)
     app.router.routes.extend(dialect_routes(dialects))
     app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, generation, embeddings]))
     app.router.routes.extend(openai_generation_routes(generation))
+    app.router.routes.extend(responses_routes(responses))
     app.router.routes.extend(embeddings_routes(embeddings))
     app.router.routes.extend(open_inference_routes(OpenInference(answerer, fleet, names)))
     app.router.routes.extend(unserved_routes())
@@ -86,7 +92,7 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     app.include_router(info_router(fleet))
     app.include_router(ops_router(fleet, telemetry))
     install_docs(app)
-    install_openapi(app, [openai_document, dialect_document, open_inference_document])
+    install_openapi(app, [openai_document, responses_document, dialect_document, open_inference_document])
     return app
 
 

@@ -122,9 +122,9 @@ def hugging_face_body(error: PipeserveError, message: str, *, task: str = "") ->
 
 def openai_body(error: PipeserveError, message: str) -> dict[str, Any]:
     row = row_of(error)
-    return {
-        "error": {"message": message, "type": row.openai_type, "param": error.param, "code": row.openai_code},
-    }
+    is_other = isinstance(error, errors.NotServed) and error.param not in (None, "model")  # a stored response, say
+    code = None if is_other else row.openai_code
+    return {"error": {"message": message, "type": row.openai_type, "param": error.param, "code": code}}
 
 
 def present(error: PipeserveError, *, path: str, request_id: str, task: str = "") -> dict[str, Any]:
