@@ -99,7 +99,7 @@ def test_schema_holds_whatever_the_model(client: openai.OpenAI) -> None:
         "additionalProperties": False,
     }
     form = {"type": "json_schema", "json_schema": {"name": "person", "schema": schema, "strict": True}}
-    answer = chat(client, response_format=form, n=4, temperature=1, max_completion_tokens=300)
+    answer = chat(client, response_format=form, n=4, temperature=1, seed=1, max_completion_tokens=900)
     for choice in answer.choices:
         assert choice.finish_reason == "stop"
         jsonschema.validate(json.loads(choice.message.content), schema)
@@ -124,7 +124,8 @@ def test_required_tool_is_called(client: openai.OpenAI, parallel: bool) -> None:
         tool_choice="required",
         parallel_tool_calls=parallel,
         temperature=1,
-        max_completion_tokens=800,
+        seed=1,
+        max_completion_tokens=1500,
     )
     (choice,) = answer.choices
     assert choice.finish_reason == "tool_calls" and choice.message.content is None

@@ -14,6 +14,7 @@ __all__ = ["ChatFormat", "OutputParser", "Parsed"]
 MAX_CALLS = 8
 """That a required call may be followed by: an end for models that know none."""
 _RESERVED = frozenset({"messages", "conversation", "tools", "documents", "tokenize", "chat_template", "return_dict"})
+_NO_PARAMETERS = {"properties": {}, "additionalProperties": False}
 _TOOLS_TEXT = """\
 You may call these tools:
 {tools}
@@ -129,7 +130,7 @@ class ChatFormat:
         style = self._style
         rules = []
         for index, tool in enumerate(tools):
-            schema = {"type": "object", **(tool.get("parameters") or {"properties": {}})}
+            schema = {"type": "object", **(tool.get("parameters") or _NO_PARAMETERS)}
             schema["x-guidance"] = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
             begin = json.dumps(f'{{"name": "{tool["name"]}", "{style.arguments}": ')
             rules.append(f'tool_{index}: {begin} arguments_{index} "}}"')
