@@ -12,6 +12,8 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from app import __version__
+from app.api.anthropic.document import messages_document
+from app.api.anthropic.endpoint import Messages, messages_routes
 from app.api.dialects.document import dialect_document
 from app.api.dialects.endpoint import Dialects, dialect_routes
 from app.api.dialects.info import info_router
@@ -20,6 +22,8 @@ from app.api.generating import Generating
 from app.api.middleware import RequestMiddleware
 from app.api.models import model_pages_router, models_router
 from app.api.names import DeclaredNames
+from app.api.ollama.document import ollama_document
+from app.api.ollama.endpoint import Ollama, ollama_routes
 from app.api.open_inference.document import open_inference_document
 from app.api.open_inference.endpoint import OpenInference, open_inference_routes
 from app.api.openai.document import openai_document
@@ -84,6 +88,9 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, generation, embeddings]))
     app.router.routes.extend(openai_generation_routes(generation))
     app.router.routes.extend(responses_routes(responses))
+    app.router.routes.extend(messages_routes(Messages(generating, answerer)))
+    ollama = Ollama(generating, answerer, fleet, clock=time.time, timer=time.perf_counter)
+    app.router.routes.extend(ollama_routes(ollama))
     app.router.routes.extend(embeddings_routes(embeddings))
     app.router.routes.extend(open_inference_routes(OpenInference(answerer, fleet, names)))
     app.router.routes.extend(unserved_routes())
@@ -92,7 +99,17 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     app.include_router(info_router(fleet))
     app.include_router(ops_router(fleet, telemetry))
     install_docs(app)
-    install_openapi(app, [openai_document, responses_document, dialect_document, open_inference_document])
+    install_openapi(
+        app,
+        [
+            openai_document,
+            responses_document,
+            messages_document,
+            ollama_document,
+            dialect_document,
+            open_inference_document,
+        ],
+    )
     return app
 
 

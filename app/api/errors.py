@@ -106,6 +106,14 @@ def speaks_openai(path: str) -> bool:
     return path.startswith(OPENAI_PREFIXES) or (path.startswith("/models/") and path.endswith(_OPENAI_BELOW_MODELS))
 
 
+def speaks_anthropic(path: str) -> bool:
+    return path == "/v1/messages" or path.startswith("/v1/messages/")
+
+
+def speaks_ollama(path: str) -> bool:
+    return path.startswith("/api/")
+
+
 OPEN_INFERENCE_PREFIXES = ("/v2/health/", "/v2/models/", "/v2/repository/")
 """Of the Open Inference Protocol; `/v2/rerank` is not of it."""
 
@@ -127,18 +135,38 @@ def openai_body(error: PipeserveError, message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": row.openai_type, "param": error.param, "code": code}}
 
 
+ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""By status. Of the rest, the client's mistakes are `invalid_request_error`, the server's `api_error`."""
+
+
+def anthropic_body(error: PipeserveError, message: str, *, request_id: str) -> dict[str, Any]:
+    status = row_of(error).openai_status
+    kind = ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
+
+
 def present(error: PipeserveError, *, path: str, request_id: str, task: str = "") -> dict[str, Any]:
     """The body of an error in the dialect of the path. Failures of the server carry the request id, to be looked up."""
     row = row_of(error)
     message = f"{error.message} (request id {request_id})" if row.status == 500 else error.message
-    if speaks_open_inference(path):
+    if speaks_open_inference(path) or speaks_ollama(path):
         return {"error": message}
+    if speaks_anthropic(path):
+        return anthropic_body(error, error.message, request_id=request_id)
     return openai_body(error, message) if speaks_openai(path) else hugging_face_body(error, message, task=task)
 
 
 def status_of(error: PipeserveError, *, path: str) -> int:
     row = row_of(error)
-    return row.openai_status if speaks_openai(path) else row.status
+    is_openai_like = speaks_openai(path) or speaks_anthropic(path) or speaks_ollama(path)
+    return row.openai_status if is_openai_like else row.status
 
 
 def error_headers(error: PipeserveError) -> dict[str, str]:
@@ -153,10 +181,11 @@ def error_headers(error: PipeserveError) -> dict[str, str]:
 
 
 def error_response(error: PipeserveError, *, path: str, request_id: str, task: str = "") -> Response:
+    of_anthropic = {"request-id": request_id} if speaks_anthropic(path) else {}
     return Response(
         orjson.dumps(present(error, path=path, request_id=request_id, task=task)),
         status_code=status_of(error, path=path),
-        headers=error_headers(error),
+        headers={**error_headers(error), **of_anthropic},
         media_type="application/json",
     )
 

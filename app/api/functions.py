@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from app.api.fields import inside
 from app.errors import InvalidInput
 
@@ -46,3 +48,12 @@ def choice_of(mode: str, names: Sequence[str], known: Collection[str], *, param:
         if name not in known:
             raise InvalidInput(f'{param}: there is no tool "{name}" among the tools.', param=param)
     return {"mode": mode, "names": list(names)} if names else {"mode": mode}
+
+
+def arguments_of(call: str) -> dict[str, Any]:
+    """A call's arguments, read. What is no JSON object, because it was cut say, stands under `arguments`."""
+    try:
+        given = orjson.loads(call or "{}")
+    except ValueError:
+        given = None
+    return given if isinstance(given, dict) else {"arguments": call}

@@ -265,6 +265,29 @@ def answer_of(schema: dict[str, Any], example: Any) -> dict[str, Any]:
     }
 
 
+def plain_operation(
+    tag: str,
+    operation_id: str,
+    summary: str,
+    *,
+    parameters: Sequence[Any] = (),
+    body: dict[str, Any] | None = None,
+    streams: str | None = None,
+) -> dict[str, Any]:
+    """Of a route of another server's, whose answer has that server's shape. streams: the media type of its stream."""
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if streams is not None:
+        content[streams] = {"schema": {"type": "string", "description": "One event after the other."}}
+    return {
+        "tags": [tag],
+        "summary": summary,
+        "operationId": operation_id,
+        "parameters": list(parameters),
+        **({} if body is None else {"requestBody": body}),
+        "responses": {"200": {"description": "The answer.", "content": content}, **error_answers()},
+    }
+
+
 def error_answers() -> dict[str, Any]:
     content = {"application/json": {"schema": {"$ref": REF.format(model="Error")}}}
     return {str(status): {"description": text, "content": content} for status, text in STATUS_TEXTS.items()}

@@ -79,9 +79,14 @@ async def stream_events(
     *,
     to_event: Callable[[T], bytes],
     error_event: Callable[[PipeserveError], bytes],
+    keep_alive: bytes = COMMENT,
     keep_alive_s: float = KEEP_ALIVE_S,
+    media_type: str = "text/event-stream",
 ) -> StreamingResponse:
-    """Raises what the source raises before its first item or silence; later errors are events."""
+    """Raises what the source raises before its first item or silence; later errors are events.
+
+    keep_alive: what silence is filled with.
+    """
     items = _Items(_ended_by_value(source), keep_alive_s)
     try:
         first = await items.next()
@@ -93,11 +98,11 @@ async def stream_events(
         item = first
         try:
             while not isinstance(item, _End):
-                yield COMMENT if isinstance(item, _Silence) else to_event(item)
+                yield keep_alive if isinstance(item, _Silence) else to_event(item)
                 item = await items.next()
         except PipeserveError as error:
             yield error_event(error)
         finally:
             await items.close()
 
-    return StreamingResponse(chunks(), media_type="text/event-stream", headers={"cache-control": "no-cache"})
+    return StreamingResponse(chunks(), media_type=media_type, headers={"cache-control": "no-cache"})

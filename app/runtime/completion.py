@@ -79,6 +79,8 @@ class CompletionStages(GeneratingStages):
 
     def _items(self, one_input: Mapping[str, Any], parameters: Mapping[str, Any], param: str) -> list[Item]:
         chat = one_input if "messages" in one_input else None
+        if chat is not None and "plain_prompt" in chat and not self._format.has_template:
+            one_input, chat = {"prompt": chat["plain_prompt"]}, None
         row: Mapping[str, Any] | None = None
         text: str | None = None
         if chat is not None and has_files(chat["messages"]):
@@ -156,6 +158,8 @@ class CompletionStages(GeneratingStages):
     def _max_tokens(self, num_tokens: int, parameters: Mapping[str, Any], param: str) -> int:
         given: int | None = parameters.get("max_tokens")
         limit = self._max_length
+        if limit is not None and given and parameters.get("clip_max_tokens"):
+            given = min(given, max(1, limit - num_tokens))
         if limit is None:
             return 2**20 if given is None else given
         if num_tokens >= limit + (given == 0):

@@ -84,7 +84,10 @@ class ToolChoice(Inputs):
 
 
 class CompletionInput(Inputs):
-    """Either `prompt` (a text, or its tokens) or `messages`."""
+    """Either `prompt` (a text, or its tokens) or `messages`.
+
+    plain_prompt: what a model without a chat template reads in the place of messages; unset: it refuses them.
+    """
 
     prompt: str | list[Annotated[int, Field(ge=0)]] | None = None
     suffix: str | None = None
@@ -100,6 +103,7 @@ class CompletionInput(Inputs):
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     include_reasoning: bool | None = None
+    plain_prompt: str | None = None
 
     @model_validator(mode="after")
     def _is_one_of_both(self) -> CompletionInput:
@@ -124,6 +128,9 @@ class CompletionParameters(Parameters):
         ge=0,
         le=MAX_TOKENS,
         description="Unset: as many as there is room. 0: none, for the prompt's own log-probabilities.",
+    )
+    clip_max_tokens: bool | None = Field(
+        default=None, description="Of more tokens than there is room for, as many as there is. Unset: refuse."
     )
     min_tokens: int | None = Field(default=None, ge=0, description="No end before so many tokens.")
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES, description="Choices for each prompt.")

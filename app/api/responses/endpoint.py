@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from app.api.call import Call, read_call
@@ -24,6 +24,7 @@ from app.api.responses.events import Event, ResponseWriter, Shape
 from app.api.responses.items import Item, read_items
 from app.api.responses.store import Kept, ResponseStore
 from app.api.responses.wanted import wanted_of
+from app.api.routing import answer_routes
 from app.api.sse import event as as_event
 from app.api.sse import stream_events
 from app.api.tasks import Answered, TaskAnswerer, model_header
@@ -253,28 +254,15 @@ def _page(items: list[Item], query: dict[str, str]) -> dict[str, Any]:
     }
 
 
-class ResponsesEndpoint:
-    """One of the routes: an ASGI app. path: its form, for the log and the metrics."""
-
-    def __init__(self, answer: Callable[[Scope, Receive, Send], Awaitable[None]], path: str) -> None:
-        self._answer = answer
-        self._path = path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        record_of(scope).route = self._path
-        await self._answer(scope, receive, send)
-
-
 def responses_routes(responses: Responses) -> list[BaseRoute]:
     one = f"{RESPONSES}/{{response_id}}"
-    answers = {
-        ("POST", RESPONSES): responses.create,
-        ("POST", INPUT_TOKENS): responses.count,
-        ("GET", one): responses.retrieve,
-        ("DELETE", one): responses.delete,
-        ("POST", f"{one}/cancel"): responses.cancel,
-        ("GET", f"{one}/input_items"): responses.input_items,
-    }
-    return [
-        Route(path, ResponsesEndpoint(answer, path), methods=[method]) for (method, path), answer in answers.items()
-    ]
+    return answer_routes(
+        [
+            ("POST", RESPONSES, responses.create),
+            ("POST", INPUT_TOKENS, responses.count),
+            ("GET", one, responses.retrieve),
+            ("DELETE", one, responses.delete),
+            ("POST", f"{one}/cancel", responses.cancel),
+            ("GET", f"{one}/input_items", responses.input_items),
+        ]
+    )

@@ -39,6 +39,10 @@ class ChatFormat:
         self._thinks = THINK in self._template or "enable_thinking" in self._template
         self._style = _style_of(self._template)
 
+    @property
+    def has_template(self) -> bool:
+        return bool(self._template)
+
     # Into the model
 
     def render(self, chat: Mapping[str, Any], *, param: str) -> str:

@@ -21,10 +21,11 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from app.errors import InvalidInput
 from app.runtime.generation.account import Account
 from app.runtime.generation.engine import Control
 from app.runtime.generation.generator import GenerationOptions, Generator
-from app.runtime.generation.request import Advance, EngineState, GenerationRequest
+from app.runtime.generation.request import Advance, EngineState, GenerationRequest, Ranked
 from app.runtime.generation.sequence import Sequence
 from app.runtime.generation.watching import Abandoned
 from app.runtime.stacking import stack
@@ -98,6 +99,18 @@ class GenerateEngine:
         return []
 
     def _generate(self, call: list[Sequence], control: Control) -> list[Advance]:
+        with torch.inference_mode():
+            for one in call:
+                if one.request.sampling.num_prompt_logprobs is not None:
+                    self._rank_prompt(one)
+        over = [one for one in call if one.request.max_tokens == 0]
+        if over:
+            for one in over:
+                self._running.pop(one.key, None)
+            control.emit([self._account.finish(one, "length", None) for one in over], self._state())
+        call = [one for one in call if one.request.max_tokens]
+        if not call:
+            return []
         choice = _Choice(self, call, control)
         longest = max(one.request.max_tokens for one in call)
         config = GenerationConfig(
@@ -118,6 +131,18 @@ class GenerateEngine:
             except Abandoned:
                 pass
         return []
+
+    def _rank_prompt(self, sequence: Sequence) -> None:
+        """By a forward of its own: `generate` tells the logits of what is new alone."""
+        if self._model.config.is_encoder_decoder:
+            text = "this model reads its prompt in an encoder, which ranks no tokens"
+            raise InvalidInput(f"parameters.prompt_logprobs: {text}.", param="parameters.prompt_logprobs")
+        tokens = sequence.tokens[: sequence.num_prompt]
+        sequence.prompt_ranked[:] = [Ranked(tokens[0])]
+        if len(tokens) > 1:
+            logits = self._model(**self._inputs([sequence])).logits[0, :-1]
+            num_top = sequence.request.sampling.num_prompt_logprobs or 0
+            sequence.prompt_ranked += self._account.sampler.rank(logits, tokens[1:], num_top)
 
     def _inputs(self, call: list[Sequence]) -> dict[str, Any]:
         """Bare prompts padded on the left; what has inputs of its own has them of equal shapes."""

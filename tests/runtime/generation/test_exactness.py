@@ -9,7 +9,7 @@ import torch
 
 from app.runtime.generation.attention import NotPossible
 from app.runtime.generation.gate import runner_of
-from app.runtime.generation.request import GenerationRequest
+from app.runtime.generation.request import GenerationRequest, Sampling
 from app.runtime.generation.whole import GenerateEngine
 from tests.runtime.generation.driving import Script, arrival, by_generate, engine_of, prompts_of
 from tests.runtime.generation.families import CONFIGS, build
@@ -54,6 +54,27 @@ def test_models_outside_the_gate_are_written_by_generate(family: str) -> None:
     assert {key: script.output(key).tokens for key in (0, 1, 2, 4, 5)} == {
         key: expected[key] for key in (0, 1, 2, 4, 5)
     }
+
+
+@pytest.mark.parametrize("family", ["bloom", "mamba"])
+def test_prompts_are_ranked_outside_the_gate(family: str) -> None:
+    """Also where no token is asked for, among others that go on."""
+    model = build(family)
+    sampling = Sampling(num_prompt_logprobs=1)
+    asked = [
+        arrival(key, GenerationRequest(prompt=prompt, max_tokens=most, sampling=sampling))
+        for key, prompt, most in ((0, PROMPTS[0], 0), (1, PROMPTS[1], 3), (2, PROMPTS[2], 0))
+    ]
+    script = Script({0: asked}).drive(GenerateEngine(model, None, end_ids=(), max_rows=8))
+    for key, num_tokens in ((0, 0), (1, 3), (2, 0)):
+        output, prompt = script.output(key), torch.tensor(PROMPTS[key])
+        assert len(output.tokens) == num_tokens and output.finish_reason == "length"
+        with torch.inference_mode():
+            expected = model(prompt[None]).logits[0].log_softmax(-1)
+        told = [one.logprob for one in output.prompt_ranked[1:]]
+        torch.testing.assert_close(
+            torch.tensor(told), expected[:-1].gather(1, prompt[1:, None])[:, 0], atol=1e-4, rtol=0
+        )
 
 
 @pytest.mark.parametrize("family", INSIDE)
