@@ -158,8 +158,6 @@ class CompletionStages(GeneratingStages):
     def _max_tokens(self, num_tokens: int, parameters: Mapping[str, Any], param: str) -> int:
         given: int | None = parameters.get("max_tokens")
         limit = self._max_length
-        if limit is not None and given and parameters.get("clip_max_tokens"):
-            given = min(given, max(1, limit - num_tokens))
         if limit is None:
             return 2**20 if given is None else given
         if num_tokens >= limit + (given == 0):
@@ -167,13 +165,14 @@ class CompletionStages(GeneratingStages):
                 f"{param} has {num_tokens} tokens; this model's context is {limit} tokens, its answer included.",
                 param=param,
             )
-        if given is not None and num_tokens + given > limit:
+        room = limit - num_tokens
+        if given is not None and given > room and not parameters.get("clip_max_tokens"):
             raise InputTooLarge(
                 f"parameters.max_tokens: {given} tokens and the prompt's {num_tokens} are {num_tokens + given}; this"
                 f" model's context is {limit} tokens.",
                 param="parameters.max_tokens",
             )
-        return limit - num_tokens if given is None else given
+        return room if given is None else min(given, room)
 
     def _sampling(self, parameters: Mapping[str, Any]) -> Sampling:
         wants_logprobs = parameters.get("logprobs") or parameters.get("best_of", 1) > parameters.get("n", 1)
