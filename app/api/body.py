@@ -62,9 +62,7 @@ async def parse_body(raw: bytes, headers: Mapping[bytes, bytes], task: Task) -> 
             return form_body(await read_form(raw, media), task)
         if _is_file(raw):
             return _with_file(task.media_field, raw)
-    if len(raw) > LARGE_BYTES:
-        return await asyncio.to_thread(parse_json, raw, headers)
-    return parse_json(raw, headers)
+    return await parse_large_json(raw, headers)
 
 
 def _is_file(raw: bytes) -> bool:
@@ -74,6 +72,21 @@ def _is_file(raw: bytes) -> bool:
 
 def _with_file(field: str, file: bytes) -> dict[str, Any]:
     return {"inputs": file} if field == "inputs" else {"inputs": {field.removeprefix("inputs."): file}}
+
+
+async def parse_large_json(raw: bytes, headers: Mapping[bytes, bytes]) -> Any:
+    """As `parse_json`; what is large in a thread."""
+    if len(raw) > LARGE_BYTES:
+        return await asyncio.to_thread(parse_json, raw, headers)
+    return parse_json(raw, headers)
+
+
+async def parse_object(raw: bytes, headers: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """Of what must be a JSON object. Raises MalformedBody, UnsupportedMedia."""
+    body = await parse_large_json(raw, headers)
+    if not isinstance(body, dict):
+        raise MalformedBody("The body must be a JSON object.")
+    return body
 
 
 def parse_json(body: bytes, headers: Mapping[bytes, bytes]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI
@@ -263,6 +263,13 @@ def answer_of(schema: dict[str, Any], example: Any) -> dict[str, Any]:
         "headers": headers,
         "content": {"application/json": {"schema": schema, "example": example}},
     }
+
+
+def body_schemas(bodies: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schemas of types that clients send, by their keys, and the definitions that these refer to."""
+    adapters: list[Any] = [(key, "validation", TypeAdapter(body)) for key, body in bodies.items()]
+    parts, defined = TypeAdapter.json_schemas(adapters, ref_template=REF)
+    return {key: schema for (key, _), schema in parts.items()}, defined.get("$defs", {})
 
 
 def plain_operation(

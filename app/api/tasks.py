@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 
+from starlette.responses import StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.accept import preferred
-from app.api.body import parse_body, read_body
+from app.api.body import parse_body, parse_object, read_body
 from app.api.call import Call, read_call, read_keep_alive
 from app.api.disconnect import until_disconnect
 from app.api.names import DeclaredNames, named
@@ -79,11 +80,16 @@ class TaskAnswerer:
                 await self.stream(spec, body, call, scope, receive, send)
                 return
         answered = await self.run(task, spec, body, call, record, receive, accept=_accept_of(record))
-        await self.send(send, joined(task, answered, record), answered, spec, record)
+        told = joined(task, answered, record)
+        await self.send(send, told, answered.result, spec, record, media_type=answered.media_type)
 
     async def read(self, receive: Receive, record: RequestRecord) -> bytes:
         """The request's body, under the server's limit."""
         return await read_body(receive, record.headers, max_bytes=self._max_body_bytes)
+
+    async def read_object(self, receive: Receive, record: RequestRecord) -> dict[str, Any]:
+        """The body of a request that must be a JSON object. Raises as `read` and `parse_object`."""
+        return await parse_object(await self.read(receive, record), record.headers)
 
     def choose(self, task: Task, *given: str | None) -> ModelSpec:
         """The entry that path, query and body agree on, else the task's first. Raises NotServed, InvalidInput."""
@@ -152,8 +158,7 @@ class TaskAnswerer:
         call = read_call(scope["query_string"], record.headers)
         job = _job(task, spec, parsed, parsed.inputs, JSON, call, record)
         record.result = result = await until_disconnect(receive, self._fleet.submit(job))
-        answered = Answered(fragments=result.outputs, is_list=False, media_type=JSON, result=result)
-        await self.send(send, answered.fragments[0], answered, spec, record)
+        await self.send(send, result.outputs[0], result, spec, record)
 
     async def _with_files(self, inputs: list[Any], places: list[tuple[str, RemoteMedia]]) -> list[Any]:
         """The inputs with their URLs replaced by files."""
@@ -189,27 +194,25 @@ class TaskAnswerer:
                 yield part
 
         events = token_events(parts(), has_details=has_details)
-        response = await until_disconnect(
-            receive, stream_tokens(events, task=TEXT_GENERATION, request_id=record.request_id)
-        )
-        response.headers["x-model"] = model_header(spec).decode()
-        await response(scope, receive, send)
+        streaming = stream_tokens(events, task=TEXT_GENERATION, request_id=record.request_id)
+        await send_stream(streaming, spec, scope, receive, send)
 
     async def send(
         self,
         send: Send,
         body: bytes,
-        answered: Answered,
+        result: JobResult,
         spec: ModelSpec,
         record: RequestRecord,
         *,
+        media_type: str = JSON,
         more_headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         """A whole answer with the headers of every answer. Times are in milliseconds."""
         headers = [
-            (b"content-type", answered.media_type.encode()),
+            (b"content-type", media_type.encode()),
             (b"content-length", b"%d" % len(body)),
-            *answer_headers(answered.result, spec, total_s=self._clock() - record.began_at),
+            *answer_headers(result, spec, total_s=self._clock() - record.began_at),
             *more_headers,
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -289,6 +292,23 @@ def answer_headers(result: JobResult, spec: ModelSpec, *, total_s: float) -> lis
         (b"x-total-time", b"%.3f" % (total_s * 1000)),
         (b"x-batch-size", b"%d" % result.batch_size),
     ]
+
+
+async def send_stream(
+    streaming: Awaitable[StreamingResponse],
+    spec: ModelSpec,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    more_headers: Mapping[str, str] | None = None,
+) -> None:
+    """streaming: the response, when there is a first part of it. Until then the client's leaving ends the work;
+    afterwards the response sees to that."""
+    response = await until_disconnect(receive, streaming)
+    response.headers["x-model"] = model_header(spec).decode()
+    response.headers.update(more_headers or {})
+    await response(scope, receive, send)
 
 
 def model_header(spec: ModelSpec) -> bytes:

@@ -436,7 +436,7 @@ def test_errors_have_ollamas_shape(
     """Before the first line of a stream too."""
     server.fleet.error = error("a sentence")
     with pytest.raises(ollama.ResponseError, match="a sentence") as caught:
-        list(client.chat(model=MODEL, messages=HELLO, stream=stream))  # type: ignore[call-overload]
+        list(client.chat(model=MODEL, messages=HELLO, stream=stream))  # type: ignore[call-overload]  # its overloads take True or False alone
     assert caught.value.status_code == status
     assert set(server.post(CHAT, {"model": 5}).json()) == {"error"}
 

@@ -14,19 +14,16 @@ from app.api.anthropic.answers import PING, Event, MessageWriter, message_of
 from app.api.anthropic.body import PromptBody, read_messages_body, read_prompt_body
 from app.api.anthropic.wanted import wanted_of
 from app.api.call import Call, read_call
-from app.api.disconnect import until_disconnect
 from app.api.errors import anthropic_body
 from app.api.generating import Generating, Wanted
-from app.api.openai.endpoint import read_object
 from app.api.record import RequestRecord, record_of
 from app.api.routing import answer_routes
 from app.api.sse import event as as_event
 from app.api.sse import stream_events
-from app.api.tasks import Answered, TaskAnswerer, model_header
+from app.api.tasks import TaskAnswerer, send_stream
 from app.catalog import ModelSpec
 from app.errors import PipeserveError
 from app.fleet.requests import JobResult
-from app.tasks.base import JSON
 
 MESSAGES, COUNT_TOKENS = "/v1/messages", "/v1/messages/count_tokens"
 
@@ -40,7 +37,7 @@ class Messages:
 
     async def create(self, scope: Scope, receive: Receive, send: Send) -> None:
         record, call = record_of(scope), _call_of(scope)
-        body = read_messages_body(await self._body(receive, record))
+        body = read_messages_body(await self._answerer.read_object(receive, record))
         wanted, spec = wanted_of(body), await self._choose(body, call)
         head = {"id": f"msg_{secrets.token_hex(12)}", "model": body.model or spec.id}
         if body.stream:
@@ -52,13 +49,10 @@ class Messages:
     async def count(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The tokens that a message would read."""
         record, call = record_of(scope), _call_of(scope)
-        body = read_prompt_body(await self._body(receive, record))
+        body = read_prompt_body(await self._answerer.read_object(receive, record))
         wanted, spec = wanted_of(body), await self._choose(body, call)
         (completion,), result = await self._generating.complete(spec, wanted, call, record, receive)
         await self._send({"input_tokens": completion.num_prompt_tokens}, result, spec, record, send)
-
-    async def _body(self, receive: Receive, record: RequestRecord) -> dict[str, Any]:
-        return await read_object(await self._answerer.read(receive, record), record.headers)
 
     async def _choose(self, body: PromptBody, call: Call) -> ModelSpec:
         return await self._generating.choose((call.model, body.model), call)
@@ -66,9 +60,8 @@ class Messages:
     async def _send(
         self, told: dict[str, Any], result: JobResult, spec: ModelSpec, record: RequestRecord, send: Send
     ) -> None:
-        answered = Answered(fragments=[], is_list=False, media_type=JSON, result=result)
         headers = [(b"request-id", record.request_id.encode())]
-        await self._answerer.send(send, orjson.dumps(told), answered, spec, record, more_headers=headers)
+        await self._answerer.send(send, orjson.dumps(told), result, spec, record, more_headers=headers)
 
     async def _stream(
         self,
@@ -93,10 +86,8 @@ class Messages:
         streaming = stream_events(
             events(), to_event=_as_bytes, error_event=error_event, keep_alive=as_event("ping", PING)
         )
-        response = await until_disconnect(receive, streaming)
-        response.headers["x-model"] = model_header(spec).decode()
-        response.headers["request-id"] = record.request_id
-        await response(scope, receive, send)
+        headers = {"request-id": record.request_id}
+        await send_stream(streaming, spec, scope, receive, send, more_headers=headers)
 
 
 def _as_bytes(events: Sequence[Event]) -> bytes:

@@ -9,17 +9,17 @@ from typing import Any
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from app.api.body import LARGE_BYTES, parse_json
+from app.api.body import parse_object
 from app.api.call import Call, read_call
 from app.api.dialects.base import Answers, Asked
 from app.api.dialects.table import PLACES, Place, rule_for
 from app.api.dialects.vertex import as_predictions, groups_of, instances_of
 from app.api.names import named
 from app.api.openai.endpoint import CHAT, COMPLETIONS, OpenAIGeneration
-from app.api.record import record_of
+from app.api.record import RequestRecord, record_of
 from app.api.tasks import Answered, TaskAnswerer, resolved
 from app.catalog import ModelSpec
-from app.errors import InvalidInput, MalformedBody, NotServed
+from app.errors import InvalidInput, NotServed
 from app.fleet.requests import FleetAPI
 from app.tasks.custom import NAME as CUSTOM
 from app.tasks.registry import ALL_TASKS, TASKS, find_task
@@ -72,7 +72,7 @@ class Dialects:
             return
         answered = await self._run(asked, asked.inputs, spec, call, scope, receive)
         present = asked.present(Answers.of(answered.fragments, answered.result, spec, record.request_id))
-        await self._answerer.send(send, present, answered, spec, record, more_headers=_headers(answered))
+        await self._send(send, present, answered, spec, record)
 
     async def _choose(self, tasks: Iterable[str], names: list[str], call: Call) -> ModelSpec:
         """The named entry, else the first declared that serves one of the tasks. Raises NotServed, InvalidInput."""
@@ -126,17 +126,25 @@ class Dialects:
                 Answers.of(answered.fragments, answered.result, spec, record.request_id)
             )
         ]
-        await self._answerer.send(send, as_predictions(found), done[0], spec, record, more_headers=_headers(done[0]))
+        await self._send(send, as_predictions(found), done[0], spec, record)
+
+    async def _send(self, send: Send, body: bytes, answered: Answered, spec: ModelSpec, record: RequestRecord) -> None:
+        await self._answerer.send(
+            send,
+            body,
+            answered.result,
+            spec,
+            record,
+            media_type=answered.media_type,
+            more_headers=_headers(answered),
+        )
 
 
 async def _object(raw: bytes, headers: Mapping[bytes, bytes], place: Place) -> dict[str, Any] | None:
     """The body, or None for what only a task of media can read. Raises MalformedBody."""
     if place.takes_any and not _looks_like_json(raw):
         return None
-    body = await asyncio.to_thread(parse_json, raw, headers) if len(raw) > LARGE_BYTES else parse_json(raw, headers)
-    if isinstance(body, dict):
-        return body
-    raise MalformedBody("The body must be a JSON object.")
+    return await parse_object(raw, headers)
 
 
 def _openai_kind(body: Mapping[str, Any]) -> str | None:

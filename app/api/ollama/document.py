@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from app.api.ollama.body import ChatBody, EmbedBody, EmbeddingsBody, GenerateBody, Options, ShowBody
 from app.api.ollama.endpoint import NDJSON
-from app.api.openapi import REF, Document, call_parameters, json_body, plain_operation
+from app.api.openapi import Document, body_schemas, call_parameters, json_body, plain_operation
 
 TAG = "Ollama's API"
 _POSTS: dict[str, tuple[Any, str, dict[str, Any]]] = {
@@ -30,9 +28,8 @@ _GETS = {"tags": "The declared models.", "ps": "The loaded models.", "version": 
 
 
 def ollama_document() -> Document:
-    adapters: list[Any] = [(name, "validation", TypeAdapter(body)) for name, (body, _, _) in _POSTS.items()]
-    adapters.append(("options", "validation", TypeAdapter(Options)))
-    parts, defined = TypeAdapter.json_schemas(adapters, ref_template=REF)
+    bodies = {name: body for name, (body, _, _) in _POSTS.items()}
+    schemas, defined = body_schemas({**bodies, "options": Options})
     paths: dict[str, Any] = {}
     for name, (_, summary, example) in _POSTS.items():
         operation = plain_operation(
@@ -40,10 +37,10 @@ def ollama_document() -> Document:
             f"ollama_{name}",
             summary,
             parameters=[] if name == "show" else call_parameters(with_model=True),
-            body=json_body(parts[name, "validation"], example),
+            body=json_body(schemas[name], example),
             streams=NDJSON if name in ("chat", "generate") else None,
         )
         paths[f"/api/{name}"] = {"post": operation}
     for name, summary in _GETS.items():
         paths[f"/api/{name}"] = {"get": plain_operation(TAG, f"ollama_{name}", summary)}
-    return Document(paths, defined.get("$defs", {}))
+    return Document(paths, defined)

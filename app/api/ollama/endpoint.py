@@ -11,7 +11,6 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from app.api.call import Call, read_call
-from app.api.disconnect import until_disconnect
 from app.api.errors import present
 from app.api.generating import Generating, Wanted
 from app.api.ollama.answers import Writer, timestamp
@@ -35,15 +34,15 @@ from app.api.ollama.body import (
 )
 from app.api.ollama.models import is_for_ollama, known_name, running_of, shown, tag_of
 from app.api.ollama.wanted import wanted_of_chat, wanted_of_generate, wanted_of_load
-from app.api.openai.endpoint import read_object
+from app.api.openai.embeddings import check_pooled
 from app.api.openai.renaming import renamed
-from app.api.record import RequestRecord, record_of
+from app.api.record import record_of
 from app.api.routing import Answer, answer_routes
 from app.api.sse import stream_events
-from app.api.tasks import Answered, TaskAnswerer, model_header
+from app.api.tasks import Answered, TaskAnswerer, send_stream
 from app.catalog import ModelSpec
 from app.errors import InvalidInput, NotAvailable, PipeserveError
-from app.fleet.requests import FleetAPI, JobResult
+from app.fleet.requests import FleetAPI
 from app.tasks.base import JSON
 from app.tasks.registry import ALL_TASKS
 
@@ -86,8 +85,7 @@ class Ollama:
         await self._generate(body, wanted, scope, receive, send)
 
     async def _object(self, scope: Scope, receive: Receive) -> dict[str, Any]:
-        record = record_of(scope)
-        return await read_object(await self._answerer.read(receive, record), record.headers)
+        return await self._answerer.read_object(receive, record_of(scope))
 
     async def _generate(
         self, body: GeneratingBody, wanted: Wanted | None, scope: Scope, receive: Receive, send: Send
@@ -109,7 +107,7 @@ class Ollama:
             told = writer.loaded(result, reason=reason, total_s=total_s)
         else:
             told = writer.whole(completion, result, total_s=total_s)
-        await self._send(orjson.dumps(told), result, spec, record, send)
+        await self._answerer.send(send, orjson.dumps(told), result, spec, record)
 
     async def _stream(
         self,
@@ -142,13 +140,7 @@ class Ollama:
             keep_alive=_lines([writer.silence()]),
             media_type=NDJSON,
         )
-        response = await until_disconnect(receive, streaming)
-        response.headers["x-model"] = model_header(spec).decode()
-        await response(scope, receive, send)
-
-    async def _send(self, told: bytes, result: JobResult, spec: ModelSpec, record: RequestRecord, send: Send) -> None:
-        answered = Answered(fragments=[], is_list=False, media_type=JSON, result=result)
-        await self._answerer.send(send, told, answered, spec, record)
+        await send_stream(streaming, spec, scope, receive, send)
 
     # Vectors
 
@@ -170,14 +162,14 @@ class Ollama:
             "prompt_eval_count": answered.result.num_tokens,
         }
         vectors = b'{"embeddings":[' + b",".join(answered.fragments) + b"],"
-        await self._send(vectors + orjson.dumps(told)[1:], answered.result, spec, record, send)
+        await self._answerer.send(send, vectors + orjson.dumps(told)[1:], answered.result, spec, record)
 
     async def embeddings(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The older route: one text, its vector as the model makes it."""
         body = read_body(EmbeddingsBody, await self._object(scope, receive), UNUSED_IN_EMBED)
         answered, spec = await self._vectors(body, [body.prompt], {"truncate": True}, "prompt", scope, receive)
         told = b'{"embedding":' + answered.fragments[0] + b"}"
-        await self._send(told, answered.result, spec, record_of(scope), send)
+        await self._answerer.send(send, told, answered.result, spec, record_of(scope))
 
     async def _vectors(
         self,
@@ -198,9 +190,7 @@ class Ollama:
             asked["keep_alive"] = read_keep_alive(body.keep_alive)
         with renamed({"inputs[0]" if name == "prompt" else "inputs": name, "parameters.dimensions": "dimensions"}):
             answered = await self._answerer.run(_EMBEDDING, spec, asked, call, record, receive)
-        if answered.fragments[0].startswith(b"[["):
-            text = f'"{spec.id}" makes a vector for each token: declare its `pooling`, such as mean.'
-            raise InvalidInput(f"model: {text}", param="model")
+        check_pooled(answered.fragments, spec)
         return answered, spec
 
     # Models

@@ -140,8 +140,9 @@ class OpenInference:
         if answer.header_length is not None:
             media_type = "application/octet-stream"
             headers.append((HEADER_LENGTH, b"%d" % answer.header_length))
-        whole = replace(answered, media_type=media_type)
-        await self._answerer.send(send, answer.body, whole, spec, record, more_headers=headers)
+        await self._answerer.send(
+            send, answer.body, answered.result, spec, record, media_type=media_type, more_headers=headers
+        )
 
     # Triton's model repository
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from app.api.openai.bodies import Body, ChatBody, CompletionBody
 from app.api.openai.embeddings import EMBEDDINGS, EmbeddingBody
 from app.api.openai.endpoint import CHAT, COMPLETIONS
-from app.api.openapi import REF, Document, call_parameters, error_answers, json_body, parameter
+from app.api.openapi import Document, body_schemas, call_parameters, error_answers, json_body, parameter
 from app.tasks.base import JSON
 
 TAG = "OpenAI's API"
@@ -32,16 +30,14 @@ _EVENTS = {"type": "string", "description": "Server-sent events: chunks, then `[
 
 def openai_document() -> Document:
     """Each route at the root and below a model's URL."""
-    adapters: list[Any] = [(path, "validation", TypeAdapter(body)) for path, (body, _, _) in _PLACES.items()]
-    parts, defined = TypeAdapter.json_schemas(adapters, ref_template=REF)
-    schemas = {path: schema for (path, _), schema in parts.items()}
+    schemas, defined = body_schemas({path: body for path, (body, _, _) in _PLACES.items()})
     paths: dict[str, Any] = {}
     model_id = parameter("model_id", "path", "The id or alias of a declared model; it may hold slashes.")
     for path, (_, summary, example) in _PLACES.items():
         paths[f"/{path}"] = {"post": _operation(path, summary, schemas[path], example, [], "")}
         below = _operation(path, summary, schemas[path], example, [model_id], "_of_model")
         paths[f"/models/{{model_id}}/{path}"] = {"post": below}
-    return Document(paths, defined.get("$defs", {}))
+    return Document(paths, defined)
 
 
 def _operation(

@@ -12,10 +12,10 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.call import read_call
 from app.api.openai.bodies import Body
-from app.api.openai.endpoint import read_object
 from app.api.openai.renaming import renamed
 from app.api.record import record_of
 from app.api.tasks import TaskAnswerer
+from app.catalog import ModelSpec
 from app.errors import InputTooLarge, InvalidInput
 from app.tasks.registry import ALL_TASKS
 from app.tasks.requests import as_invalid_input
@@ -63,7 +63,7 @@ class OpenAIEmbeddings:
         """Raises the errors of `app/errors.py`."""
         record = record_of(scope)
         call = read_call(scope["query_string"], record.headers)
-        body = read_embedding_body(await read_object(await self._answerer.read(receive, record), record.headers))
+        body = read_embedding_body(await self._answerer.read_object(receive, record))
         spec = self._answerer.choose(_TASK, path_model, call.model, body.model)
         inputs = [body.input] if isinstance(body.input, str) else body.input
         parameters = {"dimensions": body.dimensions, "encoding_format": body.encoding_format}
@@ -74,12 +74,16 @@ class OpenAIEmbeddings:
         }
         with renamed({"inputs": "input", "parameters.dimensions": "dimensions"}):
             answered = await self._answerer.run(_TASK, spec, asked, call, record, receive)
-        if answered.fragments[0].startswith((b"[[", b'["')):
-            text = f'"{spec.id}" makes a vector for each token: declare its `pooling`, such as mean.'
-            raise InvalidInput(f"model: {text}", param="model")
-        await self._answerer.send(
-            send, _shown(answered.fragments, body.model or spec.id, answered.result.num_tokens), answered, spec, record
-        )
+        check_pooled(answered.fragments, spec)
+        told = _shown(answered.fragments, body.model or spec.id, answered.result.num_tokens)
+        await self._answerer.send(send, told, answered.result, spec, record)
+
+
+def check_pooled(fragments: list[bytes], spec: ModelSpec) -> None:
+    """Whether each is one vector. Raises InvalidInput for a model that makes one for each token."""
+    if fragments[0].startswith((b"[[", b'["')):
+        text = f'"{spec.id}" makes a vector for each token: declare its `pooling`, such as mean.'
+        raise InvalidInput(f"model: {text}", param="model")
 
 
 def _shown(fragments: list[bytes], model: str, num_tokens: int) -> bytes:

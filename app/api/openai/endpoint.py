@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +11,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from app.api.body import LARGE_BYTES, parse_json
 from app.api.call import Call, read_call
-from app.api.disconnect import until_disconnect
 from app.api.errors import openai_body
 from app.api.generating import Generating, Wanted
 from app.api.openai.answers import Answerer, RunningUsage, usage_of
@@ -22,10 +19,9 @@ from app.api.openai.bodies import ChatBody, CompletionBody, SamplingBody
 from app.api.openai.wanted import read_chat_body, read_completion_body, wanted_of_chat, wanted_of_completion
 from app.api.record import RequestRecord, record_of
 from app.api.sse import stream_events
-from app.api.tasks import Answered, TaskAnswerer, model_header
+from app.api.tasks import TaskAnswerer, send_stream
 from app.catalog import ModelSpec
-from app.errors import MalformedBody, PipeserveError
-from app.tasks.base import JSON
+from app.errors import PipeserveError
 from app.tasks.completion import Completion, Delta
 
 CHAT, COMPLETIONS = "v1/chat/completions", "v1/completions"
@@ -59,8 +55,7 @@ class OpenAIGeneration:
         """path: CHAT or COMPLETIONS. Raises the errors of `app/errors.py`."""
         record = record_of(scope)
         call = read_call(scope["query_string"], record.headers)
-        raw = await self._answerer.read(receive, record)
-        body = await read_object(raw, record.headers)
+        body = await self._answerer.read_object(receive, record)
         await self.answer_body(path, body, path_model, call, scope, receive, send)
 
     async def answer_body(
@@ -96,8 +91,7 @@ class OpenAIGeneration:
             return
         completions, result = await self._generating.complete(spec, wanted, call, record, receive)
         told = answerer.chat(completions[0]) if path == CHAT else answerer.completion(completions)
-        answered = Answered(fragments=[], is_list=False, media_type=JSON, result=result)
-        await self._answerer.send(send, orjson.dumps(told), answered, spec, record)
+        await self._answerer.send(send, orjson.dumps(told), result, spec, record)
 
     async def _stream(
         self,
@@ -117,9 +111,7 @@ class OpenAIGeneration:
             chunks = _completion_chunks(parts, answerer, body.n or 1, echoes=bool(body.echo))
         else:
             chunks = _chat_chunks(parts, answerer)
-        response = await until_disconnect(receive, _events(_with_usage(chunks, body), record))
-        response.headers["x-model"] = model_header(spec).decode()
-        await response(scope, receive, send)
+        await send_stream(_events(_with_usage(chunks, body), record), spec, scope, receive, send)
 
 
 def _names_tool(body: ChatBody) -> bool:
@@ -129,14 +121,6 @@ def _names_tool(body: ChatBody) -> bool:
 def _has_logprobs(body: SamplingBody) -> bool:
     logprobs = getattr(body, "logprobs", None)
     return logprobs is not None and logprobs is not False
-
-
-async def read_object(raw: bytes, headers: Mapping[bytes, bytes]) -> dict[str, Any]:
-    """Raises MalformedBody."""
-    body = await asyncio.to_thread(parse_json, raw, headers) if len(raw) > LARGE_BYTES else parse_json(raw, headers)
-    if not isinstance(body, dict):
-        raise MalformedBody("The body must be a JSON object.")
-    return body
 
 
 # Streams

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from app.api.openapi import REF, Document, call_parameters, json_body, parameter, plain_operation, query_parameter
+from app.api.openapi import (
+    Document,
+    body_schemas,
+    call_parameters,
+    json_body,
+    parameter,
+    plain_operation,
+    query_parameter,
+)
 from app.api.responses.body import InputBody, ResponseBody
 from app.api.responses.endpoint import INPUT_TOKENS, RESPONSES
 
@@ -14,15 +20,13 @@ TAG = "OpenAI's API"
 
 
 def responses_document() -> Document:
-    adapters: list[Any] = [(body, "validation", TypeAdapter(body)) for body in (ResponseBody, InputBody)]
-    parts, defined = TypeAdapter.json_schemas(adapters, ref_template=REF)
-    schemas = {body: schema for (body, _), schema in parts.items()}
+    schemas, defined = body_schemas({RESPONSES: ResponseBody, INPUT_TOKENS: InputBody})
     made = plain_operation(
         TAG,
         "create_response",
         "Answer a text or items; with `stream: true` as server-sent events.",
         parameters=call_parameters(with_model=True),
-        body=json_body(schemas[ResponseBody], {"input": "Hello!", "max_output_tokens": 32}),
+        body=json_body(schemas[RESPONSES], {"input": "Hello!", "max_output_tokens": 32}),
         streams="text/event-stream",
     )
     counted = plain_operation(
@@ -30,7 +34,7 @@ def responses_document() -> Document:
         "count_response_input_tokens",
         "Count the tokens that a response would read.",
         parameters=call_parameters(with_model=True),
-        body=json_body(schemas[InputBody], {"input": "Hello!"}),
+        body=json_body(schemas[INPUT_TOKENS], {"input": "Hello!"}),
     )
     one = f"{RESPONSES}/{{response_id}}"
     paths: dict[str, Any] = {
@@ -51,7 +55,7 @@ def responses_document() -> Document:
             )
         },
     }
-    return Document(paths, defined.get("$defs", {}))
+    return Document(paths, defined)
 
 
 def _of_kept(operation_id: str, summary: str, *query: dict[str, Any]) -> dict[str, Any]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from app.api.call import Call, read_call
-from app.api.disconnect import until_disconnect
 from app.api.errors import row_of
 from app.api.generating import Generating, Wanted
-from app.api.openai.endpoint import read_object
 from app.api.record import RequestRecord, record_of
 from app.api.responses.body import InputBody, ResponseBody, read_input_body, read_reasoning, read_response_body
 from app.api.responses.events import Event, ResponseWriter, Shape
@@ -27,7 +25,7 @@ from app.api.responses.wanted import wanted_of
 from app.api.routing import answer_routes
 from app.api.sse import event as as_event
 from app.api.sse import stream_events
-from app.api.tasks import Answered, TaskAnswerer, model_header
+from app.api.tasks import TaskAnswerer, send_stream
 from app.catalog import ModelSpec
 from app.errors import InvalidInput, NotServed, PipeserveError
 from app.tasks.base import JSON
@@ -70,7 +68,7 @@ class Responses:
     async def create(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)
         call = read_call(scope["query_string"], record.headers)
-        body = read_response_body(await read_object(await self._answerer.read(receive, record), record.headers))
+        body = read_response_body(await self._answerer.read_object(receive, record))
         inputs, before = self._items(body)
         wanted = wanted_of(body, before, inputs)
         spec = await self._generating.choose((call.model, body.model), call)
@@ -83,8 +81,7 @@ class Responses:
         writer.write_whole(completion.choices[0])
         response, _ = writer.end(completion)
         self._keep(response, asked)
-        answered = Answered(fragments=[], is_list=False, media_type=JSON, result=result)
-        await self._answerer.send(send, orjson.dumps(response), answered, spec, record)
+        await self._answerer.send(send, orjson.dumps(response), result, spec, record)
 
     def _items(self, body: InputBody) -> tuple[list[Item], list[Item]]:
         """The body's own items, and those before. Raises InvalidInput."""
@@ -148,10 +145,8 @@ class Responses:
             self._keep(response, asked)
             return _as_bytes(last)
 
-        streaming: Awaitable[StreamingResponse] = stream_events(events, to_event=_as_bytes, error_event=error_event)
-        response = await until_disconnect(receive, streaming)
-        response.headers["x-model"] = model_header(asked.spec).decode()
-        await response(scope, receive, send)
+        streaming = stream_events(events, to_event=_as_bytes, error_event=error_event)
+        await send_stream(streaming, asked.spec, scope, receive, send)
 
     async def _events(
         self, asked: _Asked, writer: ResponseWriter, record: RequestRecord, receive: Receive
@@ -169,14 +164,13 @@ class Responses:
         """The tokens that a response would read."""
         record = record_of(scope)
         call = read_call(scope["query_string"], record.headers)
-        body = read_input_body(await read_object(await self._answerer.read(receive, record), record.headers))
+        body = read_input_body(await self._answerer.read_object(receive, record))
         inputs, before = self._items(body)
         wanted = wanted_of(body, before, inputs)
         spec = await self._generating.choose((call.model, body.model), call)
         (completion,), result = await self._generating.complete(spec, wanted, call, record, receive)
         told = {"object": "response.input_tokens", "input_tokens": completion.num_prompt_tokens}
-        answered = Answered(fragments=[], is_list=False, media_type=JSON, result=result)
-        await self._answerer.send(send, orjson.dumps(told), answered, spec, record)
+        await self._answerer.send(send, orjson.dumps(told), result, spec, record)
 
     # Those that are kept
 
