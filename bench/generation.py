@@ -72,6 +72,13 @@ def build_model(size: str, folder: Path) -> None:
     Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
 
 
+def own_dtype() -> str:
+    """What a rival is fastest in: bfloat16, where this CPU has instructions for it. Ours chooses by itself."""
+    import torch
+
+    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+
+
 # The client
 
 
@@ -219,21 +226,21 @@ def our_server(work: Path) -> Server:
     return Server(name="pipeserve", command=command, model=lambda folder: "bench", health="/readyz")
 
 
-def transformers_server(rivals: Path) -> Server:
+def transformers_server(rivals: Path, dtype: str) -> Server:
     python = _environment(rivals / "transformers", ["transformers[serving]==5.23.0", "accelerate"])
 
     def command(folder: Path, port: int) -> list[str]:
         arguments = ["serve", str(folder), "--continuous-batching", "--host", "127.0.0.1", "--port", str(port)]
-        return [str(python.with_name("transformers")), *arguments, "--dtype", "bfloat16", "--device", "cpu"]
+        return [str(python.with_name("transformers")), *arguments, "--dtype", dtype, "--device", "cpu"]
 
     return Server(name="transformers serve --continuous-batching", command=command, model=str)
 
 
-def vllm_server(rivals: Path) -> Server:
+def vllm_server(rivals: Path, dtype: str) -> Server:
     python = _vllm_environment(rivals / "vllm")
 
     def command(folder: Path, port: int) -> list[str]:
-        arguments = ["--model", str(folder), "--dtype", "bfloat16", "--max-model-len", str(CONTEXT)]
+        arguments = ["--model", str(folder), "--dtype", dtype, "--max-model-len", str(CONTEXT)]
         arguments += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "bench"]
         return [str(python), "-m", "vllm.entrypoints.openai.api_server", *arguments]
 
@@ -358,20 +365,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round of requests")
     parser.add_argument("--model", choices=list(SIZES), default="116m")
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="of the rivals; default: what this CPU has")
     parser.add_argument("--against", default="vllm,transformers", help="rivals, by commas; empty: none")
     parser.add_argument("--rivals", type=Path, default=REPOSITORY / ".cache" / "rivals", help="their environments")
     options = parser.parse_args()
     makers = {"vllm": vllm_server, "transformers": transformers_server}
     contests = scenarios(1 if options.quick else 3)
+    dtype = options.dtype or own_dtype()
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         folder = work / "model"
         build_model(options.model, folder)
-        say(f"Qwen2 of {options.model} in bfloat16, {THREADS} compute thread(s), {platform.processor() or 'CPU'}\n")
+        say(f"Qwen2 of {options.model} in bfloat16, {THREADS} compute thread(s), {platform.processor() or 'CPU'}")
+        say(f"Rivals compute in {dtype}.\n")
         results = {"pipeserve": measure(our_server(work), folder, contests, work / "pipeserve.log")}
         for name in filter(None, options.against.split(",")):
             try:
-                server = makers[name](options.rivals)
+                server = makers[name](options.rivals, dtype)
                 results[server.name] = measure(server, folder, contests, work / f"{name}.log")
             except (RuntimeError, subprocess.CalledProcessError, OSError) as error:
                 say(f"{name} could not run: {error}")

@@ -31,7 +31,7 @@ from app.runtime.base import LoadedModel
 from app.runtime.embeddings import TOKEN_VECTORS
 from app.runtime.fetching import fetch
 from app.runtime.generation.making import make_engine
-from app.runtime.generation.packing import can_pack, pack
+from app.runtime.generation.packing import computes, pack
 from app.runtime.handlers import load_handler
 from app.runtime.model import EMBEDDING_TASKS, TransformersModel
 from app.runtime.parts import Parts, tokenizer_of
@@ -88,8 +88,6 @@ def _with_engine(spec: ModelSpec, parts: Parts, tasks: Sequence[str]) -> Parts:
     """What chats or completes has an engine."""
     if not any(task in GENERATING_TASKS for task in tasks):
         return parts
-    if can_pack(parts.model):
-        pack(parts.model)
     engine = make_engine(
         parts.model,
         tokenizer_of(parts),
@@ -229,9 +227,12 @@ def _load_weights(spec: ModelSpec, folder: Path, tasks: Sequence[str], device: t
             f"{spec.id} cannot do {tasks[0]}: its weights lack {missing[0]}"
             + (f" and {len(missing) - 1} more." if len(missing) > 1 else ".")
         )
-    if device.type == "cpu" and model.dtype == torch.float16 and spec.dtype == "auto":
-        model = model.float()  # a CPU computes in float16 far slower
-    return model.to(device).eval()
+    model = model.to(device).eval()
+    if any(task in GENERATING_TASKS for task in tasks):
+        pack(model)
+    if device.type == "cpu" and spec.dtype == "auto" and not computes(model.dtype):
+        model = model.float()
+    return model
 
 
 def _auto_class(spec: ModelSpec, tasks: Sequence[str], config: Any) -> Any:

@@ -10,18 +10,15 @@ from typing import Any, Protocol
 import torch
 
 from app.runtime.generation.account import Account
+from app.runtime.generation.pacing import Pacing
 from app.runtime.generation.request import Advance, Arrival, EngineState, Ranked
 from app.runtime.generation.rows import Rows
 from app.runtime.generation.runner import Logits, Runner
-from app.runtime.generation.scheduler import Chunk, Plan, Scheduler
+from app.runtime.generation.scheduler import Chunk, Scheduler
 from app.runtime.generation.sequence import Sequence
 
-MAX_PREFILL_TOKENS = {"cpu": 1024}
+_MAX_PREFILL_TOKENS = {"cpu": 1024}
 _MAX_ACCELERATOR_PREFILL_TOKENS = 8192
-_MIN_PREFILL_TOKENS = 16
-_PREFILL_SHARE = 1.8
-"""How long prompts may hold up those that decode, in steps of theirs."""
-_SMOOTHING = 0.2
 
 
 class Control(Protocol):
@@ -57,7 +54,8 @@ class Engine(Protocol):
 
 
 class ContinuousEngine:
-    """Over a model that `Runner` can compute. tokenizer: only decodes. limit_tokens: of keys and values."""
+    """Over a model that `Runner` can compute. tokenizer: only decodes. limit_tokens: of keys and values.
+    max_prefill_tokens: of prompts in one step; by default what suits the device."""
 
     def __init__(
         self,
@@ -68,6 +66,7 @@ class ContinuousEngine:
         limit_tokens: int,
         max_length: int,
         max_sequences: int,
+        max_prefill_tokens: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._runner = runner
@@ -77,9 +76,8 @@ class ContinuousEngine:
         self._clock = clock
         self._sequences: dict[int, Sequence] = {}
         device = runner.memory.device.type
-        self._max_prefill = MAX_PREFILL_TOKENS.get(device, _MAX_ACCELERATOR_PREFILL_TOKENS)
-        self._decode_s = 0.0  # smoothed: of a step that only decodes
-        self._prefill_s = 0.0  # smoothed: of one token of a prompt
+        default = _MAX_PREFILL_TOKENS.get(device, _MAX_ACCELERATOR_PREFILL_TOKENS)
+        self._pacing = Pacing(max_prefill_tokens or default)
 
     @property
     def longest(self) -> int:
@@ -132,7 +130,7 @@ class ContinuousEngine:
             advances = self._computed(plan.chunks, lambda: self._runner.run(plan), control)
         finally:
             self._runner.drop(dropped)
-        self._learn(plan, self._clock() - began_at)
+        self._pacing.learn(plan.num_tokens, self._clock() - began_at)
         self._account.num_steps += 1
         return advances
 
@@ -153,20 +151,8 @@ class ContinuousEngine:
         return self._accounted(chunks, logits)
 
     def _prefill_budget(self) -> int:
-        """Tokens of prompts in the next step: all that fit, unless others would wait too long for their next token."""
-        is_decoding = any(one.num_new and one.num_missing == 1 for one in self._scheduler.running)
-        if not is_decoding or not self._decode_s or not self._prefill_s:
-            return self._max_prefill
-        tokens = int(_PREFILL_SHARE * self._decode_s / self._prefill_s)
-        return max(_MIN_PREFILL_TOKENS, min(self._max_prefill, tokens))
-
-    def _learn(self, plan: Plan, seconds: float) -> None:
-        num_prefilled = sum(chunk.num_tokens for chunk in plan.prefills)
-        if not num_prefilled:
-            self._decode_s += _SMOOTHING * (seconds - self._decode_s) if self._decode_s else seconds
-        elif num_prefilled >= _MIN_PREFILL_TOKENS:
-            each = max(0.0, seconds - (self._decode_s if plan.decodes else 0.0)) / num_prefilled
-            self._prefill_s += _SMOOTHING * (each - self._prefill_s) if self._prefill_s else each
+        num_decoding = sum(1 for one in self._scheduler.running if one.num_new and one.num_missing == 1)
+        return self._pacing.budget(num_decoding=num_decoding, num_texts=self._scheduler.num_soon)
 
     def _accounted(self, chunks: Ordered[Chunk], logits: Logits) -> list[Advance]:
         for chunk in chunks:

@@ -56,6 +56,10 @@ class Plan:
     def chunks(self) -> list[Chunk]:
         return [*self.decodes, *self.prefills]
 
+    @property
+    def num_tokens(self) -> int:
+        return len(self.decodes) + sum(chunk.num_tokens for chunk in self.prefills)
+
     def __bool__(self) -> bool:
         return bool(self.decodes or self.prefills)
 
@@ -72,6 +76,11 @@ class Scheduler:
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.running)
+
+    @property
+    def num_soon(self) -> int:
+        """Sequences that run, or will when their prompts are computed."""
+        return min(self._max_sequences, len(self))
 
     def add(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)

@@ -46,8 +46,7 @@ def test_models_inside_the_gate_never_call_generate(model: PreTrainedModel, monk
 
 def test_long_prompt_is_computed_in_chunks_between_the_tokens_of_others(model: PreTrainedModel) -> None:
     """Everybody who decodes has a token in every step."""
-    engine = engine_of(model)
-    engine._max_prefill = 16  # a bound that only speed cares for
+    engine = engine_of(model, max_prefill_tokens=16)
     short, long = prompts_of(4, 100)
     expected = by_generate(model, long, 5)
     script = Script({0: [arrival(0, request(short, 30))], 2: [arrival(1, request(long, 5))]}).drive(engine)

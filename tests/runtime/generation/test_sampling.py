@@ -173,8 +173,7 @@ def test_log_probabilities_are_the_models_own(model: PreTrainedModel) -> None:
     """Before penalties and temperature; of the prompt's tokens as well, whatever chunks they were computed in."""
     (prompt,) = prompts_of(50)
     sampling = Sampling(repetition_penalty=1.5, num_logprobs=3, num_prompt_logprobs=2)
-    engine = engine_of(model)
-    engine._max_prefill = 16
+    engine = engine_of(model, max_prefill_tokens=16)
     output = (
         Script({0: [arrival(0, GenerationRequest(prompt=prompt, max_tokens=6, sampling=sampling))]})
         .drive(engine)
