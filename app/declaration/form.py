@@ -110,7 +110,7 @@ class EntryForm(Form):
     )
     device: Device | None = Field(default=None, description="unset: an accelerator where there is one")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        default="auto", description="auto: as the checkpoint says"
+        default="auto", description="auto: as the checkpoint says; float32 on a CPU that does not compute in its type"
     )
     backend: Annotated[Literal["torch"], BeforeValidator(_only_torch)] = Field(
         default="torch", description="what computes"
