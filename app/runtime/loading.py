@@ -79,8 +79,9 @@ def _load(spec: ModelSpec, progress: Callable[[Progress], None]) -> LoadedModel:
     transformer = transformer_folder(folder) if files.has_files else folder
     device = _device(spec.device)
     model = _load_weights(spec, transformer, tasks, device)
-    parts = _parts(spec, transformer, tasks, model, progress)
     num_parameters = int(model.num_parameters())
+    model = _as_the_device_computes(model, spec, tasks)
+    parts = _parts(spec, transformer, tasks, model, progress)
     return TransformersModel(_with_engine(spec, parts, tasks), tasks, files, num_parameters=num_parameters)
 
 
@@ -227,12 +228,17 @@ def _load_weights(spec: ModelSpec, folder: Path, tasks: Sequence[str], device: t
             f"{spec.id} cannot do {tasks[0]}: its weights lack {missing[0]}"
             + (f" and {len(missing) - 1} more." if len(missing) > 1 else ".")
         )
-    model = model.to(device).eval()
+    return model.to(device).eval()
+
+
+def _as_the_device_computes(model: PreTrainedModel, spec: ModelSpec, tasks: Sequence[str]) -> PreTrainedModel:
+    """On a CPU what generates has its weights packed, and half precision that the CPU does not compute in is float32,
+    unless the entry wants otherwise. In this order: most weights are never there in float32."""
+    if model.device.type != "cpu":
+        return model
     if any(task in GENERATING_TASKS for task in tasks):
         pack(model)
-    if device.type == "cpu" and spec.dtype == "auto" and not computes(model.dtype):
-        model = model.float()
-    return model
+    return model if computes(model.dtype) or spec.dtype != "auto" else model.float()
 
 
 def _auto_class(spec: ModelSpec, tasks: Sequence[str], config: Any) -> Any:

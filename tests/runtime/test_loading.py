@@ -15,10 +15,12 @@ from transformers import AutoTokenizer, RobertaConfig, RobertaModel, XLNetConfig
 from app.catalog import ModelSpec
 from app.channel.messages import Progress
 from app.errors import ModelFailed, NotAvailable, OutOfMemory
+from app.runtime.generation.packing import computes
 from app.runtime.loading import load_model, one_sentence
 from app.runtime.tokenizing import token_limit
 from tests.models import BUILDERS, HIDDEN_SIZE, LONG_MAX_LENGTH, MAX_LENGTH, SENTENCE_MAX_LENGTH
 from tests.runtime.compute import answer, load
+from tests.tiny import chat
 
 TASK_OF = {
     "sequence-classification": "text-classification",
@@ -68,6 +70,25 @@ def test_declared_dtype_and_attention_are_used(models_dir: Path) -> None:
     assert model.dtype == "bfloat16"
     scores = [label["score"] for label in answer(model.stages("text-classification"), "good film")]
     assert sum(scores) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_checkpoint_in_half_precision_loses_nothing_on_a_cpu(tmp_path: Path, dtype: torch.dtype) -> None:
+    """It is computed in its own type or in float32, generating or not; its parameters are counted before they are
+    packed."""
+    fast = chat.tokenizer()
+    made = chat.model(len(fast)).to(dtype)
+    made.save_pretrained(tmp_path)
+    fast.save_pretrained(tmp_path)
+    expected = made.float()
+    loaded = load(tmp_path, "text-generation", device="cpu")
+    assert loaded.num_parameters == expected.num_parameters()
+    assert loaded.dtype == (str(dtype) if computes(dtype) else "torch.float32").removeprefix("torch.")
+    text = answer(loaded.stages("text-generation"), "good", {"max_new_tokens": 12})[0]["generated_text"]
+    if loaded.dtype == "float32":
+        prompt = fast("good", return_tensors="pt")
+        tokens = expected.generate(**prompt, max_new_tokens=12, do_sample=False)[0, prompt.input_ids.shape[1] :]
+        assert text == fast.decode(tokens, skip_special_tokens=True)
 
 
 def test_declared_tokenizer_and_auto_class_are_used(models_dir: Path, tmp_path: Path) -> None:

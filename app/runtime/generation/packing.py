@@ -65,8 +65,6 @@ def pack(model: nn.Module) -> int:
     """Pack the linear layers of a model on a CPU, its output layer included; the unpacked weights are let go, unless
     others share them (tied embeddings). Returns how many. Layers of other classes, and those that nothing here holds
     without loss, stay as they are."""
-    if next(model.parameters()).device.type != "cpu":
-        return 0
     num_packed = 0
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
