@@ -33,6 +33,13 @@ class Watch(Protocol):
         """Whether nobody waits for the item any more that the forward was given at this index."""
         ...
 
+    def write(self, index: int, tokens: Sequence[int], logprobs: Sequence[float] = ()) -> None:
+        """What a step added to the item at this index, for whoever reads along; most items nobody does.
+
+        logprobs: of each token, where they are known.
+        """
+        ...
+
 
 class _Unwatched:
     def step(self) -> None:
@@ -40,6 +47,9 @@ class _Unwatched:
 
     def is_cancelled(self, index: int) -> bool:
         return False
+
+    def write(self, index: int, tokens: Sequence[int], logprobs: Sequence[float] = ()) -> None:
+        pass
 
 
 UNWATCHED: Watch = _Unwatched()

@@ -34,7 +34,8 @@ class Job:
     batch_size: int = 0
     num_tokens: int = 0
     num_unfinished: int = 0
-    text_ids: list[int] = field(default_factory=list)  # its sequences in the engine
+    text_ids: list[int] = field(default_factory=list)  # its sequences, in the engine or read along with
+    readings: dict[tuple[int, int], int] = field(default_factory=dict)  # of these, by input and position of the item
     held: deque[JobDelta] = field(default_factory=deque)  # parts of its stream that nobody has room for yet
     credit: int = FIRST_CREDIT
     is_complete: bool = False

@@ -15,13 +15,13 @@ from app.catalog import ModelSpec
 from app.channel.messages import ErrorInfo, JobDelta, Progress, StageBegan, Submit
 from app.errors import BackendFailed, ModelFailed, OutOfMemory, PipeserveError
 from app.runtime.base import Item, LoadedModel, Stages
-from app.runtime.generation.request import Advance, Arrival, EngineState
+from app.runtime.generation.request import Advance, Arrival, EngineState, Ranked
 from app.worker.batch_queue import Entry
 from app.worker.encoding import encode
 from app.worker.memory import empty_cache, is_device_lost, is_out_of_memory
 
 if TYPE_CHECKING:  # it imports torch, which a spawned worker imports after its first heartbeat
-    from app.runtime.generation.stages import GeneratingStages, Writer
+    from app.runtime.generation.stages import StreamingStages, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +81,11 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Entries of one lane, in the order of their rows. cancelled: jobs that nobody waits for any more; the coordinator
-    adds to it while the device thread computes and looks."""
+    """Entries of one lane, in the order of their rows. streamed: jobs that somebody reads along with. cancelled: jobs
+    that nobody waits for any more; the coordinator adds to it while the device thread computes and looks."""
 
     entries: list[Entry]
+    streamed: frozenset[int] = frozenset()
     cancelled: set[int] = field(default_factory=set)
 
     @property
@@ -105,7 +106,16 @@ class Batch:
 
     def halves(self) -> tuple[Batch, Batch]:
         middle = (len(self.entries) + 1) // 2
-        return Batch(self.entries[:middle]), Batch(self.entries[middle:])
+        return Batch(self.entries[:middle], self.streamed), Batch(self.entries[middle:], self.streamed)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a step of a batch added to one of its items."""
+
+    entry: Entry
+    tokens: Sequence[int]
+    ranked: Sequence[Ranked]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +205,7 @@ class ThreadBroke:
     error: BaseException
 
 
-Event = Loaded | LoadBroke | Prepared | Forwarded | Stepped | EngineRested | Finished | ThreadBroke
+Event = Loaded | LoadBroke | Prepared | Written | Forwarded | Stepped | EngineRested | Finished | ThreadBroke
 
 
 class EngineControl:
@@ -344,7 +354,7 @@ class Finisher:
 
     def _writer(self, work: StreamWork) -> Writer:
         if work.sequence_id not in self._writers:
-            stages = cast("GeneratingStages", self._stages.of(work.task))
+            stages = cast("StreamingStages", self._stages.of(work.task))
             self._writers[work.sequence_id] = stages.writer(
                 work.item, work.parameters, prompt=work.input_index, choice=work.position
             )
@@ -362,11 +372,14 @@ class Finisher:
 
 
 class BatchWatch:
-    """Implements `Watch`. A step is announced as a stage that begins, at most once in STEP_S."""
+    """Implements `Watch`. A step is announced as a stage that begins, at most once in STEP_S. tell: the coordinator."""
 
-    def __init__(self, batch: Batch, send: Callable[[StageBegan], None], clock: Clock) -> None:
+    def __init__(
+        self, batch: Batch, send: Callable[[StageBegan], None], tell: Callable[[Written], None], clock: Clock
+    ) -> None:
         self._batch = batch
         self._send = send
+        self._tell = tell
         self._clock = clock
         self._announced_at = clock()
 
@@ -379,13 +392,25 @@ class BatchWatch:
     def is_cancelled(self, index: int) -> bool:
         return self._batch.entries[index].job_id in self._batch.cancelled
 
+    def write(self, index: int, tokens: Sequence[int], logprobs: Sequence[float] = ()) -> None:
+        entry = self._batch.entries[index]
+        if entry.job_id in self._batch.streamed:
+            self._tell(Written(entry, tokens, [Ranked(*one) for one in zip(tokens, logprobs, strict=False)]))
+
 
 class Device:
     """Handles the load and every forward, all on the one device thread."""
 
-    def __init__(self, load: LoadModel, send: Callable[[Progress | StageBegan], None], clock: Clock) -> None:
+    def __init__(
+        self,
+        load: LoadModel,
+        send: Callable[[Progress | StageBegan], None],
+        tell: Callable[[Written], None],
+        clock: Clock,
+    ) -> None:
         self._load = load
         self._send = send
+        self._tell = tell
         self._clock = clock
         self._model: LoadedModel | None = None
         self._stages: _StagesByTask | None = None
@@ -428,7 +453,7 @@ class Device:
             raise RuntimeError("a forward before the model was loaded. This is a bug.")
         began_at = self._clock()
         try:
-            watch = BatchWatch(batch, self._send, self._clock)
+            watch = BatchWatch(batch, self._send, self._tell, self._clock)
             outputs = list(self._stages.of(batch.task).forward([entry.item for entry in batch.entries], watch))
         except BaseException as error:
             # The frames hold the tensors of the failed forward: let go of them before a smaller batch is tried.

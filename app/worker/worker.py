@@ -69,6 +69,7 @@ from app.worker.stage_threads import (
     StreamWork,
     ThreadBroke,
     ThreadsWork,
+    Written,
     error_info,
 )
 from app.worker.texts import ReportWriter, Text
@@ -108,7 +109,7 @@ class Worker:
         self._clock = clock
         self._on_load = on_load
         self._device: StageThread[LoadWork | ThreadsWork | Batch | EngineWork] = StageThread(
-            "device", Device(load, connection.send, clock).handle, inbox
+            "device", Device(load, connection.send, inbox.put, clock).handle, inbox
         )
         self._prepare: StageThread[list[Submit]] | None = None
         self._finish: StageThread[list[FinishWork | StreamWork]] | None = None
@@ -187,6 +188,8 @@ class Worker:
                 self._busy.discard("forward")
                 self._computing = None
                 self._forwarded.append(event)
+            case Written():
+                self._on_written(event)
             case Stepped():
                 self._on_stepped(event)
             case EngineRested():
@@ -305,7 +308,11 @@ class Worker:
             job.batch_size = max(job.batch_size, len(batch.entries))
         for entry, output in zip(batch.entries, event.outputs, strict=True):
             job_or_none = self._jobs.get(entry.job_id)
-            if job_or_none is not None and job_or_none.add_output(entry.input_index, entry.position, output):
+            if job_or_none is None:
+                continue
+            if job_or_none.submit.is_stream:
+                self._write(job_or_none, entry, Advance(self._reading(job_or_none, entry), output=output))
+            if job_or_none.add_output(entry.input_index, entry.position, output):
                 self._complete(job_or_none, entry.input_index)
 
     def _complete(self, job: Job, input_index: int) -> None:
@@ -342,6 +349,25 @@ class Worker:
                 if not job.held:
                     self._answer(job)
 
+    # Items of a batch that somebody reads along with
+
+    def _on_written(self, event: Written) -> None:
+        job = self._jobs.get(event.entry.job_id)
+        if job is not None:
+            self._write(job, event.entry, Advance(self._reading(job, event.entry), event.tokens, event.ranked))
+
+    def _reading(self, job: Job, entry: Entry) -> int:
+        """The sequence as which the item is read."""
+        place = (entry.input_index, entry.position)
+        if place not in job.readings:
+            job.readings[place] = self._new_text_id(job)
+        return job.readings[place]
+
+    def _new_text_id(self, job: Job) -> int:
+        text_id, self._next_text_id = self._next_text_id, self._next_text_id + 1
+        job.text_ids.append(text_id)
+        return text_id
+
     # Texts: sequences in the engine, which come and go between its steps
 
     def _begin_texts(self, job: Job, entries: list[Entry], now: float) -> None:
@@ -349,8 +375,7 @@ class Worker:
             return
         arrivals = []
         for entry in entries:
-            text_id, self._next_text_id = self._next_text_id, self._next_text_id + 1
-            job.text_ids.append(text_id)
+            text_id = self._new_text_id(job)
             self._texts[text_id] = Text(entry, now)
             arrivals.append(Arrival(text_id, entry.item))
 
@@ -471,7 +496,15 @@ class Worker:
         if len(batch.entries) == 1 or (len(batch.job_ids) == 1 and not is_out_of_memory):
             self._fail_all(batch, error)
         else:
+            self._fail_those_read(batch, error)
             self._split.extendleft(reversed(batch.halves()))
+
+    def _fail_those_read(self, batch: Batch, error: BaseException) -> None:
+        """Somebody may have read of their items: these cannot be computed again."""
+        for entry in batch.entries:
+            job = self._jobs.get(entry.job_id)
+            if job is not None and (entry.input_index, entry.position) in job.readings:
+                self._fail(job.job_id, error_info(error, job.job_id, "forward"))
 
     def _fail_all(self, batch: Batch, error: BaseException) -> None:
         for job in self._jobs_of(batch):
@@ -506,12 +539,15 @@ class Worker:
         batch = [] if is_engines_turn else self._next_split() or self._queue.take(self._clock())
         if batch:
             self._is_engines_turn = True
-            self._computing = work = Batch(batch)
+            self._computing = work = Batch(batch, self._streamed(batch))
             self._announce("forward", work.job_ids, lambda: self._device.put(work))
         elif self._texts or self._engine.has_departures:
             self._is_engine_running = True
             self._engine.is_device_wanted = False
             self._announce("forward", self._text_jobs(), lambda: self._device.put(EngineWork(self._engine)))
+
+    def _streamed(self, entries: list[Entry]) -> frozenset[int]:
+        return frozenset(entry.job_id for entry in entries if self._jobs[entry.job_id].submit.is_stream)
 
     def _next_split(self) -> list[Entry]:
         """The next half of a failed batch, without the jobs that were answered or cancelled meanwhile."""

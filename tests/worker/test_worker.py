@@ -481,7 +481,7 @@ def test_steps_begin_the_limit_of_a_forward_anew() -> None:
     sent: list[StageBegan] = []
     entries = [Entry(job_id, TASK, Item(None, 1), 0.0) for job_id in (1, 1, 2)]
     batch = Batch(entries)
-    watch = BatchWatch(batch, sent.append, lambda: now)
+    watch = BatchWatch(batch, sent.append, lambda written: None, lambda: now)
     for now in (100.1, 100.9, 101.1, 101.2, 102.0, 102.3):  # noqa: B007  # the watch's clock
         watch.step()
     assert sent == [StageBegan(stage="forward", job_ids=[1, 2])] * 2

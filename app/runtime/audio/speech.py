@@ -60,8 +60,8 @@ class Window:
     is_long: bool
 
 
-class SpeechRecognitionStages(OwnStages):
-    """One item per window. Sampled with a seed, a window is computed by itself."""
+class ListeningStages(OwnStages):
+    """What the tasks share that write down what is said."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
@@ -78,6 +78,19 @@ class SpeechRecognitionStages(OwnStages):
             raise NotAvailable("Transducer models of speech recognition cannot be served yet.")
         self._is_whisper = self._kind == "seq2seq_whisper"
         self._checks = _Checks(parts.model, self._kind)
+
+    def _logits(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """Of a CTC model, for each row [outputs, vocabulary], without padding."""
+        found = []
+        for row, logits in zip(rows, self._model(**self._sounds.stack(rows)).logits, strict=True):
+            own = logits[: self._sounds.num_outputs(row)] if self._sounds.is_padded else logits
+            require_finite(own)
+            found.append(own)
+        return found
+
+
+class SpeechRecognitionStages(ListeningStages):
+    """One item per window. Sampled with a seed, a window is computed by itself."""
 
     def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
         self._checks.check(parameters)
@@ -177,12 +190,8 @@ class SpeechRecognitionStages(OwnStages):
             return [None] * len(windows)
 
     def _recognize(self, windows: Sequence[Window]) -> list[dict[str, Any]]:
-        inputs = self._sounds.stack([window.row for window in windows])
-        logits = self._model(**inputs).logits
         outputs = []
-        for window, row in zip(windows, logits, strict=True):
-            own = row[: self._sounds.num_outputs(window.row)] if self._sounds.is_padded else row
-            require_finite(own)
+        for window, own in zip(windows, self._logits([window.row for window in windows]), strict=True):
             extras = dict(window.extras)
             if "stride" in extras:
                 (extras["stride"],) = rescale_stride([extras["stride"]], 1 / self._pipeline._align_to)
@@ -199,7 +208,7 @@ class SpeechRecognitionStages(OwnStages):
         arguments["stopping_criteria"] = StoppingCriteriaList([rows])
         if self._is_whisper:
             arguments["monitor_progress"] = rows.follow
-        with _same_attention(self._model), seeded(first.seed, self._model.device):
+        with same_attention(self._model), seeded(first.seed, self._model.device):
             generated = self._model.generate(
                 **{self._model.main_input_name: heard}, attention_mask=inputs.get("attention_mask"), **arguments
             )
@@ -253,7 +262,7 @@ def _frozen(options: dict[str, Any]) -> Hashable:
 
 
 @contextmanager
-def _same_attention(model: Any) -> Iterator[None]:
+def same_attention(model: Any) -> Iterator[None]:
     """For times of words Whisper's `generate` changes how the model attends, and leaves it so for all who follow."""
     kept = model.config._attn_implementation
     try:
@@ -278,52 +287,52 @@ class _Checks:
         if "language" in parameters or "task" in parameters:
             self._check_language(parameters.get("language"))
         if "no_speech_threshold" in parameters and "logprob_threshold" not in parameters:
-            raise _wrong("no_speech_threshold", "needs logprob_threshold beside it")
+            raise wrong("no_speech_threshold", "needs logprob_threshold beside it")
         self._check_generation(parameters)
 
     def _check_names(self, parameters: dict[str, Any]) -> None:
         known = {"return_timestamps", "chunk_length_s", "stride_length_s"}
         for name in parameters:
             if name in _WHISPER_ONLY and self._kind != "seq2seq_whisper":
-                raise _wrong(name, "only Whisper models know it")
+                raise wrong(name, "only Whisper models know it")
             if self._kind == "ctc" and name not in known:
-                raise _wrong(name, "this model does not generate, it is a CTC model")
+                raise wrong(name, "this model does not generate, it is a CTC model")
         if isinstance(parameters.get("temperature"), list) and self._kind != "seq2seq_whisper":
-            raise _wrong("temperature", "only Whisper models try several")
+            raise wrong("temperature", "only Whisper models try several")
 
     def _check_timestamps(self, timestamps: Any) -> None:
         if not timestamps:
             return
         if self._kind == "ctc" and timestamps is True:
-            raise _wrong("return_timestamps", 'a CTC model tells the times of "word" or "char"')
+            raise wrong("return_timestamps", 'a CTC model tells the times of "word" or "char"')
         if self._kind == "seq2seq":
-            raise _wrong("return_timestamps", "this model knows no times; CTC and Whisper models do")
+            raise wrong("return_timestamps", "this model knows no times; CTC and Whisper models do")
         if self._kind == "seq2seq_whisper":
             self._check_times_of_whisper(timestamps)
 
     def _check_times_of_whisper(self, timestamps: Any) -> None:
         config = self._model.generation_config
         if timestamps == "char":
-            raise _wrong("return_timestamps", 'Whisper tells the times of segments (true) or of each "word"')
+            raise wrong("return_timestamps", 'Whisper tells the times of segments (true) or of each "word"')
         if not hasattr(config, "no_timestamps_token_id"):
-            raise _wrong("return_timestamps", "this model's generation_config.json does not know times")
+            raise wrong("return_timestamps", "this model's generation_config.json does not know times")
         if timestamps == "word" and not getattr(config, "alignment_heads", None):
-            raise _wrong("return_timestamps", 'for "word" this model\'s generation_config.json lacks alignment_heads')
+            raise wrong("return_timestamps", 'for "word" this model\'s generation_config.json lacks alignment_heads')
 
     def _check_language(self, language: str | None) -> None:
         config = self._model.generation_config
         if not getattr(config, "is_multilingual", True):
             name = "task" if language is None else "language"
-            raise _wrong(name, "this model knows English alone")
+            raise wrong(name, "this model knows English alone")
         known = getattr(config, "lang_to_id", None)
         if language is None:
             return
         if known is None:
-            raise _wrong("language", "this model's generation_config.json does not know languages")
+            raise wrong("language", "this model's generation_config.json does not know languages")
         low = language.lower()
         if low not in known and f"<|{TO_LANGUAGE_CODE.get(low, low)}|>" not in known:
             names = ", ".join(sorted(token.strip("<|>") for token in known))
-            raise _wrong("language", f"this model does not know {language[:40]!r}; it knows {names}")
+            raise wrong("language", f"this model does not know {language[:40]!r}; it knows {names}")
 
     def _check_generation(self, parameters: dict[str, Any]) -> None:
         given = {name: value for name, value in parameters.items() if name not in _NOT_FOR_GENERATE}
@@ -332,7 +341,7 @@ class _Checks:
         most = self._max_tokens()
         for name in ("max_new_tokens", "max_length", "min_new_tokens", "min_length"):
             if most is not None and given.get(name, 0) > most:
-                raise _wrong(name, f"is {given[name]}; this model writes {most} tokens at most")
+                raise wrong(name, f"is {given[name]}; this model writes {most} tokens at most")
         try:
             copy.deepcopy(self._model.generation_config).update(**given)
         except BAD_INPUT as error:
@@ -346,5 +355,5 @@ class _Checks:
         return int(most) - (4 if self._kind == "seq2seq_whisper" else 1)  # the tokens that begin a text
 
 
-def _wrong(name: str, reason: str) -> InvalidInput:
+def wrong(name: str, reason: str) -> InvalidInput:
     return InvalidInput(f"parameters.{name}: {reason}.", param=f"parameters.{name}")

@@ -21,8 +21,17 @@ class Writer(Protocol):
         ...
 
 
+class StreamingStages(Protocol):
+    """Stages whose answers can be read while they are made: by an engine, or by a forward that tells its `Watch`."""
+
+    def writer(self, item: Item, parameters: dict[str, Any], *, prompt: int, choice: int) -> Writer:
+        """prompt: index of the item's input; choice: its place among the items of the input."""
+        ...
+
+
 class GeneratingStages(OwnStages):
-    """The worker has the engine compute the items of many jobs together; `forward` has it compute some by itself."""
+    """The worker has the engine compute the items of many jobs together; `forward` has it compute some by itself.
+    Implements `StreamingStages`."""
 
     @property
     def engine(self) -> Engine:
@@ -32,7 +41,7 @@ class GeneratingStages(OwnStages):
 
     @abstractmethod
     def writer(self, item: Item, parameters: dict[str, Any], *, prompt: int, choice: int) -> Writer:
-        """prompt: index of the item's input; choice: its place among the items of the input."""
+        """See `StreamingStages`."""
         ...
 
     def forward(self, items: Sequence[Item], watch: Watch = UNWATCHED) -> list[Any]:

@@ -203,6 +203,9 @@ class _Unwatched:
     def is_cancelled(self, index: int) -> bool:
         return False
 
+    def write(self, index: int, tokens: Ordered[int], logprobs: Ordered[float] = ()) -> None:
+        pass
+
 
 class _Choice(LogitsProcessor):  # type: ignore[misc]  # transformers' types are not looked at
     """Has the engine choose, and leaves `generate` no other choice."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -242,6 +242,9 @@ class Leaving:
 
     def is_cancelled(self, index: int) -> bool:
         return index in self.gone and self.num_steps > self.after
+
+    def write(self, index: int, tokens: Sequence[int], logprobs: Sequence[float] = ()) -> None:
+        pass
 
 
 @pytest.mark.parametrize("name", GENERATING)

@@ -164,6 +164,9 @@ class _Gone:
     def is_cancelled(self, index: int) -> bool:
         return index == 0 and self.num_steps >= 2
 
+    def write(self, index: int, tokens: Sequence[int], logprobs: Sequence[float] = ()) -> None:
+        pass
+
 
 @pytest.mark.parametrize("name", ["llama-chat", "bart"])
 def test_cancelled_row_ends_and_the_others_go_on(stages: dict[str, Stages], name: str) -> None:
