@@ -26,6 +26,10 @@ from app.api.ollama.document import ollama_document
 from app.api.ollama.endpoint import Ollama, ollama_routes
 from app.api.open_inference.document import open_inference_document
 from app.api.open_inference.endpoint import OpenInference, open_inference_routes
+from app.api.openai.audio.document import audio_document
+from app.api.openai.audio.routes import audio_routes
+from app.api.openai.audio.speech import Speech
+from app.api.openai.audio.transcriptions import Transcriptions
 from app.api.openai.document import openai_document
 from app.api.openai.embeddings import OpenAIEmbeddings, embeddings_routes
 from app.api.openai.endpoint import OpenAIGeneration, openai_generation_routes
@@ -35,7 +39,7 @@ from app.api.responses.document import responses_document
 from app.api.responses.endpoint import Responses, responses_routes
 from app.api.responses.store import ResponseStore
 from app.api.server import Server, bind, url_of
-from app.api.tasks import TaskAnswerer, task_routes
+from app.api.tasks import BelowModels, TaskAnswerer, task_routes
 from app.api.unserved import unserved_routes
 from app.catalog import Catalog
 from app.fleet.fleet import Fleet
@@ -83,15 +87,18 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     generation = OpenAIGeneration(generating, answerer, clock=time.time)
     responses = Responses(generating, answerer, ResponseStore(clock=time.monotonic), clock=time.time)
     embeddings = OpenAIEmbeddings(answerer)
+    transcriptions, speech = Transcriptions(answerer, fleet), Speech(answerer, fleet)
     dialects = Dialects(answerer, fleet, generation)
     app.router.routes.extend(dialect_routes(dialects))
-    app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, generation, embeddings]))
+    below_models: list[BelowModels] = [dialects, generation, embeddings, transcriptions, speech]
+    app.router.routes.extend(task_routes(answerer, fleet, names, below_models))
     app.router.routes.extend(openai_generation_routes(generation))
     app.router.routes.extend(responses_routes(responses))
     app.router.routes.extend(messages_routes(Messages(generating, answerer)))
     ollama = Ollama(generating, answerer, fleet, clock=time.time, timer=time.perf_counter)
     app.router.routes.extend(ollama_routes(ollama))
     app.router.routes.extend(embeddings_routes(embeddings))
+    app.router.routes.extend(audio_routes(transcriptions, speech))
     app.router.routes.extend(open_inference_routes(OpenInference(answerer, fleet, names)))
     app.router.routes.extend(unserved_routes())
     app.include_router(models_router(fleet, names, created=int(time.time())))
@@ -103,6 +110,7 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
         app,
         [
             openai_document,
+            audio_document,
             responses_document,
             messages_document,
             ollama_document,

@@ -1,7 +1,8 @@
 """A worker process whose model is a script: launchers in tests are told to run this module.
 
 An input is a dict of orders to the three stages: {"text": ...}, {"prepare": "raise"}, {"forward": "hang"},
-{"forward": "steps"} (until it is cancelled), ...
+{"forward": "steps"} (until it is cancelled), {"forward": "write"} (its text letter by letter for who reads along; with
+"after" as the order that it obeys then), ...
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from app.catalog import ModelSpec
 from app.channel.messages import Progress
 from app.errors import InvalidInput, ModelFailed
 from app.runtime.base import UNWATCHED, Item, Watch
+from app.runtime.generation.request import Advance
+from app.tasks.completion import Delta
 from app.worker.process import become_spawned_worker, serve
 
 
@@ -80,10 +83,17 @@ class ScriptedStages:
         for index, item in enumerate(items):
             if item.features.get("forward") == "steps":
                 self._model.num_steps = take_steps(index, watch)
+            if item.features.get("forward") == "write":
+                for letter in item.features["text"]:
+                    watch.write(index, [ord(letter)])
+                obey(item.features.get("after"), self._model.gate)
             obey(item.features.get("forward"), self._model.gate)
         if any(item.features.get("forward") == "count" for item in items):
             return [0] * (len(items) + 1)
         return [len(items)] * len(items)
+
+    def writer(self, item: Item, parameters: dict[str, Any], *, prompt: int, choice: int) -> ScriptedWriter:
+        return ScriptedWriter(choice)
 
     def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> Any:
         order = items[0].features.get("finish") if items else None
@@ -93,6 +103,18 @@ class ScriptedStages:
         if order == "array":
             return np.array([1.5, math.inf], dtype=np.float32)
         return [[item.features.get("text", "") for item in items], parameters, list(outputs)]
+
+
+class ScriptedWriter:
+    """Writes the letters as they come, and a full stop when the item is complete."""
+
+    def __init__(self, choice: int) -> None:
+        self._choice = choice
+
+    def write(self, advances: Sequence[Advance]) -> Delta:
+        text = "".join(chr(token) for advance in advances for token in advance.tokens)
+        is_last = advances[-1].is_last
+        return Delta(choice=self._choice, text=text + "." * is_last, finish_reason="stop" if is_last else None)
 
 
 class ScriptedModel:

@@ -19,9 +19,9 @@ MAX_PARTS = 256
 
 @dataclass
 class Form:
-    """In the order of the form."""
+    """Names and values, in the order of the form."""
 
-    files: list[bytes] = field(default_factory=list)
+    files: list[tuple[str, bytes]] = field(default_factory=list)
     texts: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -48,9 +48,10 @@ async def read_form(raw: bytes, content_type: str) -> Form:
     form = Form()
     for name, value in parsed.multi_items():
         if isinstance(value, UploadFile):
-            form.files.append(await value.read())
+            form.files.append((name, await value.read()))
         else:
             form.texts.append((name, value))
+    await parsed.close()
     return form
 
 
@@ -71,7 +72,7 @@ def form_body(form: Form, task: Task) -> dict[str, Any]:
         else:
             inputs[name] = text
     if form.files:
-        _put_files(form.files, body, inputs, task)
+        _put_files([file for _, file in form.files], body, inputs, task)
     if inputs:
         body["inputs"] = inputs
     if parameters:

@@ -1,4 +1,4 @@
-"""Sounds: decoded to mono at the rate that a model wants, encoded as WAV, FLAC, Ogg or MP3."""
+"""Sounds: decoded to mono at the rate that a model wants, encoded as WAV, FLAC, Ogg, MP3, AAC or bare samples."""
 
 from __future__ import annotations
 
@@ -138,15 +138,19 @@ def _broken(error: Exception, param: str) -> InvalidInput:
     return InvalidInput(f"{param}: the sound is broken or cut short: {text}.", param=param)
 
 
-WRITTEN = ("audio/wav", "audio/flac", "audio/ogg", "audio/mpeg")
+WRITTEN = ("audio/wav", "audio/flac", "audio/ogg", "audio/mpeg", "audio/opus", "audio/aac", "audio/pcm")
+PCM_RATE = 24_000  # OpenAI's
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-_MAX_CHANNELS = {"audio/flac": 8, "audio/ogg": 8, "audio/mpeg": 2}
+_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+_MAX_CHANNELS = {"audio/flac": 8, "audio/ogg": 8, "audio/opus": 8, "audio/mpeg": 2, "audio/aac": 2}
 
 
 def encode_audio(samples: Samples, sampling_rate: int, media_type: str) -> bytes:
     """samples: [n] or [channels, n]; what lies outside of -1 to 1 is cut off. WAV and FLAC have 16 bits; Ogg is Opus at
-    the rates that Opus has and else Vorbis; a rate that the format does not know is resampled to one above it.
+    the rates that Opus has and else Vorbis; `audio/opus` is Ogg with Opus whatever the rate; `audio/aac` has the frames
+    of ADTS; `audio/pcm` is one channel at PCM_RATE, 16 bits, little-endian, without a header. A rate that the format
+    does not know is resampled to one above it.
 
     Raises UnsupportedMedia (no such format, or not in this libsndfile), BackendFailed for NaN and infinity.
     """
@@ -159,6 +163,13 @@ def encode_audio(samples: Samples, sampling_rate: int, media_type: str) -> bytes
         raise UnsupportedMedia(
             f"{media_type} holds {_MAX_CHANNELS[media_type]} channels at most; this sound has {by_channel.shape[1]}."
         )
+    if media_type == "audio/pcm":
+        mono = by_channel.mean(axis=1, keepdims=True, dtype=np.float32)
+        resampled = _resampled(mono, sampling_rate, PCM_RATE).clip(-1, 1)
+        return np.round(resampled * 32767).astype("<i2").tobytes()
+    if media_type == "audio/aac":
+        rate = _next_rate(_AAC_RATES, sampling_rate)
+        return _write_aac(_resampled(by_channel, sampling_rate, rate).clip(-1, 1), rate)
     container, subtype, rate = _format_of(media_type, sampling_rate)
     return _write(_resampled(by_channel, sampling_rate, rate).clip(-1, 1), rate, container, subtype)
 
@@ -167,6 +178,8 @@ def _format_of(media_type: str, sampling_rate: int) -> tuple[str, str, int]:
     """libsndfile's names, and the rate to write."""
     if media_type == "audio/mpeg":
         return "MP3", "MPEG_LAYER_III", _next_rate(_MP3_RATES, sampling_rate)
+    if media_type == "audio/opus":
+        return "OGG", "OPUS", _next_rate(_OPUS_RATES, sampling_rate)
     if media_type == "audio/ogg":
         is_for_vorbis = 8000 < sampling_rate <= 96_000 and sampling_rate not in _OPUS_RATES
         return (
@@ -186,6 +199,19 @@ def _resampled(by_channel: Samples, source_rate: int, rate: int) -> Samples:
         return by_channel
     resampled: Samples = load_library("soxr", what="Sounds").resample(by_channel, source_rate, rate, quality="HQ")
     return resampled
+
+
+def _write_aac(by_channel: Samples, rate: int) -> bytes:
+    av = load_library("av", what="Sounds in AAC")
+    buffer = io.BytesIO()
+    layout = "mono" if by_channel.shape[1] == 1 else "stereo"
+    with av.open(buffer, "w", format="adts") as container:
+        stream = container.add_stream("aac", rate=rate, layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(by_channel.T), format="fltp", layout=layout)
+        frame.sample_rate = rate
+        for part in (frame, None):
+            container.mux(stream.encode(part))
+    return buffer.getvalue()
 
 
 def _write(by_channel: Samples, rate: int, container: str, subtype: str) -> bytes:

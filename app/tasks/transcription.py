@@ -3,6 +3,7 @@ serve automatic-speech-recognition."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -15,6 +16,12 @@ from app.tasks.samples import WAV_BASE64
 
 RECOGNIZING_TASK = "automatic-speech-recognition"
 """A model that serves it transcribes."""
+TOKENS_PER_S = 50
+"""What a second of sound counts as: Whisper's encoder, wav2vec2 and its kin make one output of 20 ms."""
+
+
+def num_audio_tokens(seconds: float) -> int:
+    return math.ceil(round(seconds * TOKENS_PER_S, 6))
 
 
 class TranscriptionParameters(Parameters):

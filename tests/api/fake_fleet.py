@@ -18,6 +18,7 @@ from app.errors import Draining, ModelFailed, ModelLoading, NotServed, Pipeserve
 from app.fleet.requests import JobRequest, JobResult, ModelStatus
 from app.tasks.completion import Completion, Delta, Token
 from app.tasks.registry import ALL_TASKS
+from app.tasks.transcription import Transcription
 
 LABELS = [{"label": "POSITIVE", "score": 0.9}, {"label": "NEGATIVE", "score": 0.1}]
 _ANSWERS: Mapping[str, Any] = {
@@ -94,8 +95,8 @@ def _token_deltas(request: JobRequest) -> list[Delta]:
 
 
 class FakeFleet:
-    """error: what the next submit raises. holds: answers wait for `release`. completion: what a job of that task is
-    answered, for each input. deltas: what a stream gives before it; stream_error: what ends it in their place. Owned
+    """error: what the next submit raises. holds: answers wait for `release`. completion, transcription: what a job
+    of that task is answered, for each input. deltas: what a stream gives before it; stream_error: what ends it in their place. Owned
     by the server's event loop."""
 
     def __init__(self, models: tuple[ModelSpec, ...] = MODELS) -> None:
@@ -115,6 +116,7 @@ class FakeFleet:
         self.load_error_is_late = False
         self.holds = False
         self.completion: Completion | None = None
+        self.transcription: Transcription | None = None
         self.deltas: list[Delta] = []
         self.stream_error: Exception | None = None
         self.calls: list[str] = []
@@ -151,6 +153,8 @@ class FakeFleet:
         fragment = _fragment(request)
         if request.task == "completion" and self.completion is not None:
             fragment = msgspec.json.encode(self.completion)
+        if request.task == "transcription" and self.transcription is not None:
+            fragment = msgspec.json.encode(self.transcription)
         return JobResult(
             outputs=[fragment] * len(request.inputs),
             timings=TIMINGS,

@@ -327,6 +327,19 @@ def test_loud_samples_are_cut_off(media_type: str) -> None:
     assert np.allclose(samples, [1, -1, 0.5], atol=1e-4)
 
 
+@pytest.mark.parametrize("rate", [7000, 16_000, 22_050, 192_000])
+def test_formats_of_speech_are_written(rate: int) -> None:
+    """Opus at every rate, AAC with the headers of ADTS, and bare samples: 24 kHz, 16 bits, one channel."""
+    sound = np.stack([tone(0.5, rate), tone(0.5, rate)])
+    opus, aac, pcm = (encode_audio(sound, rate, f"audio/{name}") for name in ("opus", "aac", "pcm"))
+    assert b"OpusHead" in opus[:100] and sniff(aac) == "audio/aac"
+    for data in (opus, aac):
+        assert abs(len(decode(data)) - 0.5 * RATE) < 0.2 * RATE
+        assert abs(spectrum_peak(decode(data), RATE) - 440) < 10
+    samples = np.frombuffer(pcm, "<i2") / 2**15
+    assert abs(len(samples) - 12_000) < 10 and abs(spectrum_peak(samples.astype(np.float32), 24_000) - 440) < 10
+
+
 def test_long_vorbis_is_written() -> None:
     """libsndfile would overflow its stack if it were written in one piece."""
     assert abs(len(decode(encode_audio(tone(120, 22_050), 22_050, "audio/ogg"))) - 120 * RATE) < RATE
@@ -341,7 +354,7 @@ def test_what_is_not_finite_is_not_written() -> None:
 def test_other_types_are_not_written() -> None:
     """The error says which are, and how many channels MP3 has."""
     with pytest.raises(UnsupportedMedia, match="audio/wav, audio/flac, audio/ogg, audio/mpeg"):
-        encode_audio(tone(), RATE, "audio/aac")
+        encode_audio(tone(), RATE, "audio/midi")
     with pytest.raises(UnsupportedMedia, match="2 channels at most"):
         encode_audio(np.zeros((3, 100), np.float32), RATE, "audio/mpeg")
     with pytest.raises(UnsupportedMedia, match="libsndfile cannot write"):

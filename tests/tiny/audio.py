@@ -326,7 +326,7 @@ def speech_encoder_decoder(folder: Path) -> None:
 # Synthesis
 
 
-def vits(folder: Path) -> None:
+def vits(folder: Path, num_voices: int = 1) -> None:
     """As the MMS voices: a stochastic duration predictor, letters with blanks between them."""
     folder.mkdir(parents=True, exist_ok=True)
     letters = ["_", "<unk>", " ", *string.ascii_lowercase, "'", "-"]
@@ -340,7 +340,7 @@ def vits(folder: Path) -> None:
         upsample_kernel_sizes=[8, 8], resblock_kernel_sizes=[3], resblock_dilation_sizes=[[1, 3]],
         prior_encoder_num_flows=2, prior_encoder_num_wavenet_layers=1, posterior_encoder_num_wavenet_layers=1,
         duration_predictor_num_flows=2, duration_predictor_filter_channels=16, depth_separable_num_layers=1,
-        sampling_rate=16_000,
+        sampling_rate=16_000, num_speakers=num_voices, speaker_embedding_size=4 if num_voices > 1 else 0,
     )  # fmt: skip
     _spread(VitsModel(config), 12, 0.2).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

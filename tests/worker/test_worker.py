@@ -17,6 +17,7 @@ from app.channel.connection import Disconnected
 from app.channel.messages import (
     BatchDone,
     Cancel,
+    Deltas,
     FromWorker,
     Heartbeat,
     JobDone,
@@ -78,8 +79,11 @@ class RunningWorker:
         spec = ModelSpec(id="scripted", model=model, batch=self.batch)
         self.tell(Load(spec=msgspec.to_builtins(spec), num_threads=2))
 
-    def submit(self, job_id: int, *inputs: dict[str, Any], alone: bool = False, **parameters: Any) -> None:
-        self.tell(Submit(job_id=job_id, task=TASK, inputs=list(inputs), parameters=parameters, alone=alone))
+    def submit(
+        self, job_id: int, *inputs: dict[str, Any], alone: bool = False, is_stream: bool = False, **parameters: Any
+    ) -> None:
+        submit = Submit(job_id=job_id, task=TASK, inputs=list(inputs), parameters=parameters)
+        self.tell(msgspec.structs.replace(submit, alone=alone, is_stream=is_stream))
 
     def until(self, is_it: Callable[[FromWorker], bool]) -> FromWorker:
         """The next message of this kind; the ones before it are kept in `received`."""
@@ -108,6 +112,15 @@ class RunningWorker:
         answer = self.answer(job_id)
         assert isinstance(answer, JobFailed), answer
         return answer
+
+    def read(self, job_id: int) -> list[str]:
+        """The text that has come of each of the job's items."""
+        texts: dict[int, str] = {}
+        for message in self.received:
+            for part in message.parts if isinstance(message, Deltas) else ():
+                if part.job_id == job_id:
+                    texts[part.delta.choice] = texts.get(part.delta.choice, "") + part.delta.text
+        return [texts[choice] for choice in sorted(texts)]
 
     def until_prepared(self, *job_ids: int) -> None:
         """Until these jobs wait for the device."""
@@ -473,6 +486,44 @@ def test_cancel_reaches_a_forward_of_many_steps(worker: RunningWorker) -> None:
     assert worker.outputs(2)
     assert 1 <= worker.model.num_steps < 1000
     assert not any(isinstance(message, JobDone | JobFailed) and message.job_id == 1 for message in worker.received)
+
+
+def test_a_forward_can_be_read_along(worker: RunningWorker) -> None:
+    """While it still computes; what each item adds goes to whoever streams it, and the answer comes last."""
+    worker.submit(1, {"text": "abc", "forward": "write", "after": "wait"}, is_stream=True)
+    while worker.read(1) != ["abc"]:
+        worker.until(lambda message: isinstance(message, Deltas))
+    worker.model.gate.set()
+    assert worker.outputs(1)
+    assert worker.read(1) == ["abc."]
+
+
+def test_strangers_in_a_batch_are_read_apart(worker: RunningWorker) -> None:
+    """Items of streams side by side, and of a job that nobody reads; several items of a job apart."""
+    worker.submit(0, {"text": "gate", "forward": "wait"})
+    worker.until(lambda message: message == StageBegan(stage="forward", job_ids=[0]))
+    worker.submit(1, {"text": "abc", "forward": "write", "items": 2}, is_stream=True)
+    worker.submit(2, {"text": "xyz", "forward": "write"})
+    worker.submit(3, {"text": "de"}, is_stream=True)
+    worker.until_prepared(1, 2, 3)
+    worker.model.gate.set()
+    assert worker.outputs(1) == [[["abc", "abc"], {}, [4, 4]]]
+    assert worker.outputs(2) and worker.outputs(3)
+    assert [worker.read(job_id) for job_id in (1, 2, 3)] == [["abc.", "abc."], [], ["."]]
+
+
+def test_what_was_read_is_not_computed_again(worker: RunningWorker) -> None:
+    """When a batch fails, its jobs that somebody has read of fail; the others are tried again."""
+    worker.submit(0, {"text": "gate", "forward": "wait"})
+    worker.until(lambda message: message == StageBegan(stage="forward", job_ids=[0]))
+    worker.submit(1, {"text": "abc", "forward": "write"}, is_stream=True)
+    worker.submit(2, {"text": "good"}, is_stream=True)
+    worker.submit(3, {"text": "bad", "forward": "raise"})
+    worker.until_prepared(1, 2, 3)
+    worker.model.gate.set()
+    assert worker.failure(1).error.code == worker.failure(3).error.code == "backend"
+    assert worker.outputs(2)
+    assert worker.read(1) in ([], ["abc"]) and worker.read(2) == ["."]
 
 
 def test_steps_begin_the_limit_of_a_forward_anew() -> None:

@@ -7,25 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from starlette.responses import StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from app.api.call import Call, read_call
-from app.api.errors import openai_body
 from app.api.generating import Generating, Wanted
 from app.api.openai.answers import Answerer, RunningUsage, usage_of
 from app.api.openai.bodies import ChatBody, CompletionBody, SamplingBody
+from app.api.openai.events import DONE, data_event, openai_events
 from app.api.openai.wanted import read_chat_body, read_completion_body, wanted_of_chat, wanted_of_completion
-from app.api.record import RequestRecord, record_of
-from app.api.sse import stream_events
+from app.api.record import record_of
 from app.api.tasks import TaskAnswerer, send_stream
 from app.catalog import ModelSpec
-from app.errors import PipeserveError
 from app.tasks.completion import Completion, Delta
 
 CHAT, COMPLETIONS = "v1/chat/completions", "v1/completions"
-_DONE = b"data: [DONE]\n\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +107,7 @@ class OpenAIGeneration:
             chunks = _completion_chunks(parts, answerer, body.n or 1, echoes=bool(body.echo))
         else:
             chunks = _chat_chunks(parts, answerer)
-        await send_stream(_events(_with_usage(chunks, body), record), spec, scope, receive, send)
+        await send_stream(openai_events(_with_usage(chunks, body), record), spec, scope, receive, send)
 
 
 def _names_tool(body: ChatBody) -> bool:
@@ -180,29 +176,15 @@ async def _with_usage(chunks: Chunks, body: SamplingBody) -> AsyncGenerator[byte
     async for chunk in chunks:
         if chunk.delta is None:
             if includes:
-                yield _data({**chunk.data, "usage": chunk.usage})
+                yield data_event({**chunk.data, "usage": chunk.usage})
             continue
         running.add(chunk.delta)
         if continuous:
             chunk.data["usage"] = running.so_far()
         elif includes:
             chunk.data["usage"] = None
-        yield _data(chunk.data)
-    yield _DONE
-
-
-def _data(value: Any) -> bytes:
-    return b"data: %s\n\n" % orjson.dumps(value)
-
-
-async def _events(events: AsyncGenerator[bytes, None], record: RequestRecord) -> StreamingResponse:
-    """Raises what the events raise before the first."""
-
-    def error_event(error: PipeserveError) -> bytes:
-        record.code = error.code
-        return _data(openai_body(error, f"{error.message} (request id {record.request_id})"))
-
-    return await stream_events(events, to_event=lambda one: one, error_event=error_event)
+        yield data_event(chunk.data)
+    yield DONE
 
 
 class GenerationEndpoint:

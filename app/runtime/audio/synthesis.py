@@ -131,16 +131,16 @@ class TextToAudioStages(OwnStages):
         if speaker is not None:
             num_speakers = getattr(config, "num_speakers", 1) if self._kind == "vits" else 1
             if speaker >= max(1, num_speakers) or num_speakers <= 1:
-                raise _wrong("speaker_id", f"this model has {max(1, num_speakers)} voices, counted from 0")
+                raise wrong("speaker_id", f"this model has {max(1, num_speakers)} voices, counted from 0")
             params["speaker_id"] = speaker
         voice = parameters.get("speaker_embeddings")
         if self._kind == "speecht5":
             size = config.speaker_embedding_dim
             if voice is not None and len(voice) != size:
-                raise _wrong("speaker_embeddings", f"must have {size} numbers for this model, not {len(voice)}")
+                raise wrong("speaker_embeddings", f"must have {size} numbers for this model, not {len(voice)}")
             params["speaker_embeddings"] = torch.tensor([voice or [0.0] * size], dtype=self._model.dtype)
         elif voice is not None:
-            raise _wrong("speaker_embeddings", "only SpeechT5 takes a voice as numbers")
+            raise wrong("speaker_embeddings", "only SpeechT5 takes a voice as numbers")
         return params
 
     def _generate_kwargs(self, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class TextToAudioStages(OwnStages):
         if not self._generates:
             for name in given:
                 if name != "max_new_tokens":
-                    raise _wrong(name, "this model does not generate by tokens")
+                    raise wrong(name, "this model does not generate by tokens")
             return {}
         try:
             copy.deepcopy(self._model.generation_config).update(**given)
@@ -200,5 +200,5 @@ class TextToAudioStages(OwnStages):
         return Sound(samples, int(self._pipeline.sampling_rate))
 
 
-def _wrong(name: str, reason: str) -> InvalidInput:
+def wrong(name: str, reason: str) -> InvalidInput:
     return InvalidInput(f"parameters.{name}: {reason}.", param=f"parameters.{name}")

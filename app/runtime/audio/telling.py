@@ -150,11 +150,7 @@ def _grouped(words: Sequence[Word]) -> list[list[Word]]:
     groups: list[list[Word]] = []
     for word in words:
         last = groups[-1] if groups else None
-        if (
-            last is None
-            or word.start_s - last[-1].end_s > MAX_PAUSE_S
-            or word.end_s - last[0].start_s > MAX_SEGMENT_S
-        ):
+        if last is None or word.start_s - last[-1].end_s > MAX_PAUSE_S or word.end_s - last[0].start_s > MAX_SEGMENT_S:
             groups.append([word])
         else:
             last.append(word)

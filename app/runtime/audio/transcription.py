@@ -26,7 +26,7 @@ from app.runtime.generation.writing import TextWriter, TokenTexts, bytes_of
 from app.runtime.parts import Parts
 from app.runtime.stacking import Row
 from app.tasks.completion import Delta, Token
-from app.tasks.transcription import Transcription
+from app.tasks.transcription import Transcription, num_audio_tokens
 
 _NUM_BEGINNING = 4
 """Tokens that begin Whisper's text: start, language, task, no timestamps."""
@@ -47,6 +47,11 @@ class Plan:
     has_segments: bool = False
     has_words: bool = False
     has_logprobs: bool = False
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Of its text: the first says that it is one."""
+        return max(0, len(self.prompt) - 1)
 
     @property
     def wants_logprobs(self) -> bool:
@@ -351,7 +356,7 @@ class TranscriptionStages(ListeningStages):
             if plan.has_logprobs
             else (),
             num_tokens=sum(self._telling.num_tokens(one) for one in heard),
-            num_prompt_tokens=max(0, len(plan.prompt) - 1),
+            num_prompt_tokens=plan.num_prompt_tokens,
         )
         builtins: dict[str, Any] = msgspec.to_builtins(transcription)
         return builtins
@@ -373,6 +378,7 @@ class _WindowWriter:
         self._prompt, self._choice = prompt, choice
         self._writer, self._texts = stages.text_writer(), stages.token_texts()
         self._num_tokens = 0
+        self._num_prompt_tokens = num_audio_tokens(window.sound.seconds) + window.plan.num_prompt_tokens
 
     def write(self, advances: Sequence[Advance]) -> Delta | None:
         heard: Heard | None = advances[-1].output
@@ -393,6 +399,7 @@ class _WindowWriter:
             text=text,
             tokens=tuple(self._told(ranked)),
             num_tokens=self._num_tokens,
+            num_prompt_tokens=self._num_prompt_tokens,
             finish_reason=None if heard is None else "stop",
         )
 

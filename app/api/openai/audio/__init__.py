@@ -1,0 +1,1 @@
+"""OpenAI's routes of sounds: transcriptions, translations and speech."""

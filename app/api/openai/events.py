@@ -1,0 +1,30 @@
+"""OpenAI's server-sent events: data without names, `[DONE]` at the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import orjson
+from starlette.responses import StreamingResponse
+
+from app.api.errors import openai_body
+from app.api.record import RequestRecord
+from app.api.sse import stream_events
+from app.errors import PipeserveError
+
+DONE = b"data: [DONE]\n\n"
+
+
+def data_event(value: Any) -> bytes:
+    return b"data: %s\n\n" % orjson.dumps(value)
+
+
+async def openai_events(events: AsyncGenerator[bytes, None], record: RequestRecord) -> StreamingResponse:
+    """Raises what the events raise before the first."""
+
+    def error_event(error: PipeserveError) -> bytes:
+        record.code = error.code
+        return data_event(openai_body(error, f"{error.message} (request id {record.request_id})"))
+
+    return await stream_events(events, to_event=lambda one: one, error_event=error_event)
