@@ -95,9 +95,9 @@ def _token_deltas(request: JobRequest) -> list[Delta]:
 
 
 class FakeFleet:
-    """error: what the next submit raises. holds: answers wait for `release`. completion, transcription: what a job
-    of that task is answered, for each input. deltas: what a stream gives before it; stream_error: what ends it in their place. Owned
-    by the server's event loop."""
+    """error: what the next submit raises. holds: answers wait for `release`. completion, transcription: what a job of
+    that task is answered, for each input. deltas: what a stream gives before it; stream_error: what ends it in their
+    place. Owned by the server's event loop."""
 
     def __init__(self, models: tuple[ModelSpec, ...] = MODELS) -> None:
         self._models = models

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from app.errors import InputTooLarge, InvalidInput
+from app.errors import InputTooLarge, InvalidInput, UnsupportedMedia
 
 
 @contextmanager
@@ -13,7 +13,7 @@ def renamed(names: Mapping[str, str]) -> Iterator[None]:
     """names: a task's path -> the client's; a path below one of them keeps its rest."""
     try:
         yield
-    except (InvalidInput, InputTooLarge) as error:
+    except (InvalidInput, InputTooLarge, UnsupportedMedia) as error:
         for ours, theirs in names.items():
             param = error.param or ""
             if param == ours or param.startswith((f"{ours}.", f"{ours}[")):

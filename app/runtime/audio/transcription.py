@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import torch
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
 from app.errors import InvalidInput
@@ -245,8 +246,7 @@ class TranscriptionStages(ListeningStages):
         """Of Whisper. The encoder runs once: `generate` by itself would run it again to hear the language."""
         plan, rows = windows[0].plan, self._rows_of(windows, watch)
         inputs = self._sounds.stack([window.row for window in windows])
-        encoded = self._model.get_encoder()(inputs["input_features"])
-        require_finite(encoded.last_hidden_state)
+        encoded = self._encoded(inputs["input_features"], watch)
         no_speech = self._begin(windows, encoded)
         arguments = self._pipeline._prepare_generate_kwargs({**dict(plan.values), **self._arguments(windows)})
         with same_attention(self._model), seeded(plan.seed, self._model.device):
@@ -265,6 +265,16 @@ class TranscriptionStages(ListeningStages):
                 times = generated["token_timestamps"][row, begin : begin + len(tokens)].cpu()
             found.append(Heard(tokens, rows.logprobs[row], no_speech[row], times))
         return found
+
+    def _encoded(self, features: torch.Tensor, watch: Watch) -> BaseModelOutput:
+        """On a CPU window by window, which takes no longer: each is a step, after which clients may have left."""
+        encoder, parts = self._model.get_encoder(), []
+        for part in features.split(1) if features.device.type == "cpu" else [features]:
+            parts.append(encoder(part).last_hidden_state)
+            watch.step()
+        states = torch.cat(parts)
+        require_finite(states)
+        return BaseModelOutput(last_hidden_state=states)
 
     def _begin(self, windows: Sequence[SoundWindow], encoded: Any) -> list[float]:
         """By one step of the decoder: the languages that are not known yet, and for segments how likely it is that

@@ -41,7 +41,8 @@ class WrittenRows(WatchedRows):
         new = input_ids[:, -1]
         logprobs = self._ranks.of(new) if self._wants_logprobs else []
         for row, token in enumerate(new.tolist()):
-            self._is_over[row] = self._is_over[row] or token in self._end_ids
+            is_end = token in self._end_ids or self._watch.is_cancelled(row)
+            self._is_over[row] = self._is_over[row] or is_end
             if not self._is_over[row]:
                 self.tokens[row].append(token)
                 told = logprobs[row : row + 1]

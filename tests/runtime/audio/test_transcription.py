@@ -157,7 +157,7 @@ def test_language_is_heard_once_for_a_sound(transcription_of: StagesOf, pipe_of:
 
 def test_translation_prompt_and_temperature_change_the_text(transcription_of: StagesOf) -> None:
     """Each is honoured; a seed draws the same text again; a prompt that is too long is cut at its beginning."""
-    stages, file = transcription_of(WHISPER), wav(LONG)
+    stages, file = transcription_of(WHISPER), wav(sound(12, 1))
     plain = answer(stages, file, {"language": "en"})["text"]
     assert answer(stages, file, {"language": "en", "translates": True})["text"] != plain
     assert answer(stages, file, {"language": "en", "prompt": "hello"})["text"] != plain
@@ -256,6 +256,6 @@ def test_writing_ends_when_nobody_waits(transcription_of: StagesOf, name: str) -
     for row in (0, 2):
         assert given[row].tokens == expected[row].tokens
     assert len(given[1].tokens) < len(expected[1].tokens)
-    watch = Reading({0, 1, 2}, after=3)
+    watch = Reading({0, 1, 2}, after=5)
     assert stages.forward(items, watch) == [None] * 3
-    assert watch.num_steps == 4
+    assert watch.num_steps == 6
