@@ -269,7 +269,7 @@ class TranscriptionStages(ListeningStages):
     def _encoded(self, features: torch.Tensor, watch: Watch) -> BaseModelOutput:
         """On a CPU window by window, which takes no longer: each is a step, after which clients may have left."""
         encoder, parts = self._model.get_encoder(), []
-        for part in features.split(1) if features.device.type == "cpu" else [features]:
+        for part in torch.split(features, 1 if features.device.type == "cpu" else len(features)):
             parts.append(encoder(part).last_hidden_state)
             watch.step()
         states = torch.cat(parts)

@@ -42,15 +42,11 @@ TOLD = Transcription(
 )
 
 
-def send(server: LiveServer, path: str = TRANSCRIPTIONS, told: Transcription = TOLD, **fields: Any) -> httpx.Response:
-    """A form with a file; fields that are None are left out, and so is `file` then."""
-    server.fleet.transcription = told
+def send(server: LiveServer, path: str = TRANSCRIPTIONS, **fields: Any) -> httpx.Response:
+    """A form with a file. told: what the fleet answers."""
+    server.fleet.transcription = fields.pop("told", TOLD)
     file = fields.pop("file", SOUND)
-    files = {} if file is None else {"file": ("sound.wav", file)}
-    data = {name: value for name, value in fields.items() if value is not None}
-    if not files:
-        files = {"": ("", b"")}  # still a form
-    return server.client.post(path, data=data, files=files)
+    return server.client.post(path, data=fields, files={"file": ("sound.wav", file)})
 
 
 def parameters(server: LiveServer) -> dict[str, Any]:
