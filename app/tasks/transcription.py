@@ -13,6 +13,7 @@ from app.tasks.base import Example, Parameters, Task
 from app.tasks.completion import Token
 from app.tasks.media import Audio
 from app.tasks.samples import WAV_BASE64
+from app.tasks.text import MAX_TEXT_CHARS
 
 RECOGNIZING_TASK = "automatic-speech-recognition"
 """A model that serves it transcribes."""
@@ -29,7 +30,9 @@ class TranscriptionParameters(Parameters):
 
     language: str | None = Field(default=None, description="Such as `en` or `english`. Whisper only; unset: it hears.")
     translates: bool | None = Field(default=None, description="Into English. Whisper only.")
-    prompt: str | None = Field(default=None, description="The text before what is said. Whisper only.")
+    prompt: str | None = Field(
+        default=None, max_length=MAX_TEXT_CHARS, description="The text before what is said. Whisper only."
+    )
     temperature: float | None = Field(default=None, ge=0, le=1, description="Unset and 0: the likeliest token.")
     top_k: int | None = Field(default=None, ge=0)
     top_p: float | None = Field(default=None, gt=0, le=1)

@@ -90,7 +90,9 @@ class TranscriptionStages(ListeningStages):
         super().__init__(parts)
         config = parts.model.generation_config if self._kind != "ctc" else None
         self._languages: dict[str, int] = getattr(config, "lang_to_id", None) or {} if self._is_whisper else {}
-        self._is_multilingual = bool(self._languages) and getattr(config, "is_multilingual", True)
+        self._is_english = self._is_whisper and not getattr(config, "is_multilingual", True)
+        self._is_multilingual = bool(self._languages) and not self._is_english
+        self._has_tasks = self._is_multilingual and hasattr(config, "task_to_id")
         self._telling = Telling(self._pipeline, parts.model)
 
     @cached_property
@@ -112,15 +114,16 @@ class TranscriptionStages(ListeningStages):
 
     def _without_english(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """A model that knows English alone need not be told."""
-        is_english = str(parameters.get("language")).lower() in ("en", "english")
-        if self._is_whisper and not self._is_multilingual and is_english:
+        if self._is_english and str(parameters.get("language")).lower() in ("en", "english"):
             return {name: value for name, value in parameters.items() if name != "language"}
         return parameters
 
     def _check(self, parameters: Mapping[str, Any]) -> None:
         """Raises InvalidInput naming the parameter, in the words of automatic-speech-recognition for what has a name
         there: `task` for a translation, `return_timestamps` for segments and words."""
-        wanted = {name: parameters[name] for name in _SAME_NAMES if parameters.get(name)}
+        wanted = {name: parameters[name] for name in _SAME_NAMES if name in parameters}
+        if wanted.get("temperature") == 0:  # the likeliest token, as all models choose
+            del wanted["temperature"]
         if parameters.get("translates"):
             wanted["task"] = "translate"
         if parameters.get("has_words") or (parameters.get("has_segments") and self._kind == "ctc"):
@@ -128,6 +131,8 @@ class TranscriptionStages(ListeningStages):
         elif parameters.get("has_segments"):
             wanted["return_timestamps"] = True
         self._checks.check(wanted)
+        if parameters.get("translates") and not self._has_tasks:
+            raise wrong("task", "this model's generation_config.json does not know languages and tasks")
         if parameters.get("prompt") and not (self._is_whisper and hasattr(self._tokenizer, "get_prompt_ids")):
             raise wrong("prompt", "only Whisper models know it")
         if parameters.get("has_logprobs") and self._kind == "ctc":
@@ -272,6 +277,8 @@ class TranscriptionStages(ListeningStages):
         for part in torch.split(features, 1 if features.device.type == "cpu" else len(features)):
             parts.append(encoder(part).last_hidden_state)
             watch.step()
+            if all(watch.is_cancelled(row) for row in range(len(features))):
+                raise Abandoned
         states = torch.cat(parts)
         require_finite(states)
         return BaseModelOutput(last_hidden_state=states)
@@ -305,6 +312,7 @@ class TranscriptionStages(ListeningStages):
         arguments["temperature"] = dict(plan.values).get("temperature", 0.0)
         if self._is_multilingual:
             arguments["language"] = [self._language_token(window.sound) for window in windows]
+        if self._has_tasks:
             arguments["task"] = "translate" if plan.translates else "transcribe"
         if plan.prompt:
             arguments["prompt_ids"] = torch.tensor(plan.prompt, device=self._model.device)
@@ -373,7 +381,7 @@ class TranscriptionStages(ListeningStages):
 
     def _language_name(self, sound: Sound) -> str:
         if not self._is_multilingual:
-            return "english" if self._is_whisper else ""
+            return "english" if self._is_english else ""
         code = self._language_token(sound).strip("<|>")
         return str(LANGUAGES.get(code, code))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,7 +73,8 @@ def test_sounds_keep_their_texts_among_strangers(transcription_of: StagesOf, nam
     """Windows of several sounds in as few forwards as their groups allow, whatever their languages."""
     stages = transcription_of(name)
     parameters: list[dict[str, Any]] = [{"language": "en"}, {"language": "fr"}] if name == WHISPER else [{}, {}]
-    jobs: list[Job] = [([wav(one) for one in (LONG, *SOUNDS)], given) for given in parameters]
+    files = [wav(one) for one in (SOUNDS if name.startswith("speech") else [LONG, *SOUNDS])]
+    jobs: list[Job] = [(files, given) for given in parameters]
     for (inputs, given), answers in zip(jobs, answer_together(stages, jobs), strict=True):
         for one, told in zip(inputs, answers, strict=True):
             assert told == answer(stages, one, given)
@@ -173,6 +176,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("wav2vec2-ctc", {"prompt": "a"}, "prompt"),
     ("wav2vec2-ctc", {"translates": True}, "task"),
     ("wav2vec2-ctc", {"temperature": 0.5}, "temperature"),
+    ("wav2vec2-ctc", {"seed": 0}, "seed"),
     ("wav2vec2-ctc", {"has_logprobs": True}, "has_logprobs"),
     ("speech-to-text", {"has_segments": True}, "return_timestamps"),
     ("speech-to-text", {"has_words": True}, "return_timestamps"),
@@ -192,6 +196,27 @@ def test_what_a_model_cannot_do_is_refused_by_name(
     with pytest.raises(InvalidInput) as caught:
         transcription_of(name).prepare([wav(SOUNDS[0])], parameters)
     assert caught.value.param == f"parameters.{param}"
+
+
+def test_a_model_of_english_alone(tmp_path: Path) -> None:
+    """It may be told so, and it translates nothing; one whose files know no languages says that of itself."""
+    folder = build(WHISPER, tmp_path)
+    config = json.loads((folder / "generation_config.json").read_text())
+    languages = {name: config.pop(name) for name in ("lang_to_id", "task_to_id")}
+    for changed, name in (({"is_multilingual": False, **languages}, "english"), ({}, "")):
+        (folder / "generation_config.json").write_text(json.dumps({**config, **changed}))
+        stages = load(folder, "automatic-speech-recognition").stages("transcription")
+        assert answer(stages, wav(SOUNDS[1]), {"language": "en"} if name else {}).get("language", "") == name
+        for parameters, param in (({"translates": True}, "task"), ({"language": "de"}, "language")):
+            with pytest.raises(InvalidInput) as caught:
+                stages.prepare([wav(SOUNDS[0])], parameters)
+            assert caught.value.param == f"parameters.{param}"
+
+
+def test_ctc_models_take_what_changes_nothing(transcription_of: StagesOf) -> None:
+    """Temperature 0, which clients send by themselves."""
+    stages, file = transcription_of("wav2vec2-ctc"), wav(SOUNDS[0])
+    assert answer(stages, file, {"temperature": 0.0}) == answer(stages, file)
 
 
 class Reading:
