@@ -24,8 +24,8 @@ def require_stretching(*, param: str) -> None:
 
 
 def stretch(samples: Samples, sampling_rate: int, speed: float) -> Samples:
-    """samples: [n] or [channels, n], and so is what is returned; speed 2: half as long, to the
-    sample. By FFmpeg's `atempo`.
+    """samples: [n] or [channels, n], and so is what is returned; speed 2: half as long, to the sample. By FFmpeg's
+    `atempo`.
 
     Raises UnsupportedMedia for more than two channels.
     """
