@@ -27,13 +27,14 @@ from app.api.ollama.endpoint import Ollama, ollama_routes
 from app.api.open_inference.document import open_inference_document
 from app.api.open_inference.endpoint import OpenInference, open_inference_routes
 from app.api.openai.document import openai_document
-from app.api.openai.embeddings import OpenAIEmbeddings, embeddings_routes
-from app.api.openai.endpoint import OpenAIGeneration, openai_generation_routes
+from app.api.openai.embeddings import OpenAIEmbeddings
+from app.api.openai.endpoint import OpenAIGeneration
 from app.api.openapi import install_openapi
 from app.api.ops import install_docs, ops_router
 from app.api.responses.document import responses_document
 from app.api.responses.endpoint import Responses, responses_routes
 from app.api.responses.store import ResponseStore
+from app.api.routing import Served, root_routes
 from app.api.server import Server, bind, url_of
 from app.api.tasks import TaskAnswerer, task_routes
 from app.api.unserved import unserved_routes
@@ -82,16 +83,15 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     generating = Generating(answerer, fleet)
     generation = OpenAIGeneration(generating, answerer, clock=time.time)
     responses = Responses(generating, answerer, ResponseStore(clock=time.monotonic), clock=time.time)
-    embeddings = OpenAIEmbeddings(answerer)
+    openai: list[Served] = [generation, OpenAIEmbeddings(answerer)]
     dialects = Dialects(answerer, fleet, generation)
     app.router.routes.extend(dialect_routes(dialects))
-    app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, generation, embeddings]))
-    app.router.routes.extend(openai_generation_routes(generation))
+    app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, *openai]))
+    app.router.routes.extend(route for served in openai for route in root_routes(served))
     app.router.routes.extend(responses_routes(responses))
     app.router.routes.extend(messages_routes(Messages(generating, answerer)))
     ollama = Ollama(generating, answerer, fleet, clock=time.time, timer=time.perf_counter)
     app.router.routes.extend(ollama_routes(ollama))
-    app.router.routes.extend(embeddings_routes(embeddings))
     app.router.routes.extend(open_inference_routes(OpenInference(answerer, fleet, names)))
     app.router.routes.extend(unserved_routes())
     app.include_router(models_router(fleet, names, created=int(time.time())))

@@ -13,9 +13,8 @@ from typing import Any, NoReturn
 from starlette.types import Receive
 
 from app.api.call import Call
-from app.api.names import named
 from app.api.record import RequestRecord
-from app.api.tasks import TaskAnswerer, resolved
+from app.api.tasks import TaskAnswerer, agreed, resolved
 from app.catalog import ModelSpec
 from app.errors import InputTooLarge, InvalidInput, NotServed
 from app.fleet.requests import FleetAPI, JobResult
@@ -51,13 +50,10 @@ class Generating:
 
         Raises NotServed, InvalidInput, and what loading raises for an entry whose tasks are not known yet.
         """
-        given = [name for name in map(named, names) if name is not None]
-        if not given:
+        name = agreed(self._fleet, names)
+        if name is None:
             return self._first()
-        spec = await resolved(self._fleet, given[0], call)
-        for other in given[1:]:
-            if self._fleet.status(other).spec.id != spec.id:
-                raise InvalidInput(f'model: "{given[0]}" and "{other}" are both asked for.', param="model")
+        spec = await resolved(self._fleet, name, call)
         if not any(task in GENERATING_TASKS for task in spec.all_tasks):
             served = ", ".join(spec.all_tasks)
             raise NotServed(f'"{spec.id}" generates no text: it serves {served}.', param="model")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from app.api.body import parse_object
@@ -17,9 +17,10 @@ from app.api.dialects.vertex import as_predictions, groups_of, instances_of
 from app.api.names import named
 from app.api.openai.endpoint import CHAT, COMPLETIONS, OpenAIGeneration
 from app.api.record import RequestRecord, record_of
-from app.api.tasks import Answered, TaskAnswerer, resolved
+from app.api.routing import root_routes
+from app.api.tasks import Answered, TaskAnswerer, agreed, resolved
 from app.catalog import ModelSpec
-from app.errors import InvalidInput, NotServed
+from app.errors import NotServed
 from app.fleet.requests import FleetAPI
 from app.tasks.custom import NAME as CUSTOM
 from app.tasks.registry import ALL_TASKS, TASKS, find_task
@@ -29,7 +30,7 @@ _MAX_NAMED = 8
 
 
 class Dialects:
-    """Answers what other servers' clients ask. Owned by the event loop. Implements `BelowModels`."""
+    """Answers what other servers' clients ask. Owned by the event loop. Implements `Served`."""
 
     def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI, generation: OpenAIGeneration) -> None:
         self._answerer = answerer
@@ -77,22 +78,19 @@ class Dialects:
     async def _choose(self, tasks: Iterable[str], names: list[str], call: Call) -> ModelSpec:
         """The named entry, else the first declared that serves one of the tasks. Raises NotServed, InvalidInput."""
         wanted = dict.fromkeys(tasks)
-        if names:
-            return await self._named(wanted, names, call)
+        if (name := agreed(self._fleet, names)) is not None:
+            return await self._named(wanted, name, call)
         specs = [status.spec for status in self._fleet.statuses()]
         for spec in specs:
             if any(task in wanted for task in spec.all_tasks):
                 return spec
         for spec in specs:
             if not spec.tasks and spec.problem is None:
-                return await self._named(wanted, [spec.id], call)
+                return await self._named(wanted, spec.id, call)
         raise NotServed(f"No model here answers this: it is for {_listed(wanted)}.", param="model")
 
-    async def _named(self, wanted: Mapping[str, None], names: list[str], call: Call) -> ModelSpec:
-        spec = await resolved(self._fleet, names[0], call)
-        for other in names[1:]:
-            if self._fleet.status(other).spec.id != spec.id:
-                raise InvalidInput(f'model: "{names[0]}" and "{other}" are both asked for.', param="model")
+    async def _named(self, wanted: Mapping[str, None], name: str, call: Call) -> ModelSpec:
+        spec = await resolved(self._fleet, name, call)
         if not any(task in wanted for task in spec.all_tasks):
             text = f'"{spec.id}" does not answer this: it serves {", ".join(spec.all_tasks)}, not {_listed(wanted)}.'
             raise NotServed(text, param="model")
@@ -198,17 +196,5 @@ def _headers(answered: Answered) -> list[tuple[bytes, bytes]]:
     ]
 
 
-class DialectEndpoint:
-    """One of PLACES at the root: an ASGI app."""
-
-    def __init__(self, dialects: Dialects, path: str) -> None:
-        self._dialects = dialects
-        self._path = path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        record_of(scope).route = f"/{self._path}"
-        await self._dialects.answer(self._path, None, scope, receive, send)
-
-
 def dialect_routes(dialects: Dialects) -> list[BaseRoute]:
-    return [Route(f"/{path}", DialectEndpoint(dialects, path), methods=["POST"]) for path in PLACES]
+    return root_routes(dialects, tuple(PLACES))

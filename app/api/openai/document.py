@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.api.openai.bodies import Body, ChatBody, CompletionBody
+from app.api.fields import Body
+from app.api.openai.bodies import ChatBody, CompletionBody
 from app.api.openai.embeddings import EMBEDDINGS, EmbeddingBody
 from app.api.openai.endpoint import CHAT, COMPLETIONS
 from app.api.openapi import Document, body_schemas, call_parameters, error_answers, json_body, parameter

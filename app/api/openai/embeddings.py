@@ -7,11 +7,10 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import Field, ValidationError
-from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from app.api.call import read_call
-from app.api.openai.bodies import Body
+from app.api.fields import Body
 from app.api.openai.renaming import renamed
 from app.api.record import record_of
 from app.api.tasks import TaskAnswerer
@@ -52,7 +51,7 @@ def read_embedding_body(body: Mapping[str, Any]) -> EmbeddingBody:
 
 
 class OpenAIEmbeddings:
-    """Owned by the event loop. Implements `BelowModels`."""
+    """Owned by the event loop. Implements `Served`."""
 
     paths = frozenset({EMBEDDINGS})
 
@@ -94,18 +93,3 @@ def _shown(fragments: list[bytes], model: str, num_tokens: int) -> bytes:
     )
     rest = orjson.dumps({"model": model, "usage": {"prompt_tokens": num_tokens, "total_tokens": num_tokens}})
     return b'{"object":"list","data":[' + rows + b"]," + rest[1:]
-
-
-class EmbeddingsEndpoint:
-    """The route at the root: an ASGI app."""
-
-    def __init__(self, embeddings: OpenAIEmbeddings) -> None:
-        self._embeddings = embeddings
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        record_of(scope).route = f"/{EMBEDDINGS}"
-        await self._embeddings.answer(EMBEDDINGS, None, scope, receive, send)
-
-
-def embeddings_routes(embeddings: OpenAIEmbeddings) -> list[BaseRoute]:
-    return [Route(f"/{EMBEDDINGS}", EmbeddingsEndpoint(embeddings), methods=["POST"])]

@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 from starlette.responses import StreamingResponse
-from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from app.api.call import Call, read_call
@@ -41,7 +40,7 @@ Chunks = AsyncGenerator[Chunk, None]
 
 
 class OpenAIGeneration:
-    """Answers both routes. Owned by the event loop. Implements `BelowModels`."""
+    """Answers both routes. Owned by the event loop. Implements `Served`."""
 
     paths = frozenset({CHAT, COMPLETIONS})
 
@@ -203,19 +202,3 @@ async def _events(events: AsyncGenerator[bytes, None], record: RequestRecord) ->
         return _data(openai_body(error, f"{error.message} (request id {record.request_id})"))
 
     return await stream_events(events, to_event=lambda one: one, error_event=error_event)
-
-
-class GenerationEndpoint:
-    """One of both routes at the root: an ASGI app."""
-
-    def __init__(self, generation: OpenAIGeneration, path: str) -> None:
-        self._generation = generation
-        self._path = path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        record_of(scope).route = f"/{self._path}"
-        await self._generation.answer(self._path, None, scope, receive, send)
-
-
-def openai_generation_routes(generation: OpenAIGeneration) -> list[BaseRoute]:
-    return [Route(f"/{path}", GenerationEndpoint(generation, path), methods=["POST"]) for path in (CHAT, COMPLETIONS)]

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from app.api.fields import Body
 from app.api.generating import Wanted
-from app.api.openai.bodies import Body, ChatBody, CompletionBody, SamplingBody, StructuredOutputs
+from app.api.openai.bodies import ChatBody, CompletionBody, SamplingBody, StructuredOutputs
 from app.api.openai.fields import without_unused
 from app.errors import InputTooLarge, InvalidInput
 from app.tasks.completion import ToolDefinition
