@@ -29,6 +29,7 @@ from app.api.open_inference.endpoint import OpenInference, open_inference_routes
 from app.api.openai.document import openai_document
 from app.api.openai.embeddings import OpenAIEmbeddings
 from app.api.openai.endpoint import OpenAIGeneration
+from app.api.openai.moderations import OpenAIModerations
 from app.api.openapi import install_openapi
 from app.api.ops import install_docs, ops_router
 from app.api.responses.document import responses_document
@@ -83,7 +84,7 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     generating = Generating(answerer, fleet)
     generation = OpenAIGeneration(generating, answerer, clock=time.time)
     responses = Responses(generating, answerer, ResponseStore(clock=time.monotonic), clock=time.time)
-    openai: list[Served] = [generation, OpenAIEmbeddings(answerer)]
+    openai: list[Served] = [generation, OpenAIEmbeddings(answerer), OpenAIModerations(answerer, fleet)]
     dialects = Dialects(answerer, fleet, generation)
     app.router.routes.extend(dialect_routes(dialects))
     app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, *openai]))

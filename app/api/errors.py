@@ -99,7 +99,7 @@ OPENAI_PREFIXES = (
 """Paths of OpenAI's API, whether served yet or not; every other path is answered in Hugging Face's shape."""
 
 
-_OPENAI_BELOW_MODELS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+_OPENAI_BELOW_MODELS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/moderations")
 
 
 def speaks_openai(path: str) -> bool:

@@ -8,6 +8,7 @@ from app.api.fields import Body
 from app.api.openai.bodies import ChatBody, CompletionBody
 from app.api.openai.embeddings import EMBEDDINGS, EmbeddingBody
 from app.api.openai.endpoint import CHAT, COMPLETIONS
+from app.api.openai.moderations import MODERATIONS, ModerationBody
 from app.api.openapi import Document, body_schemas, call_parameters, error_answers, json_body, parameter
 from app.tasks.base import JSON
 
@@ -24,6 +25,7 @@ _PLACES: dict[str, tuple[type[Body], str, dict[str, Any]]] = {
         {"prompt": "Once upon a time", "max_tokens": 16},
     ),
     EMBEDDINGS: (EmbeddingBody, "Texts as vectors.", {"input": ["A cat sleeps.", "A dog barks."]}),
+    MODERATIONS: (ModerationBody, "Which categories of harm texts are of.", {"input": "I loved this film."}),
 }
 _STREAMED = (CHAT, COMPLETIONS)
 _EVENTS = {"type": "string", "description": "Server-sent events: chunks, then `[DONE]`."}
