@@ -85,7 +85,7 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     generation = OpenAIGeneration(generating, answerer, clock=time.time)
     responses = Responses(generating, answerer, ResponseStore(clock=time.monotonic), clock=time.time)
     openai: list[Served] = [generation, OpenAIEmbeddings(answerer), OpenAIModerations(answerer, fleet)]
-    dialects = Dialects(answerer, fleet, generation)
+    dialects = Dialects(answerer, fleet, generation, clock=time.time)
     app.router.routes.extend(dialect_routes(dialects))
     app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, *openai]))
     app.router.routes.extend(route for served in openai for route in root_routes(served))

@@ -99,11 +99,14 @@ OPENAI_PREFIXES = (
 """Paths of OpenAI's API, whether served yet or not; every other path is answered in Hugging Face's shape."""
 
 
-_OPENAI_BELOW_MODELS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/moderations")
+_LIKE_OPENAI = ("/score", "/v1/score", "/classify", "/v1/classify")
+"""vLLM's routes that no other server has: its errors have OpenAI's shape."""
+_OPENAI_BELOW_MODELS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/moderations", *_LIKE_OPENAI)
 
 
 def speaks_openai(path: str) -> bool:
-    return path.startswith(OPENAI_PREFIXES) or (path.startswith("/models/") and path.endswith(_OPENAI_BELOW_MODELS))
+    is_at_root = path.startswith(OPENAI_PREFIXES) or path in _LIKE_OPENAI
+    return is_at_root or (path.startswith("/models/") and path.endswith(_OPENAI_BELOW_MODELS))
 
 
 def speaks_anthropic(path: str) -> bool:

@@ -231,9 +231,10 @@ class SentenceSimilarityStages(EmbeddingStages):
     def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> list[float]:
         vectors = np.stack(list(outputs))
         source, others = vectors[0], vectors[1:]
-        if self._files.normalize or self._files.similarity == "cosine":
+        measure = parameters.get("similarity_fn_name", self._files.similarity)
+        if self._files.normalize or measure == "cosine":
             source, others = _scaled(source), _scaled(others)
-        similarities = _similarities(source, others, self._files.similarity)
+        similarities = _similarities(source, others, measure)
         require_finite(similarities)
         return [float(one) for one in similarities]
 

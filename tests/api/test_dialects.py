@@ -11,7 +11,9 @@ import orjson
 import pytest
 
 from app import errors
+from app.api.dialects import scoring
 from app.api.dialects.table import PLACES
+from app.api.errors import speaks_openai
 from app.api.unserved import REASONS
 from app.tasks.completion import Alternative, Delta, Token
 from app.tasks.registry import TASKS, UNLISTED_TASKS
@@ -205,6 +207,140 @@ def test_documents_may_be_objects(server: LiveServer) -> None:
     assert server.fleet.jobs[-1].inputs[0]["texts"] == ["title: x\nbody: y"] * 2
     status, code, text = server.error_of(server.post("/v1/rerank", {"query": "q", "documents": [{"image": "x"}]}))
     assert (status, code) == (422, "validation") and "documents[0].text" in text
+
+
+# vLLM
+
+QUERIES = {"queries": "who?", "documents": ["a", "b"]}
+RANKER = "tiny-text-ranking"
+
+
+@pytest.mark.parametrize("path", ["/score", "/v1/score", f"/models/{RANKER}/score", f"/models/{RANKER}/v1/score"])
+@pytest.mark.parametrize("body", [{"text_1": "who?", "text_2": ["a", "b"]}, QUERIES])
+def test_cross_encoder_scores_pairs(server: LiveServer, path: str, body: Any) -> None:
+    """In the order of the texts, whatever their rank and the model's own `top_n`."""
+    server.fleet.specs[RANKER] = msgspec.structs.replace(server.fleet.specs[RANKER], parameters={"top_n": 1})
+    answer = server.post(path, {**body, "model": RANKER}, headers={"X-Request-Id": "r-1"}).json()
+    assert answer.pop("created") > 10**9
+    assert answer == {
+        "id": "score-r-1",
+        "object": "list",
+        "model": RANKER,
+        "data": [
+            {"index": 0, "object": "score", "score": 0.25},
+            {"index": 1, "object": "score", "score": 0.75},
+        ],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 0, "total_tokens": 5},
+    }
+    job = server.fleet.jobs[-1]
+    assert job.inputs == [{"query": "who?", "texts": ["a", "b"]}] and job.parameters["top_n"] > 10**9
+
+
+def test_embedding_model_scores_by_cosine(server: LiveServer) -> None:
+    """Whatever measure its files name."""
+    answer = server.post("/score", {**QUERIES, "model": "vectors"}).json()
+    assert [one["score"] for one in answer["data"]] == [0.75, 0.25]
+    job = server.fleet.jobs[-1]
+    assert (job.task, job.parameters) == ("sentence-similarity", {"similarity_fn_name": "cosine"})
+    assert job.inputs == [{"source_sentence": "who?", "sentences": ["a", "b"]}]
+
+
+def test_as_many_texts_are_scored_side_by_side(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first with the first, the second with the second."""
+    monkeypatch.setitem(ANSWERS, "text-ranking", [{"index": 0, "score": 0.5}])
+    answer = server.post("/score", {"text_1": ["p", "q"], "text_2": ["a", "b"], "model": RANKER}).json()
+    assert [(one["index"], one["score"]) for one in answer["data"]] == [(0, 0.5), (1, 0.5)]
+    assert server.fleet.jobs[-1].inputs == [{"query": "p", "texts": ["a"]}, {"query": "q", "texts": ["b"]}]
+    status, param = openai_error(server.post("/score", {"text_1": ["p", "q"], "text_2": ["a", "b", "c"]}))
+    assert (status, param) == (400, "text_1")
+    assert openai_error(server.post("/score", {"queries": ["p", "q"], "documents": "a"})) == (400, "queries")
+
+
+@pytest.mark.parametrize("path", ["/classify", "/v1/classify", "/models/rev/classify", "/models/rev/v1/classify"])
+def test_labels_come_with_all_chances(server: LiveServer, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the model's order, the label of the greatest."""
+    monkeypatch.setitem(ANSWERS, "text-classification", LABELS[::-1])
+    answer = server.post(path, {"input": ["a", "b"]}).json()
+    assert answer["data"] == [
+        {"index": index, "label": "POSITIVE", "probs": [0.1, 0.9], "num_classes": 2} for index in (0, 1)
+    ]
+    assert answer["object"] == "list" and answer["id"].startswith("classify-") and answer["usage"]["total_tokens"] == 5
+    assert server.fleet.jobs[-1].parameters == {"sort": False}
+    assert len(server.post(path, {"input": "a"}).json()["data"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "of_ranking", "of_labels"),
+    [
+        ({"truncate_prompt_tokens": -1}, {"truncate": True}, {"truncate": True}),
+        ({"truncate": False}, {"truncate": False}, {"truncate": False}),
+        ({"truncation_side": "left"}, {"truncation_direction": "left"}, {"truncation_direction": "left"}),
+        ({"use_activation": False}, {"raw_scores": True}, {"function_to_apply": "none"}),
+        ({"use_activation": True}, {"raw_scores": False}, {}),
+    ],
+)
+def test_vllms_options_become_parameters(
+    server: LiveServer, given: Any, of_ranking: dict[str, Any], of_labels: dict[str, Any]
+) -> None:
+    """Of the task that answers."""
+    assert server.post("/score", {**QUERIES, **given, "model": RANKER}).status_code == 200
+    assert server.fleet.jobs[-1].parameters.items() >= of_ranking.items()
+    assert server.post("/classify", {"input": "a", **given}).status_code == 200
+    assert server.fleet.jobs[-1].parameters == {"sort": False, **of_labels}
+
+
+@pytest.mark.parametrize("path", ["/v1/score", "/classify"])
+def test_fields_that_change_nothing(server: LiveServer, path: str) -> None:
+    """Taken with any value, or refused by name with the reason, and vLLM's defaults are taken."""
+    body = {**QUERIES, "model": RANKER} if path == "/v1/score" else {"input": "a"}
+    for name in scoring.UNUSED.harmless:
+        assert server.post(path, {**body, name: "anything"}).status_code == 200, name
+    for name, (neutral, reason) in scoring.UNUSED.refused.items():
+        response = server.post(path, {**body, name: "anything"})
+        assert openai_error(response) == (400, name) and reason in response.json()["error"]["message"]
+        for value in (None, *neutral):
+            assert server.post(path, {**body, name: value}).status_code == 200, name
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "param"),
+    [
+        ("/score", {}, 400, "text_1"),
+        ("/score", {"text_1": "a"}, 400, "text_2"),
+        ("/score", {"text_1": "a", "text_2": []}, 400, "text_2"),
+        ("/score", {"text_1": "a", "text_2": ["b", ""]}, 400, "text_2[1]"),
+        ("/score", {"text_1": "a", "text_2": "b", "queries": "c"}, 400, "queries"),
+        ("/score", {**QUERIES, "truncate_prompt_tokens": 9}, 400, "truncate_prompt_tokens"),
+        ("/score", {**QUERIES, "model": "mask"}, 404, "model"),
+        ("/classify", {"input": [1, 2]}, 400, "input[0]"),
+        ("/classify", {"input": []}, 400, "input"),
+        ("/v1/classify", {"input": "a", "model": "vectors"}, 404, "model"),
+    ],
+)
+def test_scoring_names_what_is_wrong(server: LiveServer, path: str, body: Any, status: int, param: str) -> None:
+    """In OpenAI's shape, as vLLM's own errors."""
+    assert openai_error(server.post(path, body)) == (status, param)
+    assert not server.fleet.jobs
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "ours", "theirs"),
+    [
+        ("/score", {**QUERIES, "model": RANKER}, "inputs[0]", "documents"),
+        ("/score", {"text_1": ["a", "b"], "text_2": ["c", "d"], "model": "vectors"}, "inputs[1]", "text_2[1]"),
+        ("/classify", {"input": "a"}, "inputs[0]", "input"),
+        ("/classify", {"input": ["a", "b"]}, "inputs[1]", "input[1]"),
+    ],
+)
+def test_worker_speaks_of_the_clients_fields(server: LiveServer, path: str, body: Any, ours: str, theirs: str) -> None:
+    """In the sentence too."""
+    server.fleet.error = errors.InputTooLarge(f"{ours} has 9 tokens; the limit is 8.", param=ours)
+    error = server.post(path, body).json()["error"]
+    assert (error["param"], error["message"]) == (theirs, f"{theirs} has 9 tokens; the limit is 8.")
+
+
+def openai_error(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["param"]
 
 
 # Text Generation Inference
@@ -441,8 +577,8 @@ def test_no_other_field_is_taken(server: LiveServer) -> None:
             task = rule.tasks[0]
             model = next(spec.id for spec in server.fleet.specs.values() if task in spec.all_tasks)
             response = server.post(f"/{path}", {**rule.example, "model": model, "no_such_field": 1})
-            status, _, text = server.error_of(response)
-            assert status == 422 and "no_such_field" in text, (path, rule.server)
+            expected = 400 if speaks_openai(f"/{path}") else 422
+            assert response.status_code == expected and "no_such_field" in response.text, (path, rule.server)
 
 
 def test_examples_of_the_document_answer(server: LiveServer) -> None:

@@ -87,6 +87,17 @@ def test_similarities_are_those_of_sentence_transformers(
     np.testing.assert_allclose(together, golden[name]["similarities"], rtol=1e-5, atol=TOLERANCE)
 
 
+def test_measure_can_be_chosen(golden: dict[str, Any], variants: dict[str, LoadedModel]) -> None:
+    """A cosine of a model whose files say dot."""
+    given = {"source_sentence": TEXTS[0], "sentences": TEXTS[1:]}
+    stages = variants["dot"].stages("sentence-similarity")
+    cosines = answer(stages, given, {"similarity_fn_name": "cosine"})
+    vectors = np.asarray(answer_together(variants["dot"].stages("feature-extraction"), [(TEXTS, {})])[0])
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    np.testing.assert_allclose(cosines, vectors[1:] @ vectors[0], atol=TOLERANCE)
+    assert not np.allclose(cosines, golden["dot"]["similarities"], atol=TOLERANCE)
+
+
 def test_model_without_files_answers_the_pipelines_token_vectors(tokens: Stages, models_dir: Path) -> None:
     """[tokens, size] with special tokens, without a trace of the padding."""
     folder = models_dir / "encoder"

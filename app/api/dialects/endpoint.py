@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from starlette.routing import BaseRoute
@@ -16,6 +16,7 @@ from app.api.dialects.table import PLACES, Place, rule_for
 from app.api.dialects.vertex import as_predictions, groups_of, instances_of
 from app.api.names import named
 from app.api.openai.endpoint import CHAT, COMPLETIONS, OpenAIGeneration
+from app.api.openai.renaming import renamed
 from app.api.record import RequestRecord, record_of
 from app.api.routing import root_routes
 from app.api.tasks import Answered, TaskAnswerer, agreed, resolved
@@ -32,7 +33,16 @@ _MAX_NAMED = 8
 class Dialects:
     """Answers what other servers' clients ask. Owned by the event loop. Implements `Served`."""
 
-    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI, generation: OpenAIGeneration) -> None:
+    def __init__(
+        self,
+        answerer: TaskAnswerer,
+        fleet: FleetAPI,
+        generation: OpenAIGeneration,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        """clock: unix time."""
+        self._clock = clock
         self._answerer = answerer
         self._fleet = fleet
         self._generation = generation
@@ -72,8 +82,7 @@ class Dialects:
             await self._answerer.stream(spec, _stream_body(asked, spec), call, scope, receive, send)
             return
         answered = await self._run(asked, asked.inputs, spec, call, scope, receive)
-        present = asked.present(Answers.of(answered.fragments, answered.result, spec, record.request_id))
-        await self._send(send, present, answered, spec, record)
+        await self._send(send, asked.present(self._answers(answered, spec, record)), answered, spec, record)
 
     async def _choose(self, tasks: Iterable[str], names: list[str], call: Call) -> ModelSpec:
         """The named entry, else the first declared that serves one of the tasks. Raises NotServed, InvalidInput."""
@@ -100,7 +109,17 @@ class Dialects:
         self, asked: Asked, inputs: list[Any], spec: ModelSpec, call: Call, scope: Scope, receive: Receive
     ) -> Answered:
         body = {**asked.call_fields, "inputs": inputs, "parameters": asked.all_parameters(spec.parameters)}
-        return await self._answerer.run(ALL_TASKS[asked.task], spec, body, call, record_of(scope), receive)
+        with renamed(asked.names):
+            return await self._answerer.run(ALL_TASKS[asked.task], spec, body, call, record_of(scope), receive)
+
+    def _answers(self, answered: Answered, spec: ModelSpec, record: RequestRecord) -> Answers:
+        return Answers(
+            fragments=answered.fragments,
+            num_tokens=answered.result.num_tokens,
+            spec=spec,
+            request_id=record.request_id,
+            created=int(self._clock()),
+        )
 
     async def _predict(
         self, body: dict[str, Any], spec: ModelSpec, call: Call, scope: Scope, receive: Receive, send: Send
@@ -120,9 +139,7 @@ class Dialects:
         found = [
             prediction
             for group, answered in zip(groups, done, strict=True)
-            for prediction in group.predictions(
-                Answers.of(answered.fragments, answered.result, spec, record.request_id)
-            )
+            for prediction in group.predictions(self._answers(answered, spec, record))
         ]
         await self._send(send, as_predictions(found), done[0], spec, record)
 
