@@ -21,6 +21,7 @@ from app.runtime.multimodal.files import decoded_parts, has_files
 from app.runtime.parts import Parts, tokenizer_of
 from app.runtime.stacking import shape_of
 from app.runtime.structure.grammars import Grammars
+from app.runtime.tokenizing import check_tokens
 from app.tasks.completion import Alternative, Choice, Completion, Delta, Token
 
 MODEL_MAX_BAD_WORD_TOKENS = 32
@@ -142,10 +143,7 @@ class CompletionStages(GeneratingStages):
         return ids
 
     def _checked_ids(self, ids: Sequence[int], param: str) -> list[int]:
-        size = self._parts.vocabulary_size
-        unknown = next((token for token in ids if not 0 <= token < size), None)
-        if unknown is not None:
-            raise InvalidInput(f"{param}: there is no token {unknown}; the vocabulary has {size}.", param=param)
+        check_tokens(ids, self._parts.vocabulary_size, param)
         return list(ids)
 
     def _truncated(self, ids: list[int], parameters: Mapping[str, Any]) -> list[int]:

@@ -158,9 +158,10 @@ class EmbeddingStages(OwnStages):
         return _as_base64(vector) if parameters.get("encoding_format") == "base64" else vector
 
     def _items(
-        self, texts: Sequence[str], owners: Sequence[int], parameters: dict[str, Any], pooling: Pooling
+        self, texts: Sequence[Any], owners: Sequence[int], parameters: dict[str, Any], pooling: Pooling
     ) -> list[Item]:
-        prompt = self._prompt(parameters)
+        """texts: or their tokens."""
+        prompt = self._prompt(parameters) if isinstance(texts[0], str) else self._no_prompt(parameters)
         if prompt:
             texts = [prompt + text for text in texts]
             if not self._files.include_prompt:
@@ -207,6 +208,13 @@ class EmbeddingStages(OwnStages):
                 param="parameters.prompt_name",
             )
         return self._files.prompts[name]
+
+    def _no_prompt(self, parameters: dict[str, Any]) -> str:
+        """Tokens stand for all that the model is to read."""
+        name = "parameters.prompt_name"
+        if "prompt_name" in parameters:
+            raise InvalidInput(f"{name}: there is no prompt before tokens; send texts.", param=name)
+        return ""
 
     def _prompt_length(self, prompt: str) -> int:
         """Tokens that stand for the prompt at the beginning of a text; those that end a text do not count."""

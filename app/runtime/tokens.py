@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from app.errors import InvalidInput, NotAvailable
 from app.runtime.base import UNWATCHED, Item, Watch
 from app.runtime.parts import OwnStages, Parts
-from app.runtime.tokenizing import BAD_INPUT
+from app.runtime.tokenizing import BAD_INPUT, check_tokens
 
 
 class _TokenizerStages(OwnStages):
@@ -80,10 +80,7 @@ def _token(text: str, token: int, name: str, place: tuple[int, int] | None, *, i
 
 class DecodeStages(_TokenizerStages):
     def _answer(self, one_input: list[int], param: str, parameters: dict[str, Any]) -> str:
-        size = len(self._tokenizer)
-        unknown = next((token for token in one_input if token >= size), None)
-        if unknown is not None:
-            raise InvalidInput(f"{param}: there is no token {unknown}; the vocabulary has {size}.", param=param)
+        check_tokens(one_input, len(self._tokenizer), param)
         skips = parameters.get("skip_special_tokens") is not False
         text = self._tokenizer.decode(one_input, skip_special_tokens=skips)
         assert isinstance(text, str), "One list of tokens is one text. This is a bug."

@@ -172,6 +172,19 @@ def test_base64_is_the_same_numbers(sentences: Stages) -> None:
     np.testing.assert_array_equal([np.frombuffer(base64.b64decode(row), "<f4") for row in rows], raw)
 
 
+def test_tokens_are_taken_as_they_are(sentences: Stages, variants: dict[str, LoadedModel], tokens: Stages) -> None:
+    """Cut at the end that is asked for, without a prompt before them, for models of any kind."""
+    ids = [2, *range(60, 100), 3]
+    for side, cut in (("left", ids[-SENTENCE_MAX_LENGTH:]), ("right", ids[:SENTENCE_MAX_LENGTH])):
+        given = answer(sentences, ids, {"truncation_direction": side})
+        np.testing.assert_allclose(given, answer(sentences, cut), atol=TOLERANCE)
+    assert len(answer(tokens, ids)) == len(ids)
+    with pytest.raises(InvalidInput, match=r"inputs\[0\]: there is no token 99999; the vocabulary has"):
+        answer(sentences, [2, 99999])
+    with pytest.raises(InvalidInput, match="prompt_name"):
+        answer(sentences, ids, {"prompt_name": "query"})
+
+
 def test_too_long_is_cut_or_refused(sentences: Stages, tokens: Stages) -> None:
     """With files: cut unless truncate is false. Without: refused unless it is true. Both numbers are named."""
     text = "paris " * 100
