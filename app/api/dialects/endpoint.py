@@ -16,8 +16,8 @@ from app.api.dialects.table import PLACES, Place, rule_for
 from app.api.dialects.vertex import as_predictions, groups_of, instances_of
 from app.api.names import named
 from app.api.openai.endpoint import CHAT, COMPLETIONS, OpenAIGeneration
-from app.api.openai.renaming import renamed
 from app.api.record import RequestRecord, record_of
+from app.api.renaming import by_names, renamed
 from app.api.routing import root_routes
 from app.api.tasks import Answered, TaskAnswerer, agreed, resolved
 from app.catalog import ModelSpec
@@ -109,7 +109,7 @@ class Dialects:
         self, asked: Asked, inputs: list[Any], spec: ModelSpec, call: Call, scope: Scope, receive: Receive
     ) -> Answered:
         body = {**asked.call_fields, "inputs": inputs, "parameters": asked.all_parameters(spec.parameters)}
-        with renamed(asked.names):
+        with renamed(by_names(asked.names)):
             return await self._answerer.run(ALL_TASKS[asked.task], spec, body, call, record_of(scope), receive)
 
     def _answers(self, answered: Answered, spec: ModelSpec, record: RequestRecord) -> Answers:

@@ -10,8 +10,8 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.call import read_call
 from app.api.fields import Body, Unused, read_as
-from app.api.openai.renaming import renamed
 from app.api.record import record_of
+from app.api.renaming import by_names, renamed
 from app.api.tasks import TaskAnswerer
 from app.catalog import ModelSpec
 from app.errors import InvalidInput
@@ -59,7 +59,7 @@ class OpenAIEmbeddings:
             "parameters": {name: value for name, value in parameters.items() if value is not None},
             **({} if body.keep_alive is None else {"keep_alive": body.keep_alive}),
         }
-        with renamed({"inputs[0]" if is_one else "inputs": "input", "parameters.dimensions": "dimensions"}):
+        with renamed(by_names({"inputs[0]" if is_one else "inputs": "input", "parameters.dimensions": "dimensions"})):
             answered = await self._answerer.run(_TASK, spec, asked, call, record, receive)
         check_pooled(answered.fragments, spec)
         told = _shown(answered.fragments, body.model or spec.id, answered.result.num_tokens)

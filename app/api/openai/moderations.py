@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.call import Call, read_call
 from app.api.fields import Body, Unused, read_as
-from app.api.openai.renaming import renamed
 from app.api.record import record_of
+from app.api.renaming import by_names, renamed
 from app.api.tasks import TaskAnswerer, agreed, resolved
 from app.catalog import ModelSpec, ModerationSpec
 from app.declaration.form import Category
@@ -73,7 +73,7 @@ class OpenAIModerations:
             asked["parameters"]["truncate"] = body.truncate
         if body.keep_alive is not None:
             asked["keep_alive"] = body.keep_alive
-        with renamed({"inputs[0]" if isinstance(body.input, str) else "inputs": "input"}):
+        with renamed(by_names({"inputs[0]" if isinstance(body.input, str) else "inputs": "input"})):
             answered = await self._answerer.run(_TASK, spec, asked, call, record, receive)
         found = [_scores(orjson.loads(fragment), moderation, spec) for fragment in answered.fragments]
         told = {

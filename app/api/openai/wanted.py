@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import ValidationError
-
-from app.api.fields import Body
+from app.api.fields import read_as
 from app.api.generating import Wanted
 from app.api.openai.bodies import ChatBody, CompletionBody, SamplingBody, StructuredOutputs
-from app.api.openai.fields import without_unused
-from app.errors import InputTooLarge, InvalidInput
+from app.api.openai.fields import UNUSED
+from app.errors import InvalidInput
 from app.tasks.completion import ToolDefinition
-from app.tasks.requests import as_invalid_input
 
-BodyT = TypeVar("BodyT", bound=Body)
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's
 _SAME_NAMES = (
     *("n", "temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "top_k", "min_p"),
@@ -30,22 +26,12 @@ _UNUSED_IN_MESSAGES = ("refusal", "annotations", "audio", "function_call")
 
 def read_chat_body(body: Mapping[str, Any]) -> ChatBody:
     """Raises InvalidInput naming the field."""
-    return _read(ChatBody, body)
+    return read_as(ChatBody, UNUSED.without(body))
 
 
 def read_completion_body(body: Mapping[str, Any]) -> CompletionBody:
     """Raises InvalidInput naming the field."""
-    return _read(CompletionBody, body)
-
-
-def _read(model: type[BodyT], body: Mapping[str, Any]) -> BodyT:
-    try:
-        return model.model_validate(without_unused(body))
-    except ValidationError as error:
-        found = as_invalid_input(error, "", model)
-        if isinstance(found, InputTooLarge):  # "too many" is no matter of the context here
-            raise InvalidInput(found.message, param=found.param) from None
-        raise found from None
+    return read_as(CompletionBody, UNUSED.without(body))
 
 
 def wanted_of_chat(body: ChatBody) -> Wanted:
