@@ -23,6 +23,7 @@ from app.api.anthropic.body import (
     PromptBody,
 )
 from app.api.fields import Unused
+from app.api.record import RequestRecord
 from app.api.sse import event, stream_events
 from app.errors import BackendFailed, PipeserveError
 from app.tasks.completion import Choice, Completion, Delta, ToolCall
@@ -231,7 +232,12 @@ async def test_silence_is_filled_with_pings() -> None:
     told = event("ping", PING)
     assert told == b'event: ping\ndata: {"type":"ping"}\n\n'
     response = await stream_events(
-        silent(), to_event=bytes, error_event=lambda error: b"", keep_alive=told, keep_alive_s=0.001
+        silent(),
+        RequestRecord(request_id="r-1", headers={}, began_at=0.0),
+        to_event=bytes,
+        error_event=lambda error: b"",
+        keep_alive=told,
+        keep_alive_s=0.001,
     )
     chunks = aiter(response.body_iterator)
     assert [await anext(chunks), await anext(chunks)] == [told, told]

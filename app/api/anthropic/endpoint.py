@@ -80,11 +80,10 @@ class Messages:
                 yield writer.end(part[0]) if isinstance(part, list) else writer.write(part)
 
         def error_event(error: PipeserveError) -> bytes:
-            record.code = error.code
             return as_event("error", anthropic_body(error, error.message, request_id=record.request_id))
 
         streaming = stream_events(
-            events(), to_event=_as_bytes, error_event=error_event, keep_alive=as_event("ping", PING)
+            events(), record, to_event=_as_bytes, error_event=error_event, keep_alive=as_event("ping", PING)
         )
         headers = {"request-id": record.request_id}
         await send_stream(streaming, spec, scope, receive, send, more_headers=headers)

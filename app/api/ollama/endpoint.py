@@ -130,11 +130,11 @@ class Ollama:
                     yield told
 
         def error_line(error: PipeserveError) -> bytes:
-            record.code = error.code
             return _lines([present(error, path=scope["path"], request_id=record.request_id)])
 
         streaming = stream_events(
             chunks(),
+            record,
             to_event=_lines,
             error_event=error_line,
             keep_alive=_lines([writer.silence()]),

@@ -198,7 +198,6 @@ async def _events(events: AsyncGenerator[bytes, None], record: RequestRecord) ->
     """Raises what the events raise before the first."""
 
     def error_event(error: PipeserveError) -> bytes:
-        record.code = error.code
         return _data(openai_body(error, f"{error.message} (request id {record.request_id})"))
 
-    return await stream_events(events, to_event=lambda one: one, error_event=error_event)
+    return await stream_events(events, record, to_event=lambda one: one, error_event=error_event)

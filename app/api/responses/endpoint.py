@@ -139,13 +139,12 @@ class Responses:
         events = self._events(asked, writer, record, receive)
 
         def error_event(error: PipeserveError) -> bytes:
-            record.code = error.code
             text = f"{error.message} (request id {record.request_id})"
             response, last = writer.fail(text, code=row_of(error).openai_code or error.code, param=error.param)
             self._keep(response, asked)
             return _as_bytes(last)
 
-        streaming = stream_events(events, to_event=_as_bytes, error_event=error_event)
+        streaming = stream_events(events, record, to_event=_as_bytes, error_event=error_event)
         await send_stream(streaming, asked.spec, scope, receive, send)
 
     async def _events(
