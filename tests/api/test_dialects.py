@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from app import errors
-from app.api.dialects import scoring
+from app.api.dialects import scoring, vllm
 from app.api.dialects.table import PLACES
 from app.api.errors import speaks_openai
 from app.api.unserved import REASONS
@@ -26,6 +26,8 @@ PAIR = {"query": "who?", "texts": ["a", "b"]}
 JINA = {"query": "who?", "documents": ["a", "b"]}
 PROMPT = {"inputs": "Once", "parameters": {"max_new_tokens": 2}}
 GENERATOR = "tiny-text-generation"
+HELLO = [{"role": "user", "content": "hello"}]
+TOKENS = {"count": 2, "max_model_len": 128, "tokens": [2, 9], "token_strs": None}
 
 
 def events_of(response: httpx.Response) -> list[dict[str, Any]]:
@@ -52,7 +54,9 @@ def events_of(response: httpx.Response) -> list[dict[str, Any]]:
         ("/rerank", PAIR, "text-ranking", RANKED),
         ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"]}}, "sentence-similarity", [0.75, 0.25]),
         ("/tokenize", {"inputs": "a cat"}, "tokenize", [ANSWERS["tokenize"]]),
-        ("/tokenize", {"prompt": "a cat"}, "tokenize", {"count": 2, "tokens": [2, 9], "token_strs": None}),
+        ("/tokenize", {"prompt": "a cat"}, "tokenize", TOKENS),
+        ("/tokenize", {"messages": HELLO}, "tokenize", TOKENS),
+        (f"/models/{GENERATOR}/tokenize", {"messages": HELLO}, "tokenize", TOKENS),
         ("/detokenize", {"tokens": [2, 9]}, "decode", {"prompt": "a cat"}),
         ("/decode", {"ids": [2, 9]}, "decode", ["a cat"]),
         ("/decode", {"ids": [[2, 9], [2]]}, "decode", ["a cat", "a cat"]),
@@ -339,6 +343,48 @@ def test_worker_speaks_of_the_clients_fields(server: LiveServer, path: str, body
     assert (error["param"], error["message"]) == (theirs, f"{theirs} has 9 tokens; the limit is 8.")
 
 
+def test_chat_is_tokenized_as_it_is_sent(server: LiveServer) -> None:
+    """All that the template is told of it."""
+    tool = {"type": "function", "function": {"name": "ping"}}
+    given = {
+        "add_generation_prompt": False,
+        "add_special_tokens": True,
+        "chat_template_kwargs": {"enable_thinking": True},
+        "tools": [tool],
+    }
+    sent = [{"role": "user", "content": "hello", "name": None}]
+    response = server.post("/tokenize", {"messages": sent, "return_token_strs": True, **given})
+    assert response.json()["token_strs"] == ["[CLS]", "cat"]
+    job = server.fleet.jobs[-1]
+    assert job.inputs == [{"messages": HELLO, **given}] and job.parameters == {"names": True}
+    server.post("/tokenize", {"messages": HELLO, "continue_final_message": True})
+    assert server.fleet.jobs[-1].inputs == [{"messages": HELLO, "continue_final_message": True}]
+
+
+@pytest.mark.parametrize("name", vllm.UNUSED_IN_CHAT.refused)
+def test_request_brings_no_template(server: LiveServer, name: str) -> None:
+    """Nor what else would change how the chat is read: by name, with the reason."""
+    neutral, reason = vllm.UNUSED_IN_CHAT.refused[name]
+    _, code, text = server.error_of(server.post("/tokenize", {"messages": HELLO, name: "x"}))
+    assert code == "validation" and text == f"{name}: {reason}."
+    for value in (None, *neutral):
+        assert server.post("/tokenize", {"messages": HELLO, name: value}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "ours", "theirs"),
+    [
+        ({"messages": HELLO}, "inputs[0].messages", "messages"),
+        ({"messages": HELLO}, "inputs.chat_template_kwargs", "chat_template_kwargs"),
+        ({"prompt": "a"}, "inputs[0]", "prompt"),
+    ],
+)
+def test_tokenizer_speaks_of_the_clients_fields(server: LiveServer, body: Any, ours: str, theirs: str) -> None:
+    """In the sentence too."""
+    server.fleet.error = errors.InvalidInput(f"{ours}: no.", param=ours)
+    assert server.error_of(server.post("/tokenize", body)) == (422, "validation", f"{theirs}: no.")
+
+
 def openai_error(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["param"]
 
@@ -551,7 +597,17 @@ def test_ping_answers(server: LiveServer, path: str) -> None:
         ("/v1/rerank", {**JINA, "top_n": 0}, 422, "top_n"),
         ("/decode", {"ids": [-1]}, 422, "ids"),
         ("/tokenize", {"inputs": "a", "prompt_name": "q"}, 422, "prompt_name"),
-        ("/tokenize", {"messages": []}, 422, "inputs"),
+        ("/tokenize", {"messages": []}, 422, "messages"),
+        ("/tokenize", {"messages": [{"role": "alien", "content": "a"}]}, 422, "messages[0].role"),
+        ("/tokenize", {"messages": HELLO, "prompt": "a"}, 422, "messages"),
+        ("/tokenize", {"messages": HELLO, "model": "vectors"}, 404, "text-generation"),
+        ("/tokenize", {"messages": HELLO, "tools": [{"type": "x"}]}, 422, "tools[0]"),
+        (
+            "/tokenize",
+            {"messages": HELLO, "add_generation_prompt": True, "continue_final_message": True},
+            422,
+            "add_generation_prompt",
+        ),
         ("/invocations", {"messages": []}, 422, "messages"),
         ("/", {"prompt": ""}, 422, "prompt"),
         ("/embed?model=ner", {"inputs": "a"}, 404, "ner"),

@@ -121,6 +121,25 @@ def test_classify_has_the_chances_in_the_models_order(server: RunningServer) -> 
     ask(server, "/v1/classify", {**long, "truncate_prompt_tokens": -1})
 
 
+def test_chat_has_the_tokens_that_it_is_charged_for(server: RunningServer) -> None:
+    """vLLM's /tokenize counts what /v1/chat/completions reads, tools and thoughts included."""
+    body: dict[str, Any] = {
+        "model": "chatml",
+        "messages": [{"role": "user", "content": "hello"}],
+        "tools": [{"type": "function", "function": {"name": "ping"}}],
+        "chat_template_kwargs": {"enable_thinking": True},
+    }
+    tokens = ask(server, "/tokenize", {**body, "return_token_strs": True})
+    usage = ask(server, "/v1/chat/completions", {**body, "max_completion_tokens": 1})["usage"]
+    assert tokens["count"] == len(tokens["tokens"]) == len(tokens["token_strs"]) == usage["prompt_tokens"]
+    assert tokens["max_model_len"] == 2048 and tokens["token_strs"][0] == "<|im_start|>"
+    text = ask(server, "/detokenize", {"model": "chatml", "tokens": tokens["tokens"]})["prompt"]
+    assert "ping" in text and text.endswith("<think>\n")
+    late = [*body["messages"], {"role": "system", "content": "late"}]
+    response = server.post("/tokenize", {**body, "messages": late})
+    assert response.status_code == 422 and response.json()["error"].startswith("messages: the model's chat template")
+
+
 def test_similarity_is_sentence_similarity(server: RunningServer) -> None:
     """TEI's body is that of the task."""
     body = {"inputs": {"source_sentence": TEXTS[0], "sentences": TEXTS}, "parameters": {"truncation_direction": "Left"}}

@@ -30,14 +30,15 @@ class DialectBody(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """fragments: the JSON of each input that was asked, in order. request_id, created (unix time): for dialects whose
-    answers have them."""
+    """fragments: the JSON of each input that was asked, in order. request_id, created (unix time), max_length (tokens
+    that the model takes): for dialects whose answers have them."""
 
     fragments: list[bytes]
     num_tokens: int
     spec: ModelSpec
     request_id: str
     created: int
+    max_length: int | None
 
 
 Present = Callable[[Answers], bytes]

@@ -119,6 +119,7 @@ class Dialects:
             spec=spec,
             request_id=record.request_id,
             created=int(self._clock()),
+            max_length=self._fleet.status(spec.id).max_length,
         )
 
     async def _predict(

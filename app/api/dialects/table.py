@@ -84,7 +84,9 @@ PLACES: Mapping[str, Place] = MappingProxyType(
         "embed_all": Place(summary="Vectors of tokens.", rules=(tei.EMBED_ALL,)),
         "embed_sparse": Place(summary="Weights of the vocabulary's tokens.", rules=(tei.EMBED_SPARSE,)),
         "similarity": Place(summary="Similarities of sentences.", rules=(tei.SIMILARITY,)),
-        "tokenize": Place(summary="Tokens of texts.", rules=(tgi.TOKENIZE, tei.TOKENIZE, vllm.TOKENIZE)),
+        "tokenize": Place(
+            summary="Tokens of texts.", rules=(tgi.TOKENIZE, tei.TOKENIZE, vllm.TOKENIZE, vllm.TOKENIZE_CHAT)
+        ),
         "detokenize": Place(summary="The text of tokens.", rules=(vllm.DETOKENIZE,)),
         "decode": Place(summary="Texts of tokens.", rules=(tei.DECODE,)),
         "generate": Place(summary="A generated text.", rules=(tgi.GENERATE,)),

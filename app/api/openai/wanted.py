@@ -40,7 +40,7 @@ def wanted_of_chat(body: ChatBody) -> Wanted:
         raise InvalidInput("top_logprobs: it needs logprobs: true.", param="top_logprobs")
     if body.max_tokens == 0:
         raise InvalidInput("max_tokens: it must be 1 or more.", param="max_tokens")
-    tools = _checked_tools(body.tools)
+    tools = checked_tools(body.tools)
     kwargs = dict(body.chat_template_kwargs or {})
     if body.reasoning_effort is not None:
         kwargs.setdefault("reasoning_effort", body.reasoning_effort)
@@ -54,8 +54,7 @@ def wanted_of_chat(body: ChatBody) -> Wanted:
         "top_logprobs": body.top_logprobs,
     }
     one_input = {
-        "messages": [_message(one, index) for index, one in enumerate(body.messages)],
-        "tools": None if not tools else [one.model_dump(exclude_none=True) for one in tools],
+        **chat_of(body.messages, tools),
         "tool_choice": read_tool_choice(body.tool_choice, tools),
         "parallel_tool_calls": body.parallel_tool_calls,
         "documents": body.documents,
@@ -66,6 +65,14 @@ def wanted_of_chat(body: ChatBody) -> Wanted:
         "include_reasoning": body.include_reasoning,
     }
     return Wanted(inputs=[one_input], parameters=parameters, names=names, keep_alive=body.keep_alive)
+
+
+def chat_of(messages: Sequence[Mapping[str, Any]], tools: Sequence[ToolDefinition]) -> dict[str, Any]:
+    """Both in the words of a `CompletionInput`. Raises InvalidInput."""
+    return {
+        "messages": [_message(one, index) for index, one in enumerate(messages)],
+        "tools": [one.model_dump(exclude_none=True) for one in tools] or None,
+    }
 
 
 def wanted_of_completion(body: CompletionBody) -> Wanted:
@@ -156,7 +163,8 @@ def _schema(given: dict[str, Any] | str) -> Any:
         raise InvalidInput(f"{param} is not a JSON schema.", param=param) from None
 
 
-def _checked_tools(tools: list[ToolDefinition] | None) -> list[ToolDefinition]:
+def checked_tools(tools: list[ToolDefinition] | None) -> list[ToolDefinition]:
+    """Raises InvalidInput."""
     tools = tools or []
     names = [tool.function.name for tool in tools]
     twice = next((name for name in names if names.count(name) > 1), None)
