@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from app import __version__
 from app.api.anthropic.document import messages_document
-from app.api.anthropic.endpoint import Messages, messages_routes
+from app.api.anthropic.endpoint import Messages
 from app.api.dialects.document import dialect_document
 from app.api.dialects.endpoint import Dialects, dialect_routes
 from app.api.dialects.info import info_router
@@ -33,7 +33,7 @@ from app.api.openai.moderations import OpenAIModerations
 from app.api.openapi import install_openapi
 from app.api.ops import install_docs, ops_router
 from app.api.responses.document import responses_document
-from app.api.responses.endpoint import Responses, responses_routes
+from app.api.responses.endpoint import Responses, kept_responses_routes
 from app.api.responses.store import ResponseStore
 from app.api.routing import Served, root_routes
 from app.api.server import Server, bind, url_of
@@ -84,13 +84,18 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     generating = Generating(answerer, fleet)
     generation = OpenAIGeneration(generating, answerer, clock=time.time)
     responses = Responses(generating, answerer, ResponseStore(clock=time.monotonic), clock=time.time)
-    openai: list[Served] = [generation, OpenAIEmbeddings(answerer), OpenAIModerations(answerer, fleet)]
     dialects = Dialects(answerer, fleet, generation, clock=time.time)
+    others: list[Served] = [
+        generation,
+        responses,
+        OpenAIEmbeddings(answerer),
+        OpenAIModerations(answerer, fleet),
+        Messages(generating, answerer),
+    ]
     app.router.routes.extend(dialect_routes(dialects))
-    app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, *openai]))
-    app.router.routes.extend(route for served in openai for route in root_routes(served))
-    app.router.routes.extend(responses_routes(responses))
-    app.router.routes.extend(messages_routes(Messages(generating, answerer)))
+    app.router.routes.extend(kept_responses_routes(responses))
+    app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, *others]))
+    app.router.routes.extend(route for served in others for route in root_routes(served))
     ollama = Ollama(generating, answerer, fleet, clock=time.time, timer=time.perf_counter)
     app.router.routes.extend(ollama_routes(ollama))
     app.router.routes.extend(open_inference_routes(OpenInference(answerer, fleet, names)))

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from app.tasks.base import Example, Inputs, Parameters, Task, assemble_always_list
-from app.tasks.completion import Messages, ToolDefinition
+from app.tasks.completion import ChatMessages, ToolDefinition
 from app.tasks.text import Text
 
 
@@ -24,7 +24,7 @@ class TokenizeParameters(Parameters):
 class ChatToTokenize(Inputs):
     """What the model's template makes of a chat. Fields as in `CompletionInput`."""
 
-    messages: Messages
+    messages: ChatMessages
     tools: list[ToolDefinition] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None

@@ -537,7 +537,20 @@ def test_unknown_model_is_not_found(client: anthropic.Anthropic) -> None:
         client.messages.create(model="nobody", max_tokens=8, messages=HELLO)
 
 
+def test_sdk_speaks_below_a_models_url(server: LiveServer) -> None:
+    """Which names the model; errors there have Anthropic's shape."""
+    server.fleet.completion = said("Hello there.")
+    with anthropic.Anthropic(base_url=f"{server.url}/models/{MODEL}", api_key="none", max_retries=0) as client:
+        answer = client.messages.create(model="", max_tokens=8, messages=HELLO)
+        assert answer.model == MODEL and server.fleet.jobs[-1].model_id == MODEL
+        assert client.messages.count_tokens(model="", messages=HELLO).input_tokens == 11
+        with pytest.raises(anthropic.BadRequestError, match="both asked for") as caught:
+            client.messages.create(model="reviews", max_tokens=8, messages=HELLO)
+        assert isinstance(caught.value.body, dict) and caught.value.body["type"] == "error"
+
+
 def test_routes_are_documented(server: LiveServer) -> None:
-    """Both."""
+    """Both, below a model's URL too."""
     paths = server.get("/openapi.json").json()["paths"]
-    assert set(paths[PATH]) == {"post"} and set(paths[f"{PATH}/count_tokens"]) == {"post"}
+    for path in (PATH, f"/models/{{model_id}}{PATH}"):
+        assert set(paths[path]) == {"post"} and set(paths[f"{path}/count_tokens"]) == {"post"}
