@@ -306,6 +306,18 @@ def plain_operation(
     }
 
 
+def plain_posts(
+    tag: str, path: str, operation_id: str, summary: str, *, body: dict[str, Any], streams: str | None = None
+) -> dict[str, Any]:
+    """`root_and_below` of plain operations."""
+
+    def operation(parameters: list[dict[str, Any]], suffix: str) -> dict[str, Any]:
+        name = operation_id + suffix
+        return plain_operation(tag, name, summary, parameters=parameters, body=body, streams=streams)
+
+    return root_and_below(path, operation)
+
+
 def error_answers() -> dict[str, Any]:
     content = {"application/json": {"schema": {"$ref": REF.format(model="Error")}}}
     return {str(status): {"description": text, "content": content} for status, text in STATUS_TEXTS.items()}

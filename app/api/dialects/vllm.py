@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from app.api.dialects.base import Answers, Asked, DialectBody, Rule
 from app.api.fields import Unused
 from app.api.openai.fields import UNUSED
-from app.api.openai.wanted import chat_of, checked_tools
+from app.api.openai.wanted import chat_of
 from app.errors import InvalidInput
 from app.tasks.completion import GENERATING_TASKS, ToolDefinition
 from app.tasks.text import Text
@@ -80,7 +80,7 @@ def read_chat(body: ChatPromptBody) -> Asked:
     same = ("add_generation_prompt", "continue_final_message", "add_special_tokens", "chat_template_kwargs")
     return Asked(
         task="tokenize",
-        inputs=[{**chat_of(body.messages, checked_tools(body.tools)), **{name: getattr(body, name) for name in same}}],
+        inputs=[{**chat_of(body.messages, body.tools), **{name: getattr(body, name) for name in same}}],
         parameters={"names": body.return_token_strs},
         names={"inputs[0]": "", "inputs": ""},
         call_fields=body.call_fields(),

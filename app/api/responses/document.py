@@ -11,8 +11,8 @@ from app.api.openapi import (
     json_body,
     parameter,
     plain_operation,
+    plain_posts,
     query_parameter,
-    root_and_below,
 )
 from app.api.responses.body import InputBody, ResponseBody
 from app.api.responses.endpoint import INPUT_TOKENS, ONE_RESPONSE, RESPONSES
@@ -22,30 +22,23 @@ TAG = "OpenAI's API"
 
 def responses_document() -> Document:
     schemas, defined = body_schemas({RESPONSES: ResponseBody, INPUT_TOKENS: InputBody})
-
-    def made(parameters: list[dict[str, Any]], suffix: str) -> dict[str, Any]:
-        return plain_operation(
-            TAG,
-            f"create_response{suffix}",
-            "Answer a text or items; with `stream: true` as server-sent events.",
-            parameters=parameters,
-            body=json_body(schemas[RESPONSES], {"input": "Hello!", "max_output_tokens": 32}),
-            streams="text/event-stream",
-        )
-
-    def counted(parameters: list[dict[str, Any]], suffix: str) -> dict[str, Any]:
-        return plain_operation(
-            TAG,
-            f"count_response_input_tokens{suffix}",
-            "Count the tokens that a response would read.",
-            parameters=parameters,
-            body=json_body(schemas[INPUT_TOKENS], {"input": "Hello!"}),
-        )
-
-    paths = {**root_and_below(RESPONSES, made), **root_and_below(INPUT_TOKENS, counted)}
-    return Document(
-        {**paths, **_kept(f"/{ONE_RESPONSE}"), **_kept(f"/models/{{model_id}}/{ONE_RESPONSE}", MODEL_ID)}, defined
+    made = plain_posts(
+        TAG,
+        RESPONSES,
+        "create_response",
+        "Answer a text or items; with `stream: true` as server-sent events.",
+        body=json_body(schemas[RESPONSES], {"input": "Hello!", "max_output_tokens": 32}),
+        streams="text/event-stream",
     )
+    counted = plain_posts(
+        TAG,
+        INPUT_TOKENS,
+        "count_response_input_tokens",
+        "Count the tokens that a response would read.",
+        body=json_body(schemas[INPUT_TOKENS], {"input": "Hello!"}),
+    )
+    kept = {**_kept(f"/{ONE_RESPONSE}"), **_kept(f"/models/{{model_id}}/{ONE_RESPONSE}", MODEL_ID)}
+    return Document({**made, **counted, **kept}, defined)
 
 
 def _kept(one: str, *before: dict[str, Any]) -> dict[str, Any]:
