@@ -14,6 +14,8 @@ from app.errors import InvalidInput
 from app.tasks.text import Text
 
 SERVER = "vLLM"
+ALL_TEXTS = 2**31 - 1
+"""So many have a score, whatever the model's own `top_n`."""
 UNUSED = Unused(
     harmless={
         "priority": "all requests are equal",
@@ -138,15 +140,11 @@ def read_by_cross_encoder(body: TextScoreBody | QueryScoreBody) -> Asked:
     return Asked(
         task="text-ranking",
         inputs=pairs.inputs("query", "texts"),
-        parameters={**body.cutting(), "raw_scores": body.use_activation is False, "top_n": MAX_TEXTS},
+        parameters={**body.cutting(), "raw_scores": body.use_activation is False, "top_n": ALL_TEXTS},
         names=pairs.names(),
         call_fields=body.call_fields(),
         present=_present_ranked,
     )
-
-
-MAX_TEXTS = 2**31 - 1
-"""All texts have a score, whatever the model's own `top_n`."""
 
 
 def read_by_embeddings(body: TextScoreBody | QueryScoreBody) -> Asked:

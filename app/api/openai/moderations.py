@@ -47,7 +47,7 @@ class ModerationBody(Body):
     """input: a text or a list of texts, each with a result of its own, or the parts of one input."""
 
     input: Text | Annotated[list[Text | TextPart | ImagePart], Field(min_length=1, max_length=MAX_INPUTS)]
-    model: str | None = Field(default=None, description="A declared model. Unset: the first of `moderations:`.")
+    model: str | None = Field(default=None, description="A declared model. Unset: the first that moderates.")
     truncate: bool | None = Field(default=None, description="true: cut texts that are longer than the model takes.")
     keep_alive: float | str | None = Field(default=None, description="How long the model stays loaded afterwards.")
 
@@ -96,7 +96,8 @@ class OpenAIModerations:
         spec = await resolved(self._fleet, moderating[0].id if name is None else name, call)
         if spec.moderation is None:
             listed = ", ".join(one.id for one in moderating)
-            raise NotServed(f'"{spec.id}" has no place in `moderations:` of models.yaml; {listed} has.', param="model")
+            text = f'"{spec.id}" does not moderate; in `moderations:` of models.yaml there are: {listed}.'
+            raise NotServed(text, param="model")
         return spec, spec.moderation
 
 
