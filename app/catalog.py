@@ -6,7 +6,7 @@ the start, and the others serve. Nothing here imports torch or transformers, or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from app.declaration.form import (
     LATER_TOP_LEVEL_KEYS,
     EntryForm,
     FileForm,
+    Form,
+    ModerationForm,
     did_you_mean,
     keys_of,
     sentence_of,
@@ -33,6 +35,7 @@ from app.declaration.inference import (
     heads_of,
     implied_tasks,
     infer_task,
+    labels_of,
 )
 from app.declaration.text import YamlDocument, YamlError, read_yaml
 from app.errors import CatalogError, InvalidInput, NotServed
@@ -52,6 +55,13 @@ class BatchSpec(msgspec.Struct, frozen=True, kw_only=True):
 class QueueSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_items: int = 2048  # permits of this model
     deadline_s: float = 300.0
+
+
+class ModerationSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """labels: of the model, each with the categories that it means. thresholds: of every one of these categories."""
+
+    labels: dict[str, tuple[str, ...]]
+    thresholds: dict[str, float]
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +105,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     offline: bool = False
     env: str | None = None
     media: MediaLimits = MediaLimits()  # the file's `media:`, the same for every entry
+    moderation: ModerationSpec | None = None  # its part of the file's `moderations:`
     problem: str | None = None  # why the entry cannot be served: it is FAILED from the start
 
     @property
@@ -150,7 +161,7 @@ class _Reader:
         try:
             form = FileForm.model_validate(value)
         except ValidationError as error:
-            self._complain_of(error, (), "")
+            self._complain_of(error, (), "", FileForm)
             self._raise()
             raise
         defaults = self._defaults(form.defaults)
@@ -158,6 +169,8 @@ class _Reader:
         media = msgspec.convert(form.media.model_dump(), MediaLimits)
         models = tuple(msgspec.structs.replace(spec, media=media) for spec in specs if spec is not None)
         self._check_names(models)
+        self._raise()
+        models = self._with_moderations(models, form.moderations)
         self._raise()
         return Catalog(
             models=models,
@@ -255,15 +268,39 @@ class _Reader:
                     )
                 taken.setdefault(name, index)
 
+    def _with_moderations(
+        self, models: tuple[ModelSpec, ...], forms: Mapping[str, ModerationForm]
+    ) -> tuple[ModelSpec, ...]:
+        found = {spec.id: spec for spec in models}
+        ids = {name: spec.id for spec in models for name in (spec.id, *spec.aliases)}
+        for name, form in forms.items():
+            try:
+                if name not in ids:
+                    raise _FormError("labels", f"there is no such entry{did_you_mean(name, ids)}.")
+                spec = msgspec.structs.replace(found[ids[name]], moderation=_moderation(form))
+                if found[spec.id].moderation is not None:
+                    raise _FormError("labels", f'it is "{spec.id}", which stands there already.')
+                _check_moderation(spec)
+                found[spec.id] = spec
+            except _FormError as error:
+                self._complain(("moderations", name, error.key), f"moderations {_quoted(name)}", str(error))
+        return tuple(found.values())
+
     # Complaints
 
-    def _complain_of(self, error: ValidationError, path: tuple[str | int, ...], entry: str) -> None:
+    def _complain_of(
+        self,
+        error: ValidationError,
+        path: tuple[str | int, ...],
+        entry: str,
+        form: type[Form] = EntryForm,
+    ) -> None:
         for found in error.errors(include_url=False):
             keys = tuple(part for part in found["loc"] if part != "[key]")
             shown = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
             sentence = sentence_of(found)
             if found["type"] == "extra_forbidden":
-                sentence = unknown_key(str(keys[-1]), keys_of(keys))
+                sentence = unknown_key(str(keys[-1]), keys_of(keys, form))
             self._complain((*path, *keys), entry, f"{shown}: {sentence}")
 
     def _complain(self, path: tuple[str | int, ...], entry: str, sentence: str) -> None:
@@ -295,6 +332,7 @@ _SAME_NAMES = {
 }
 
 
+_MODERATING = "text-classification"
 HEADS = frozenset(head for task in TASKS for head in heads_of(task))
 
 
@@ -371,6 +409,32 @@ def _check_parameters(spec: ModelSpec, own: Iterable[str]) -> None:
         raise _FormError("parameters", error.message) from None
 
 
+def _moderation(form: ModerationForm) -> ModerationSpec:
+    meant = {category for categories in form.labels.values() for category in categories}
+    for category in form.thresholds:
+        if category not in meant:
+            raise _FormError("thresholds", f"thresholds: no label means {category}.")
+    return ModerationSpec(
+        labels={label: tuple(categories) for label, categories in form.labels.items()},
+        thresholds={category: form.thresholds.get(category, form.threshold) for category in meant},
+    )
+
+
+def _check_moderation(spec: ModelSpec) -> None:
+    """As far as it can be known before the model's files are here."""
+    if spec.moderation is None or spec.problem is not None or not spec.tasks:
+        return
+    if spec.has_handler or _MODERATING not in spec.all_tasks:
+        raise _FormError("labels", f"this entry is for {', '.join(spec.tasks)}, not {_MODERATING}.")
+    if spec.parameters.get("function_to_apply") == "none":
+        raise _FormError("labels", "this entry's `function_to_apply: none` makes scores that are no shares of 1.")
+    known = labels_of(cached_files(spec))
+    for label in spec.moderation.labels:
+        if known and label not in known:
+            shown = ", ".join(sorted(known)[:20])
+            raise _FormError("labels", f"labels: the model has no label {_quoted(label)}; it has {shown}.")
+
+
 def _quoted(text: str) -> str:
     return f'"{text}"' if text.isprintable() and len(text) <= 200 else repr(text[:200])
 
@@ -405,10 +469,11 @@ def _with_handler(spec: ModelSpec, tasks: tuple[str, ...]) -> ModelSpec:
     )
 
 
-def with_right_parameters(spec: ModelSpec) -> ModelSpec:
-    """The spec, with `problem` when its `parameters` are wrong for tasks that its files told only now."""
+def with_right_keys(spec: ModelSpec) -> ModelSpec:
+    """The spec, with `problem` when its `parameters` or `moderations` are wrong for what its files told only now."""
     try:
         _check_parameters(spec, ())
+        _check_moderation(spec)
     except _FormError as error:
         return msgspec.structs.replace(spec, problem=f"{spec.id}: {error}")
     return spec

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from app import __version__
 from app.api.anthropic.document import messages_document
-from app.api.anthropic.endpoint import Messages, messages_routes
+from app.api.anthropic.endpoint import Messages
 from app.api.dialects.document import dialect_document
 from app.api.dialects.endpoint import Dialects, dialect_routes
 from app.api.dialects.info import info_router
@@ -27,19 +27,20 @@ from app.api.ollama.endpoint import Ollama, ollama_routes
 from app.api.open_inference.document import open_inference_document
 from app.api.open_inference.endpoint import OpenInference, open_inference_routes
 from app.api.openai.audio.document import audio_document
-from app.api.openai.audio.routes import audio_routes
 from app.api.openai.audio.speech import Speech
 from app.api.openai.audio.transcriptions import Transcriptions
 from app.api.openai.document import openai_document
-from app.api.openai.embeddings import OpenAIEmbeddings, embeddings_routes
-from app.api.openai.endpoint import OpenAIGeneration, openai_generation_routes
+from app.api.openai.embeddings import OpenAIEmbeddings
+from app.api.openai.endpoint import OpenAIGeneration
+from app.api.openai.moderations import OpenAIModerations
 from app.api.openapi import install_openapi
 from app.api.ops import install_docs, ops_router
 from app.api.responses.document import responses_document
-from app.api.responses.endpoint import Responses, responses_routes
+from app.api.responses.endpoint import Responses, kept_responses_routes
 from app.api.responses.store import ResponseStore
+from app.api.routing import Served, root_routes
 from app.api.server import Server, bind, url_of
-from app.api.tasks import BelowModels, TaskAnswerer, task_routes
+from app.api.tasks import TaskAnswerer, task_routes
 from app.api.unserved import unserved_routes
 from app.catalog import Catalog
 from app.fleet.fleet import Fleet
@@ -86,19 +87,22 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     generating = Generating(answerer, fleet)
     generation = OpenAIGeneration(generating, answerer, clock=time.time)
     responses = Responses(generating, answerer, ResponseStore(clock=time.monotonic), clock=time.time)
-    embeddings = OpenAIEmbeddings(answerer)
-    transcriptions, speech = Transcriptions(answerer, fleet), Speech(answerer, fleet)
-    dialects = Dialects(answerer, fleet, generation)
+    dialects = Dialects(answerer, fleet, generation, clock=time.time)
+    others: list[Served] = [
+        generation,
+        responses,
+        OpenAIEmbeddings(answerer),
+        OpenAIModerations(answerer, fleet),
+        Transcriptions(answerer, fleet),
+        Speech(answerer, fleet),
+        Messages(generating, answerer),
+    ]
     app.router.routes.extend(dialect_routes(dialects))
-    below_models: list[BelowModels] = [dialects, generation, embeddings, transcriptions, speech]
-    app.router.routes.extend(task_routes(answerer, fleet, names, below_models))
-    app.router.routes.extend(openai_generation_routes(generation))
-    app.router.routes.extend(responses_routes(responses))
-    app.router.routes.extend(messages_routes(Messages(generating, answerer)))
+    app.router.routes.extend(kept_responses_routes(responses))
+    app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, *others]))
+    app.router.routes.extend(route for served in others for route in root_routes(served))
     ollama = Ollama(generating, answerer, fleet, clock=time.time, timer=time.perf_counter)
     app.router.routes.extend(ollama_routes(ollama))
-    app.router.routes.extend(embeddings_routes(embeddings))
-    app.router.routes.extend(audio_routes(transcriptions, speech))
     app.router.routes.extend(open_inference_routes(OpenInference(answerer, fleet, names)))
     app.router.routes.extend(unserved_routes())
     app.include_router(models_router(fleet, names, created=int(time.time())))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from app.catalog import ModelSpec, cached_files, with_files, with_right_parameters
+from app.catalog import ModelSpec, cached_files, with_files, with_right_keys
 from app.declaration.inference import CONFIG, FILES, HANDLER
 from app.errors import ModelFailed
 from app.hub import no_answer, refusal
@@ -32,7 +32,7 @@ def _resolve(spec: ModelSpec, *, asks_anyway: bool = False) -> ModelSpec:
     found = with_files(spec, cached_files(spec))
     if found.has_handler is None:
         found = msgspec.structs.replace(found, has_handler=False)
-    return with_right_parameters(found)
+    return with_right_keys(found)
 
 
 def _download(spec: ModelSpec) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from app.declaration.form import (
     NO_DEFAULTS,
     BatchForm,
+    Category,
     EntryForm,
     FileForm,
     Form,
     MediaForm,
+    ModerationForm,
     QueueForm,
     TotalQueueForm,
 )
@@ -30,6 +32,10 @@ Errors of form (YAML, an unknown key or task, an id used twice) stop `serve`. Wh
 Besides its own tasks an entry answers what its model implies: feature-extraction also sentence-similarity, a text-classification model of natural language inference also zero-shot-classification.
 """
 
+MODERATIONS = """Each of `moderations`, such as `toxicity: {labels: {toxic: harassment, threat: [harassment/threatening, violence]}, threshold: 0.7}`. A category's score is the greatest of its labels' scores, whether the model gives each label a chance of its own or all of them one between them; `parameters: {function_to_apply: sigmoid}` of the entry says which, where the model's config does not. Categories that no label means have 0; there are %s. An alias such as `omni-moderation-latest` lets clients that name OpenAI's model find yours.
+
+"""
+
 
 def rows(form: type[Form], *, marks_defaults: bool = False) -> str:
     lines = ["| key | type | default | what |", "|---|---|---|---|"]
@@ -39,6 +45,14 @@ def rows(form: type[Form], *, marks_defaults: bool = False) -> str:
         mark = " ¹" if marks_defaults and name in NO_DEFAULTS else ""
         lines.append(f"| `{name}`{mark} | {type_of(name, schema)} | {default} | {field.description} |")
     return "\n".join(lines) + "\n"
+
+
+MAPPINGS = {
+    "budget": "device: size or share",
+    "labels": "label: category or list of categories",
+    "thresholds": "category: number",
+    "moderations": "entry: object",
+}
 
 
 def shown(value: Any) -> str:
@@ -54,8 +68,8 @@ def type_of(name: str, schema: dict[str, Any]) -> str:
         return "duration"
     if name in ("memory", "max_bytes"):
         return "size"
-    if name == "budget":
-        return "device: size or share"
+    if name in MAPPINGS:
+        return MAPPINGS[name]
     options = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
     return " or ".join(_type_of(option) for option in options).replace("|", "\\|")
 
@@ -74,6 +88,7 @@ def page() -> str:
         "## The file\n\n" + rows(FileForm),
         "`queue`:\n\n" + rows(TotalQueueForm),
         "`media`:\n\n" + rows(MediaForm),
+        MODERATIONS % ", ".join(f"`{name}`" for name in get_args(Category)) + rows(ModerationForm),
         "## An entry\n\n" + rows(EntryForm, marks_defaults=True),
         "¹ not under `defaults:`\n",
         "`batch`:\n\n" + rows(BatchForm),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.catalog import Catalog, ModelSpec, read_catalog
+from app.catalog import Catalog, ModelSpec, ModerationSpec, read_catalog
 from app.declaration.form import LATER_KEYS, LATER_TOP_LEVEL_KEYS
 from app.errors import CatalogError
 from app.resolving import resolve
@@ -269,6 +269,70 @@ def test_key_of_a_later_version_is_refused_by_name(tmp_path: Path, key: str) -> 
 def test_other_mistakes_of_the_file(tmp_path: Path, text: str, says: str) -> None:
     """At the top, and in `defaults`."""
     assert says in complaint(tmp_path, text)
+
+
+MODERATED = """
+models:
+  - {id: toxicity, model: ./toxic, task: text-classification, aliases: [omni]}
+  - {id: words, task: fill-mask}
+  - {id: raw, model: x/y, task: text-classification, parameters: {function_to_apply: none}}
+moderations:
+  %s: %s
+"""
+
+
+def make_toxic_model(folder: Path) -> None:
+    labels = {"0": "toxic", "1": "threat"}
+    make_model(folder / "toxic", architectures=["BertForSequenceClassification"], id2label=labels)
+
+
+@pytest.mark.parametrize("name", ["toxicity", "omni"])
+def test_moderations_say_what_labels_mean(tmp_path: Path, name: str) -> None:
+    """By id or alias; one category or several, one threshold or one for each."""
+    make_toxic_model(tmp_path)
+    form = "{labels: {toxic: harassment, threat: [violence, hate]}, threshold: 0.7, thresholds: {hate: 0.2}}"
+    toxicity, *others = read(tmp_path, MODERATED % (name, form)).models
+    assert toxicity.moderation == ModerationSpec(
+        labels={"toxic": ("harassment",), "threat": ("violence", "hate")},
+        thresholds={"harassment": 0.7, "violence": 0.7, "hate": 0.2},
+    )
+    assert all(spec.moderation is None for spec in others)
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "says"),
+    [
+        (
+            "toxicty",
+            "{labels: {toxic: hate}}",
+            'moderations "toxicty": there is no such entry (did you mean "toxicity"',
+        ),
+        ("words", "{labels: {toxic: hate}}", "this entry is for fill-mask, not text-classification"),
+        ("raw", "{labels: {toxic: hate}}", "function_to_apply: none"),
+        ("toxicity", "{labels: {toxik: hate}}", 'labels: the model has no label "toxik"; it has threat, toxic'),
+        ("toxicity", "{labels: {toxic: hatred}}", "it must be 'harassment'"),
+        ("toxicity", "{labels: {toxic: []}}", "moderations.toxicity.labels.toxic: it must not be empty"),
+        ("toxicity", "{labels: {}}", "moderations.toxicity.labels: it must not be empty"),
+        ("toxicity", "{label: {toxic: hate}}", 'unknown key "label" (did you mean "labels"?)'),
+        ("toxicity", "{labels: {toxic: hate}, threshold: 2}", "moderations.toxicity.threshold: it must be less than"),
+        ("toxicity", "{labels: {toxic: hate}, thresholds: {violence: 0.1}}", "thresholds: no label means violence"),
+        ("toxicity: {labels: {toxic: hate}}\n  omni", "{labels: {toxic: hate}}", "which stands there already"),
+    ],
+)
+def test_mistake_in_moderations_is_named(tmp_path: Path, name: str, form: str, says: str) -> None:
+    """With its line, as every other."""
+    make_toxic_model(tmp_path)
+    found = complaint(tmp_path, MODERATED % (name, form))
+    line = 7 + name.count("\n")
+    assert says in found and found.startswith(f"{tmp_path / 'models.yaml'}:{line}:")
+
+
+async def test_moderations_are_checked_once_the_labels_are_known(tmp_path: Path) -> None:
+    """As parameters are, for a model that comes from the Hub."""
+    make_toxic_model(tmp_path)
+    meant = ModerationSpec(labels={"toxik": ("hate",)}, thresholds={"hate": 0.5})
+    unresolved = ModelSpec(id="toxicity", model=str(tmp_path / "toxic"), moderation=meant)
+    assert '"toxik"' in ((await resolve(unresolved)).problem or "")
 
 
 @pytest.mark.parametrize("key", sorted(LATER_TOP_LEVEL_KEYS))

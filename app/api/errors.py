@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -99,17 +100,28 @@ OPENAI_PREFIXES = (
 """Paths of OpenAI's API, whether served yet or not; every other path is answered in Hugging Face's shape."""
 
 
-_OPENAI_BELOW_MODELS = (
-    *("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
-    *("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/audio/speech"),
+_LIKE_OPENAI = ("/score", "/v1/score", "/classify", "/v1/classify")
+"""vLLM's routes that no other server has: its errors have OpenAI's shape."""
+_BELOW_MODELS = re.compile(
+    r"/models/.+(/v1/(?:chat/completions|completions|embeddings|moderations|responses(?:/.*)?|messages(?:/.*)?"
+    r"|audio/(?:transcriptions|translations|speech))"
+    rf"|{'|'.join(_LIKE_OPENAI)})"
 )
 
 
+def _root_path(path: str) -> str:
+    """That of the same route at the root, for what is also below a model's URL and has errors of its own."""
+    found = _BELOW_MODELS.fullmatch(path)
+    return path if found is None else found[1]
+
+
 def speaks_openai(path: str) -> bool:
-    return path.startswith(OPENAI_PREFIXES) or (path.startswith("/models/") and path.endswith(_OPENAI_BELOW_MODELS))
+    path = _root_path(path)
+    return path.startswith(OPENAI_PREFIXES) or path in _LIKE_OPENAI
 
 
 def speaks_anthropic(path: str) -> bool:
+    path = _root_path(path)
     return path == "/v1/messages" or path.startswith("/v1/messages/")
 
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from starlette.types import Receive
 
 from app.api.call import Call
-from app.api.names import named
 from app.api.record import RequestRecord
-from app.api.tasks import TaskAnswerer, resolved
+from app.api.renaming import by_names, renamed
+from app.api.tasks import TaskAnswerer, agreed, resolved
 from app.catalog import ModelSpec
-from app.errors import InputTooLarge, InvalidInput, NotServed
+from app.errors import NotServed
 from app.fleet.requests import FleetAPI, JobResult
 from app.tasks.completion import GENERATING_TASKS, TASK, Completion, Delta, read_completion
 
@@ -38,6 +38,16 @@ class Wanted:
         body = {"inputs": inputs, "parameters": parameters}
         return body if self.keep_alive is None else {**body, "keep_alive": self.keep_alive}
 
+    def theirs(self, param: str) -> str:
+        """What the client calls a path of `body`."""
+        if param.startswith("parameters."):
+            param = param.removeprefix("parameters.")
+        elif param.startswith("inputs"):
+            place, _, rest = param.partition(".")
+            several = len(self.inputs) > 1 and place.startswith("inputs[") and rest.startswith("prompt")
+            param = f"prompt{place.removeprefix('inputs')}" if several else rest or "prompt"
+        return by_names(self.names)(param)
+
 
 class Generating:
     """Owned by the event loop."""
@@ -51,13 +61,10 @@ class Generating:
 
         Raises NotServed, InvalidInput, and what loading raises for an entry whose tasks are not known yet.
         """
-        given = [name for name in map(named, names) if name is not None]
-        if not given:
+        name = agreed(self._fleet, names)
+        if name is None:
             return self._first()
-        spec = await resolved(self._fleet, given[0], call)
-        for other in given[1:]:
-            if self._fleet.status(other).spec.id != spec.id:
-                raise InvalidInput(f'model: "{given[0]}" and "{other}" are both asked for.', param="model")
+        spec = await resolved(self._fleet, name, call)
         if not any(task in GENERATING_TASKS for task in spec.all_tasks):
             served = ", ".join(spec.all_tasks)
             raise NotServed(f'"{spec.id}" generates no text: it serves {served}.', param="model")
@@ -75,10 +82,8 @@ class Generating:
     ) -> tuple[list[Completion], JobResult]:
         """One completion per input. The client's leaving ends the work. Raises the errors of `app/errors.py`, with
         `param` as the client calls it."""
-        try:
+        with renamed(wanted.theirs):
             answered = await self._answerer.run(TASK, spec, wanted.body(), call, record, receive)
-        except (InvalidInput, InputTooLarge) as error:
-            _rename(error, wanted)
         return [read_completion(fragment) for fragment in answered.fragments], answered.result
 
     async def stream(
@@ -89,7 +94,7 @@ class Generating:
         Wait for its first item under `until_disconnect`: a response that streams watches for the client's leaving
         by itself, but only once it has begun.
         """
-        try:
+        with renamed(wanted.theirs):
             job, _ = await self._answerer.job_of(TASK, spec, wanted.body(), call, record, receive)
             async for item in self._fleet.stream(job):
                 if isinstance(item, JobResult):
@@ -97,29 +102,3 @@ class Generating:
                     yield [read_completion(fragment) for fragment in item.outputs]
                 else:
                     yield item
-        except (InvalidInput, InputTooLarge) as error:
-            _rename(error, wanted)
-
-
-def _rename(error: InvalidInput | InputTooLarge, wanted: Wanted) -> NoReturn:
-    """The same error, about the field that the client sent."""
-    theirs = _their_name(error.param, wanted)
-    message = error.message
-    if error.param is not None and theirs is not None and message.startswith(error.param):
-        message = theirs + message.removeprefix(error.param)
-    raise type(error)(message, param=theirs) from None
-
-
-def _their_name(param: str | None, wanted: Wanted) -> str | None:
-    if param is None:
-        return None
-    if param.startswith("parameters."):
-        param = param.removeprefix("parameters.")
-    elif param.startswith("inputs"):
-        place, _, rest = param.partition(".")
-        several = len(wanted.inputs) > 1 and place.startswith("inputs[") and rest.startswith("prompt")
-        param = f"prompt{place.removeprefix('inputs')}" if several else rest or "prompt"
-    for ours, theirs in wanted.names.items():
-        if param == ours or param.startswith((f"{ours}.", f"{ours}[")):
-            return theirs + param.removeprefix(ours)
-    return param

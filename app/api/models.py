@@ -59,11 +59,14 @@ def models_router(fleet: FleetAPI, names: DeclaredNames, *, created: int) -> API
         progress = fleet.load(_declared(names, model_id))
         if _wants_json(request):
             return json_response(model_card(await _last_status(progress), created=created))
-        request_id = record_of(request.scope).request_id
+        record = record_of(request.scope)
         return await stream_events(
             progress,
+            record,
             to_event=lambda item: _load_event(item, created),
-            error_event=lambda error: event("error", openai_body(error, f"{error.message} (request id {request_id})")),
+            error_event=lambda error: event(
+                "error", openai_body(error, f"{error.message} (request id {record.request_id})")
+            ),
         )
 
     @router.post("/v1/models/{model_id:path}/unload", responses={200: {"model": ModelCard}})

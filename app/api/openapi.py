@@ -161,15 +161,14 @@ def _request_schema(
 
 def _task_paths() -> dict[str, Any]:
     paths: dict[str, Any] = {}
-    model_id = parameter("model_id", "path", "The id or alias of a declared model; it may hold slashes.")
     for task in TASKS.values():
         for name in (task.name, *task.aliases):
             paths[f"/v1/{name}"] = {"post": _task_operation(task, name, "", [])}
-            paths[f"/v1/{name}/{{model_id}}"] = {"post": _task_operation(task, name, "_of_model", [model_id])}
+            paths[f"/v1/{name}/{{model_id}}"] = {"post": _task_operation(task, name, "_of_model", [MODEL_ID])}
     task_name = parameter("task", "path", "A task that the model serves.", enum=list(TASKS))
-    paths["/models/{model_id}"] = {"post": _model_operation("run_model", "Run the model's first task.", [model_id])}
+    paths["/models/{model_id}"] = {"post": _model_operation("run_model", "Run the model's first task.", [MODEL_ID])}
     paths["/models/{model_id}/pipeline/{task}"] = {
-        "post": _model_operation("run_model_task", "Run one of the model's tasks.", [model_id, task_name])
+        "post": _model_operation("run_model_task", "Run one of the model's tasks.", [MODEL_ID, task_name])
     }
     return paths
 
@@ -214,6 +213,9 @@ def parameter(name: str, where: str, text: str, **schema: Any) -> dict[str, Any]
         "description": text,
         "schema": {"type": "string", **schema},
     }
+
+
+MODEL_ID = parameter("model_id", "path", "The id or alias of a declared model; it may hold slashes.")
 
 
 def query_parameter(name: str, text: str) -> dict[str, Any]:
@@ -272,6 +274,15 @@ def body_schemas(bodies: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
     return {key: schema for (key, _), schema in parts.items()}, defined.get("$defs", {})
 
 
+def root_and_below(path: str, operation: Callable[[list[dict[str, Any]], str], dict[str, Any]]) -> dict[str, Any]:
+    """The POST of a path at the root and below each model's URL. operation: of parameters and the ending of its id."""
+    below = [MODEL_ID, *call_parameters(with_model=False)]
+    return {
+        f"/{path}": {"post": operation(call_parameters(with_model=True), "")},
+        f"/models/{{model_id}}/{path}": {"post": operation(below, "_of_model")},
+    }
+
+
 def plain_operation(
     tag: str,
     operation_id: str,
@@ -293,6 +304,18 @@ def plain_operation(
         **({} if body is None else {"requestBody": body}),
         "responses": {"200": {"description": "The answer.", "content": content}, **error_answers()},
     }
+
+
+def plain_posts(
+    tag: str, path: str, operation_id: str, summary: str, *, body: dict[str, Any], streams: str | None = None
+) -> dict[str, Any]:
+    """`root_and_below` of plain operations."""
+
+    def operation(parameters: list[dict[str, Any]], suffix: str) -> dict[str, Any]:
+        name = operation_id + suffix
+        return plain_operation(tag, name, summary, parameters=parameters, body=body, streams=streams)
+
+    return root_and_below(path, operation)
 
 
 def error_answers() -> dict[str, Any]:

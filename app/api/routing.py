@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from functools import partial
+from typing import Protocol
 
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
@@ -10,6 +12,16 @@ from starlette.types import Receive, Scope, Send
 from app.api.record import record_of
 
 Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Served(Protocol):
+    """Routes of another API that are there at the root and below each model's URL: `/models/<model>/<path>`."""
+
+    @property
+    def paths(self) -> Collection[str]: ...
+
+    async def answer(self, path: str, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """path: one of `paths`. path_model: that of the URL. Raises the errors of `app/errors.py`."""
 
 
 class AnswerEndpoint:
@@ -27,3 +39,9 @@ class AnswerEndpoint:
 def answer_routes(answers: Iterable[tuple[str, str, Answer]]) -> list[BaseRoute]:
     """answers: method, path, and who answers."""
     return [Route(path, AnswerEndpoint(answer, path), methods=[method]) for method, path, answer in answers]
+
+
+def root_routes(served: Served, paths: Collection[str] | None = None) -> list[BaseRoute]:
+    """paths: those at the root, where these are not the same as below a model's URL."""
+    wanted = served.paths if paths is None else paths
+    return answer_routes(("POST", f"/{path}", partial(served.answer, path, None)) for path in wanted)

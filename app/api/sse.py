@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import orjson
 from starlette.responses import StreamingResponse
 
+from app.api.record import RequestRecord
 from app.errors import PipeserveError
 
 KEEP_ALIVE_S = 15.0
@@ -76,6 +77,7 @@ async def _close(source: AsyncIterator[T]) -> None:
 
 async def stream_events(
     source: AsyncIterator[T],
+    record: RequestRecord,
     *,
     to_event: Callable[[T], bytes],
     error_event: Callable[[PipeserveError], bytes],
@@ -83,7 +85,7 @@ async def stream_events(
     keep_alive_s: float = KEEP_ALIVE_S,
     media_type: str = "text/event-stream",
 ) -> StreamingResponse:
-    """Raises what the source raises before its first item or silence; later errors are events.
+    """Raises what the source raises before its first item or silence; later errors are events, and the record's.
 
     keep_alive: what silence is filled with.
     """
@@ -101,6 +103,7 @@ async def stream_events(
                 yield keep_alive if isinstance(item, _Silence) else to_event(item)
                 item = await items.next()
         except PipeserveError as error:
+            record.code = error.code
             yield error_event(error)
         finally:
             await items.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from app.api.disconnect import until_disconnect
 from app.api.names import DeclaredNames, named
 from app.api.npy import NPY, join_npy
 from app.api.record import RequestRecord, record_of
+from app.api.routing import Served
 from app.api.token_stream import TEXT_GENERATION, read_stream, stream_tokens, streaming_parameters, token_events
 from app.catalog import ModelSpec
 from app.errors import DeadlineExceeded, InvalidInput, MalformedBody, ModelFailed, ModelLoading, NotServed
@@ -93,12 +94,7 @@ class TaskAnswerer:
 
     def choose(self, task: Task, *given: str | None) -> ModelSpec:
         """The entry that path, query and body agree on, else the task's first. Raises NotServed, InvalidInput."""
-        names = [name for name in map(named, given) if name is not None]
-        spec = self._fleet.find(task.name, names[0] if names else None)
-        for other in names[1:]:
-            if other != names[0] and self._fleet.find(task.name, other).id != spec.id:
-                raise InvalidInput(f'model: "{names[0]}" and "{other}" are both asked for.', param="model")
-        return spec
+        return self._fleet.find(task.name, agreed(self._fleet, given))
 
     async def run(
         self,
@@ -194,7 +190,7 @@ class TaskAnswerer:
                 yield part
 
         events = token_events(parts(), has_details=has_details)
-        streaming = stream_tokens(events, task=TEXT_GENERATION, request_id=record.request_id)
+        streaming = stream_tokens(events, record)
         await send_stream(streaming, spec, scope, receive, send)
 
     async def send(
@@ -328,22 +324,11 @@ class TaskEndpoint:
         await self._answerer.answer(self._task, model or None, scope, receive, send)
 
 
-class BelowModels(Protocol):
-    """Other servers' routes below a model's URL: `/models/<model>/<path>`."""
-
-    @property
-    def paths(self) -> Collection[str]: ...
-
-    async def answer(self, path: str, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None: ...
-
-
 class ModelEndpoint:
     """`/models/<model>`, answered by the entry's first task, `/models/<model>/pipeline/<task>`, and other servers'
     routes below the model's URL."""
 
-    def __init__(
-        self, answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames, below: Sequence[BelowModels]
-    ) -> None:
+    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames, below: Sequence[Served]) -> None:
         self._answerer = answerer
         self._fleet = fleet
         self._names = names
@@ -377,6 +362,16 @@ def _pipeline(model_id: str, rest: str) -> Task:
     return find_task(name)
 
 
+def agreed(fleet: FleetAPI, given: Sequence[str | None]) -> str | None:
+    """The model that path, query and body name, None where none of them does. Raises NotServed, and InvalidInput
+    where they name several."""
+    names = [name for name in map(named, given) if name is not None]
+    for other in names[1:]:
+        if fleet.status(other).spec.id != fleet.status(names[0]).spec.id:
+            raise InvalidInput(f'model: "{names[0]}" and "{other}" are both asked for.', param="model")
+    return names[0] if names else None
+
+
 async def resolved(fleet: FleetAPI, name: str, call: Call) -> ModelSpec:
     """The entry with its tasks, and whether a handler serves it: a Hub model's may not be known before its files are
     there. Raises NotServed, ModelLoading, ModelFailed, DeadlineExceeded."""
@@ -399,7 +394,7 @@ async def resolved(fleet: FleetAPI, name: str, call: Call) -> ModelSpec:
 
 
 def task_routes(
-    answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames, below: Sequence[BelowModels]
+    answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames, below: Sequence[Served]
 ) -> list[BaseRoute]:
     """Plain ASGI routes: validation, answers and documentation are ours, not FastAPI's."""
     routes: list[BaseRoute] = []

@@ -55,6 +55,10 @@ def _only_a_number(value: Any) -> Any:
     return value
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """` (did you mean "..."?)`, or nothing where no word is near."""
     close = difflib.get_close_matches(word, list(words), n=1)
@@ -145,7 +149,6 @@ class EntryForm(Form):
     offline: bool = Field(default=False, description="never ask the Hub for this model")
 
 
-FORMS_INSIDE: dict[str, type[Form]] = {"batch": BatchForm, "queue": QueueForm}
 NO_DEFAULTS = ("id", "model", "task", "tasks", "aliases", "revision", "tokenizer")
 DEFAULTS = tuple(name for name in EntryForm.model_fields if name not in NO_DEFAULTS)
 
@@ -167,6 +170,33 @@ class MediaForm(Form):
     max_frames: Count = Field(default=1024, description="of one video that are decoded")
 
 
+Category = Literal[
+    "harassment",
+    "harassment/threatening",
+    "hate",
+    "hate/threatening",
+    "illicit",
+    "illicit/violent",
+    "self-harm",
+    "self-harm/instructions",
+    "self-harm/intent",
+    "sexual",
+    "sexual/minors",
+    "violence",
+    "violence/graphic",
+]
+"""What OpenAI's moderations tell apart."""
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ModerationForm(Form):
+    labels: dict[Text, Annotated[list[Category], BeforeValidator(_listed), Field(min_length=1)]] = Field(
+        min_length=1, description="the model's labels: each with OpenAI's category that it means, or a list of these"
+    )
+    threshold: Share = Field(default=0.5, description="the score from which a category is flagged")
+    thresholds: dict[Category, Share] = Field(default={}, description="of single categories, where they differ")
+
+
 class FileForm(Form):
     models: list[dict[str, Any]] = Field(min_length=1, description="the entries")
     defaults: dict[str, Any] = Field(default={}, description="keys for all entries that do not say otherwise")
@@ -176,12 +206,20 @@ class FileForm(Form):
     )
     queue: TotalQueueForm = Field(default=TotalQueueForm(), description="see below")
     media: MediaForm = Field(default=MediaForm(), description="see below")
+    moderations: dict[Name, ModerationForm] = Field(
+        default={}, description="entries for text-classification that `/v1/moderations` asks, by id or alias; see below"
+    )
 
+
+FORMS_INSIDE: dict[type[Form], dict[str, type[Form]]] = {
+    EntryForm: {"batch": BatchForm, "queue": QueueForm},
+    FileForm: {"queue": TotalQueueForm, "media": MediaForm, "moderations": ModerationForm},
+}
 
 LATER_KEYS = frozenset(
     {"quantization", "compile", "adapters", "env", "chat_template", "device_map", "devices", "priority"} | {"drain"}
 )
-LATER_TOP_LEVEL_KEYS = frozenset({"environments", "moderations", "catalog"})
+LATER_TOP_LEVEL_KEYS = frozenset({"environments", "catalog"})
 
 
 def unknown_key(key: str, allowed: Iterable[str], later: Iterable[str] = ()) -> str:
@@ -220,11 +258,10 @@ def sentence_of(found: ErrorDetails) -> str:
     return message if message.endswith(".") else message + "."
 
 
-def keys_of(path: tuple[str | int, ...]) -> list[str]:
-    """The keys that may stand beside the one that `path` names."""
-    form: Any = EntryForm
+def keys_of(path: tuple[str | int, ...], form: type[Form]) -> list[str]:
+    """The keys that may stand beside the one that `path` names. form: where the path begins."""
     for key in path[:-1]:
-        form = FORMS_INSIDE.get(str(key), form)
+        form = FORMS_INSIDE.get(form, {}).get(str(key), form)
     return list(form.model_fields)
 
 

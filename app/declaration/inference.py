@@ -74,7 +74,7 @@ def implied_tasks(tasks: tuple[str, ...], find: FindFile) -> tuple[str, ...]:
     implied = [other for task in tasks for other in ALL_TASKS[task].implies]
     if "text-classification" in tasks and _is_inference_model(find):
         implied.append("zero-shot-classification")
-    if "text-classification" in tasks and len(_labels(find)) == 1:
+    if "text-classification" in tasks and len(labels_of(find)) == 1:
         implied.append("text-ranking")
     return tuple(dict.fromkeys(task for task in implied if task not in tasks))
 
@@ -152,10 +152,10 @@ def _is_sparse_encoder(find: FindFile) -> bool:
 
 
 def _is_inference_model(find: FindFile) -> bool:
-    return any(isinstance(label, str) and label.lower().startswith("entail") for label in _labels(find))
+    return any(isinstance(label, str) and label.lower().startswith("entail") for label in labels_of(find))
 
 
-def _labels(find: FindFile) -> set[Any]:
+def labels_of(find: FindFile) -> set[str]:
     """Those that the config names, by whichever of its two tables; none where it cannot be read."""
     try:
         config = read_config(find)

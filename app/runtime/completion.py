@@ -12,15 +12,17 @@ import msgspec
 
 from app.errors import InputTooLarge, InvalidInput, NotAvailable
 from app.runtime.base import Item
-from app.runtime.chat.format import ChatFormat, OutputParser, Parsed
+from app.runtime.chat.format import OutputParser, Parsed
+from app.runtime.chat.reading import ChatReader
 from app.runtime.generation.defaults import SamplingDefaults, end_ids_of
 from app.runtime.generation.request import Advance, Generated, GenerationRequest, Grammar, Ranked, Sampling
 from app.runtime.generation.stages import GeneratingStages, Writer
 from app.runtime.generation.writing import TextWriter, TokenTexts, bytes_of
-from app.runtime.multimodal.files import decoded_parts, has_files
+from app.runtime.multimodal.files import has_files
 from app.runtime.parts import Parts, tokenizer_of
 from app.runtime.stacking import shape_of
 from app.runtime.structure.grammars import Grammars
+from app.runtime.tokenizing import check_tokens
 from app.tasks.completion import Alternative, Choice, Completion, Delta, Token
 
 MODEL_MAX_BAD_WORD_TOKENS = 32
@@ -44,6 +46,7 @@ class CompletionStages(GeneratingStages):
         if parts.engine is None:
             raise NotAvailable("This model generates no text.")
         self._tokenizer = tokenizer_of(parts)
+        self._chats = ChatReader(parts)
         self._max_length = parts.max_length
         self._defaults = SamplingDefaults(parts.model.generation_config)
 
@@ -51,14 +54,6 @@ class CompletionStages(GeneratingStages):
     def _own(self) -> Any:
         """A tokenizer of this thread: encoding sets truncation and padding inside it."""
         return copy.deepcopy(self._tokenizer)
-
-    @cached_property
-    def _processor(self) -> Any:
-        return copy.deepcopy(self._parts.processor)
-
-    @cached_property
-    def _format(self) -> ChatFormat:
-        return ChatFormat(self._tokenizer if self._parts.processor is None else self._parts.processor, self._tokenizer)
 
     @cached_property
     def _special(self) -> frozenset[int]:
@@ -79,15 +74,15 @@ class CompletionStages(GeneratingStages):
 
     def _items(self, one_input: Mapping[str, Any], parameters: Mapping[str, Any], param: str) -> list[Item]:
         chat = one_input if "messages" in one_input else None
-        if chat is not None and "plain_prompt" in chat and not self._format.has_template:
+        if chat is not None and "plain_prompt" in chat and not self._chats.format.has_template:
             one_input, chat = {"prompt": chat["plain_prompt"]}, None
         row: Mapping[str, Any] | None = None
         text: str | None = None
         if chat is not None and has_files(chat["messages"]):
-            row = self._row(chat, param)
+            row = self._chats.row(chat, param)
             ids = row["input_ids"][0].tolist()
         elif chat is not None:
-            text = self._format.render(chat, param=f"{param}.messages")
+            text = self._chats.format.render(chat, param=f"{param}.messages")
             ids = self._encoded(text, bool(chat.get("add_special_tokens")), param)
         else:
             ids = self._prompt_ids(one_input, f"{param}.prompt")
@@ -110,19 +105,11 @@ class CompletionStages(GeneratingStages):
                 group=None if row is None else shape_of(row),
                 chat=chat,
                 text=self._tokenizer.decode(ids) if parameters.get("echo") else None,
-                opens_reasoning=text is not None and self._format.opens_reasoning(text),
+                opens_reasoning=text is not None and self._chats.format.opens_reasoning(text),
             )
             for index in range(num_choices)
         ]
         return [Item(request, len(ids)) for request in requests]
-
-    def _row(self, chat: Mapping[str, Any], param: str) -> Mapping[str, Any]:
-        """Through the processor, which puts files where the template says."""
-        param = f"{param}.messages"
-        if self._parts.processor is None:
-            raise InvalidInput(f"{param}: this model takes text alone, no images or sounds.", param=param)
-        messages = decoded_parts(chat["messages"], self._processor, self._parts.media, param)
-        return self._format.row(self._processor, {**chat, "messages": messages}, param=param)
 
     def _prompt_ids(self, one_input: Mapping[str, Any], param: str) -> list[int]:
         if one_input.get("suffix"):
@@ -142,10 +129,7 @@ class CompletionStages(GeneratingStages):
         return ids
 
     def _checked_ids(self, ids: Sequence[int], param: str) -> list[int]:
-        size = self._parts.vocabulary_size
-        unknown = next((token for token in ids if not 0 <= token < size), None)
-        if unknown is not None:
-            raise InvalidInput(f"{param}: there is no token {unknown}; the vocabulary has {size}.", param=param)
+        check_tokens(ids, self._parts.vocabulary_size, param)
         return list(ids)
 
     def _truncated(self, ids: list[int], parameters: Mapping[str, Any]) -> list[int]:
@@ -219,7 +203,7 @@ class CompletionStages(GeneratingStages):
 
     def _grammar(self, chat: Mapping[str, Any] | None, parameters: Mapping[str, Any]) -> Grammar | None:
         structure = parameters.get("structure")
-        of_tools = None if chat is None else self._format.structure_for(chat)
+        of_tools = None if chat is None else self._chats.format.structure_for(chat)
         if structure is not None and of_tools is not None:
             param = "parameters.structure"
             raise InvalidInput(f"{param}: a call of a tool is required, so the answer is no other text.", param=param)
@@ -235,7 +219,7 @@ class CompletionStages(GeneratingStages):
         return _ChoiceWriter(self, item.features, parameters, prompt, choice)
 
     def text_writer(self, request: CompletionRequest, parameters: Mapping[str, Any]) -> TextWriter:
-        markers = frozenset() if request.chat is None else self._format.markers(request.chat)
+        markers = frozenset() if request.chat is None else self._chats.format.markers(request.chat)
         return TextWriter(
             self._tokenizer,
             stops=request.stops,
@@ -247,7 +231,7 @@ class CompletionStages(GeneratingStages):
     def parser(self, request: CompletionRequest) -> OutputParser | None:
         if request.chat is None:
             return None
-        return self._format.parser(request.chat, opens_reasoning=request.opens_reasoning)
+        return self._chats.format.parser(request.chat, opens_reasoning=request.opens_reasoning)
 
     def token(self, ranked: Ranked, text: str) -> Token:
         top = tuple(self._alternative(token, logprob) for token, logprob in ranked.top)

@@ -158,9 +158,10 @@ class EmbeddingStages(OwnStages):
         return _as_base64(vector) if parameters.get("encoding_format") == "base64" else vector
 
     def _items(
-        self, texts: Sequence[str], owners: Sequence[int], parameters: dict[str, Any], pooling: Pooling
+        self, texts: Sequence[Any], owners: Sequence[int], parameters: dict[str, Any], pooling: Pooling
     ) -> list[Item]:
-        prompt = self._prompt(parameters)
+        """texts: or their tokens."""
+        prompt = self._prompt(parameters) if isinstance(texts[0], str) else self._no_prompt(parameters)
         if prompt:
             texts = [prompt + text for text in texts]
             if not self._files.include_prompt:
@@ -208,6 +209,13 @@ class EmbeddingStages(OwnStages):
             )
         return self._files.prompts[name]
 
+    def _no_prompt(self, parameters: dict[str, Any]) -> str:
+        """Tokens stand for all that the model is to read."""
+        name = "parameters.prompt_name"
+        if "prompt_name" in parameters:
+            raise InvalidInput(f"{name}: there is no prompt before tokens; send texts.", param=name)
+        return ""
+
     def _prompt_length(self, prompt: str) -> int:
         """Tokens that stand for the prompt at the beginning of a text; those that end a text do not count."""
         if prompt not in self._prompt_lengths:
@@ -231,9 +239,10 @@ class SentenceSimilarityStages(EmbeddingStages):
     def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> list[float]:
         vectors = np.stack(list(outputs))
         source, others = vectors[0], vectors[1:]
-        if self._files.normalize or self._files.similarity == "cosine":
+        measure = parameters.get("similarity_fn_name", self._files.similarity)
+        if self._files.normalize or measure == "cosine":
             source, others = _scaled(source), _scaled(others)
-        similarities = _similarities(source, others, self._files.similarity)
+        similarities = _similarities(source, others, measure)
         require_finite(similarities)
         return [float(one) for one in similarities]
 

@@ -97,6 +97,8 @@ class TextClassificationStages(PipelineStages):
         _, _, options = self._pipeline._sanitize_parameters(
             function_to_apply=parameters.get("function_to_apply"), top_k=parameters.get("top_k")
         )
+        if parameters.get("sort") is False:
+            options |= {"top_k": None, "_legacy": True}  # as the pipeline answered before it sorted
         labels: list[dict[str, Any]] = self._pipeline.postprocess({"logits": logits[None]}, **options)
         return labels
 

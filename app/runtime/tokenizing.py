@@ -82,9 +82,12 @@ class Encoder:
     ) -> list[Row]:
         """One row per text, special tokens included, or more with a stride (then with `overflow_to_sample_mapping`).
 
-        owners: for each text, the index of the input that it comes from (its own index unless given), for errors.
+        texts: where the first is a list of token ids, all are; these are taken as they are. owners: for each text, the
+        index of the input that it comes from (its own index unless given), for errors.
         Raises InputTooLarge unless truncate, and InvalidInput, both with `param` such as `inputs[2]`.
         """
+        if texts and _is_tokens(texts[0]):
+            return [self._row_of(ids, _owner(owners, index), truncate, side) for index, ids in enumerate(texts)]
         if (truncate or stride is not None) and self.limit is not None:
             options |= {"truncation": strategy, "max_length": self.limit}
         if stride is not None:
@@ -97,6 +100,17 @@ class Encoder:
         for index, row in enumerate(rows):
             self._check(row, _owner(owners, row.get("overflow_to_sample_mapping", index)))
         return rows
+
+    def _row_of(self, ids: list[int], owner: int, truncate: bool, side: str | None) -> Row:
+        """Tokens as a text of one part."""
+        check_tokens(ids, len(self._tokenizers.shared), f"inputs[{owner}]")
+        if truncate and self.limit is not None and len(ids) > self.limit:
+            is_left = (side or self._tokenizers.shared.truncation_side) == "left"
+            ids = ids[-self.limit :] if is_left else ids[: self.limit]
+        filling = {"input_ids": ids, "attention_mask": [1] * len(ids)}
+        row = {name: filling.get(name, [0] * len(ids)) for name in self._tokenizers.shared.model_input_names}
+        self._check(row, owner)
+        return row
 
     def _rows(self, texts: Sequence[Any], pairs: Sequence[str] | None, options: dict[str, Any]) -> list[Row]:
         encoding = self.tokenizer(list(texts), None if pairs is None else list(pairs), verbose=False, **options)
@@ -133,6 +147,17 @@ class Encoder:
                 f"{param} has {num_tokens} tokens; the limit is {self.limit}. Send truncate: true to have it cut.",
                 param=param,
             )
+
+
+def check_tokens(ids: Sequence[int], size: int, param: str) -> None:
+    """Raises InvalidInput for a token that a vocabulary of this size does not have."""
+    unknown = next((token for token in ids if not 0 <= token < size), None)
+    if unknown is not None:
+        raise InvalidInput(f"{param}: there is no token {unknown}; the vocabulary has {size}.", param=param)
+
+
+def _is_tokens(one: Any) -> bool:
+    return isinstance(one, list) and bool(one) and isinstance(one[0], int)
 
 
 def _owner(owners: Sequence[int] | None, index: int) -> int:

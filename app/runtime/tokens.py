@@ -9,8 +9,10 @@ from transformers import PreTrainedTokenizerBase
 
 from app.errors import InvalidInput, NotAvailable
 from app.runtime.base import UNWATCHED, Item, Watch
-from app.runtime.parts import OwnStages, Parts
-from app.runtime.tokenizing import BAD_INPUT
+from app.runtime.chat.reading import ChatReader
+from app.runtime.multimodal.files import has_files
+from app.runtime.parts import OwnStages, Parts, tokenizer_of
+from app.runtime.tokenizing import BAD_INPUT, Tokenizers, check_tokens
 
 
 class _TokenizerStages(OwnStages):
@@ -18,9 +20,10 @@ class _TokenizerStages(OwnStages):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
-        if parts.tokenizers is None:
+        tokenizer = tokenizer_of(parts)
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
             raise NotAvailable("This model has no tokenizer of its own.")
-        self._tokenizers = parts.tokenizers
+        self._tokenizers = parts.tokenizers or Tokenizers(tokenizer, lambda own: None)
         self._own: PreTrainedTokenizerBase | None = None
 
     @property
@@ -48,13 +51,32 @@ class _TokenizerStages(OwnStages):
 
 
 class TokenizeStages(_TokenizerStages):
-    def _answer(self, one_input: str, param: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._chats = ChatReader(parts)
+
+    def _answer(self, one_input: Any, param: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        if isinstance(one_input, str):
+            has_special = parameters.get("add_special_tokens") is not False
+            tokens = self._of_text(one_input, param, has_special=has_special)
+        elif has_files(one_input["messages"]):
+            ids = self._chats.row(one_input, param)["input_ids"][0].tolist()
+            tokens = self._shown("", ids, [None] * len(ids))
+        else:
+            text = self._chats.format.render(one_input, param=f"{param}.messages")
+            tokens = self._of_text(text, f"{param}.messages", has_special=bool(one_input.get("add_special_tokens")))
+        if parameters.get("names"):
+            names = self._tokenizer.convert_ids_to_tokens([token["id"] for token in tokens])
+            return [{**token, "text": name} for token, name in zip(tokens, names, strict=True)]
+        return tokens
+
+    def _of_text(self, text: str, param: str, *, has_special: bool) -> list[dict[str, Any]]:
         tokenizer = self._tokenizer
         has_places = tokenizer.is_fast
         try:
             encoding = tokenizer(
-                one_input,
-                add_special_tokens=parameters.get("add_special_tokens") is not False,
+                text,
+                add_special_tokens=has_special,
                 return_offsets_mapping=has_places,
                 truncation=False,
                 verbose=False,
@@ -62,11 +84,13 @@ class TokenizeStages(_TokenizerStages):
         except BAD_INPUT as error:
             raise InvalidInput(f"{param} cannot be tokenized: {error}", param=param) from error
         ids = encoding["input_ids"]
-        places = encoding["offset_mapping"] if has_places else [None] * len(ids)
-        special = set(tokenizer.all_special_ids)
+        return self._shown(text, ids, encoding["offset_mapping"] if has_places else [None] * len(ids))
+
+    def _shown(self, text: str, ids: list[int], places: Sequence[tuple[int, int] | None]) -> list[dict[str, Any]]:
+        special = set(self._tokenizer.all_special_ids)
         return [
-            _token(one_input, token, name, place, is_special=token in special)
-            for token, name, place in zip(ids, tokenizer.convert_ids_to_tokens(ids), places, strict=True)
+            _token(text, token, name, place, is_special=token in special)
+            for token, name, place in zip(ids, self._tokenizer.convert_ids_to_tokens(ids), places, strict=True)
         ]
 
 
@@ -80,10 +104,7 @@ def _token(text: str, token: int, name: str, place: tuple[int, int] | None, *, i
 
 class DecodeStages(_TokenizerStages):
     def _answer(self, one_input: list[int], param: str, parameters: dict[str, Any]) -> str:
-        size = len(self._tokenizer)
-        unknown = next((token for token in one_input if token >= size), None)
-        if unknown is not None:
-            raise InvalidInput(f"{param}: there is no token {unknown}; the vocabulary has {size}.", param=param)
+        check_tokens(one_input, len(self._tokenizer), param)
         skips = parameters.get("skip_special_tokens") is not False
         text = self._tokenizer.decode(one_input, skip_special_tokens=skips)
         assert isinstance(text, str), "One list of tokens is one text. This is a bug."

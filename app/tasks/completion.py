@@ -57,6 +57,9 @@ class ChatMessage(Inputs):
         return {**values, "content": [_as_builtins(read_part(one)) for one in values["content"]]}
 
 
+ChatMessages = Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+
+
 def _as_builtins(part: BaseModel) -> dict[str, Any]:
     return part.model_dump(exclude_none=True)
 
@@ -93,7 +96,7 @@ class CompletionInput(Inputs):
     suffix: str | None = None
     add_special_tokens: bool | None = None
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
+    messages: ChatMessages | None = None
     tools: list[ToolDefinition] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
 from app.tasks.base import Example, Parameters, Task, assemble_always_list
-
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=1_000_000)]
+from app.tasks.text import TokenIds
 
 
 class DecodeParameters(Parameters):

@@ -1,13 +1,13 @@
-"""feature-extraction: the embedding of a text, or the vectors of its tokens."""
+"""feature-extraction: the embedding of a text, or the vectors of its tokens. A text may come as its tokens."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from app.tasks.base import Example, Task, TextParameters, assemble_always_list
-from app.tasks.text import Direction, Text
+from app.tasks.text import Direction, Text, TokenIds
 
 
 class FeatureExtractionParameters(TextParameters):
@@ -33,10 +33,16 @@ class FeatureExtractionParameters(TextParameters):
 
 Vector = list[float]
 
+
+def _is_one(inputs: Any, parameters: dict[str, Any]) -> bool:
+    """A list of tokens is one input."""
+    return not isinstance(inputs, list) or (bool(inputs) and all(type(one) is int for one in inputs))
+
+
 TASK = Task(
     name="feature-extraction",
     summary="The embedding of a text; for models without pooling, one vector per token.",
-    input_type=Text,
+    input_type=Text | TokenIds,
     parameters=FeatureExtractionParameters,
     output_type=list[Vector] | list[list[Vector]] | list[str],
     auto_classes=("AutoModel",),
@@ -55,5 +61,6 @@ TASK = Task(
         "pooling",
         "encoding_format",
     ),
+    is_single=_is_one,
     assemble=assemble_always_list,
 )

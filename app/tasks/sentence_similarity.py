@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,9 @@ class SentenceSimilarityInputs(Inputs):
 
 class SentenceSimilarityParameters(TextParameters):
     prompt_name: str | None = Field(default=None, description="Put this prompt of the model's files before each text.")
+    similarity_fn_name: Literal["cosine", "dot", "euclidean", "manhattan"] | None = Field(
+        default=None, description="The measure; distances count negative. Unset: as the model's files say."
+    )
     truncation_direction: Direction | None = Field(
         default=None, description="Which end of a text is cut. Unset: right."
     )

@@ -11,5 +11,8 @@ MAX_TEXT_CHARS = 1_000_000
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)]
 
+TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=1_000_000)]
+"""A text as its model's tokens."""
+
 Direction = Literal["left", "right", "Left", "Right"]
 """Which end of a text that is too long is cut. Both spellings come from clients."""

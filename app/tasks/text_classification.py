@@ -22,6 +22,10 @@ class TextClassificationParameters(TextParameters):
         default=None, description="What turns the model's outputs into scores. Unset: as the model's config says."
     )
     top_k: int | None = Field(default=None, ge=1, description="Answer only the best so many labels. Unset: all.")
+    sort: bool | None = Field(
+        default=None,
+        description="false: all labels, in the model's own order, whatever `top_k`. Unset: the best first.",
+    )
     truncation_direction: Direction | None = Field(
         default=None, description="Which end of a text is cut. Unset: as the tokenizer's files say."
     )

@@ -180,7 +180,9 @@ class FakeFleet:
 
     def status(self, model_id: str) -> ModelStatus:
         spec = self._spec(model_id)
-        return ModelStatus(spec=spec, state=self.states[spec.id], reason=self.reasons.get(spec.id), in_flight=2)
+        return ModelStatus(
+            spec=spec, state=self.states[spec.id], reason=self.reasons.get(spec.id), in_flight=2, max_length=128
+        )
 
     def _spec(self, name: str) -> ModelSpec:
         for spec in self.specs.values():

@@ -23,6 +23,7 @@ from app.api.anthropic.body import (
     PromptBody,
 )
 from app.api.fields import Unused
+from app.api.record import RequestRecord
 from app.api.sse import event, stream_events
 from app.errors import BackendFailed, PipeserveError
 from app.tasks.completion import Choice, Completion, Delta, ToolCall
@@ -231,7 +232,12 @@ async def test_silence_is_filled_with_pings() -> None:
     told = event("ping", PING)
     assert told == b'event: ping\ndata: {"type":"ping"}\n\n'
     response = await stream_events(
-        silent(), to_event=bytes, error_event=lambda error: b"", keep_alive=told, keep_alive_s=0.001
+        silent(),
+        RequestRecord(request_id="r-1", headers={}, began_at=0.0),
+        to_event=bytes,
+        error_event=lambda error: b"",
+        keep_alive=told,
+        keep_alive_s=0.001,
     )
     chunks = aiter(response.body_iterator)
     assert [await anext(chunks), await anext(chunks)] == [told, told]
@@ -531,7 +537,20 @@ def test_unknown_model_is_not_found(client: anthropic.Anthropic) -> None:
         client.messages.create(model="nobody", max_tokens=8, messages=HELLO)
 
 
+def test_sdk_speaks_below_a_models_url(server: LiveServer) -> None:
+    """Which names the model; errors there have Anthropic's shape."""
+    server.fleet.completion = said("Hello there.")
+    with anthropic.Anthropic(base_url=f"{server.url}/models/{MODEL}", api_key="none", max_retries=0) as client:
+        answer = client.messages.create(model="", max_tokens=8, messages=HELLO)
+        assert answer.model == MODEL and server.fleet.jobs[-1].model_id == MODEL
+        assert client.messages.count_tokens(model="", messages=HELLO).input_tokens == 11
+        with pytest.raises(anthropic.BadRequestError, match="both asked for") as caught:
+            client.messages.create(model="reviews", max_tokens=8, messages=HELLO)
+        assert isinstance(caught.value.body, dict) and caught.value.body["type"] == "error"
+
+
 def test_routes_are_documented(server: LiveServer) -> None:
-    """Both."""
+    """Both, below a model's URL too."""
     paths = server.get("/openapi.json").json()["paths"]
-    assert set(paths[PATH]) == {"post"} and set(paths[f"{PATH}/count_tokens"]) == {"post"}
+    for path in (PATH, f"/models/{{model_id}}{PATH}"):
+        assert set(paths[path]) == {"post"} and set(paths[f"{path}/count_tokens"]) == {"post"}

@@ -11,7 +11,9 @@ import orjson
 import pytest
 
 from app import errors
+from app.api.dialects import scoring, vllm
 from app.api.dialects.table import PLACES
+from app.api.errors import speaks_openai
 from app.api.unserved import REASONS
 from app.tasks.completion import Alternative, Delta, Token
 from app.tasks.registry import TASKS, UNLISTED_TASKS
@@ -24,6 +26,8 @@ PAIR = {"query": "who?", "texts": ["a", "b"]}
 JINA = {"query": "who?", "documents": ["a", "b"]}
 PROMPT = {"inputs": "Once", "parameters": {"max_new_tokens": 2}}
 GENERATOR = "tiny-text-generation"
+HELLO = [{"role": "user", "content": "hello"}]
+TOKENS = {"count": 2, "max_model_len": 128, "tokens": [2, 9], "token_strs": None}
 
 
 def events_of(response: httpx.Response) -> list[dict[str, Any]]:
@@ -50,7 +54,9 @@ def events_of(response: httpx.Response) -> list[dict[str, Any]]:
         ("/rerank", PAIR, "text-ranking", RANKED),
         ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"]}}, "sentence-similarity", [0.75, 0.25]),
         ("/tokenize", {"inputs": "a cat"}, "tokenize", [ANSWERS["tokenize"]]),
-        ("/tokenize", {"prompt": "a cat"}, "tokenize", {"count": 2, "tokens": [2, 9], "token_strs": None}),
+        ("/tokenize", {"prompt": "a cat"}, "tokenize", TOKENS),
+        ("/tokenize", {"messages": HELLO}, "tokenize", TOKENS),
+        (f"/models/{GENERATOR}/tokenize", {"messages": HELLO}, "tokenize", TOKENS),
         ("/detokenize", {"tokens": [2, 9]}, "decode", {"prompt": "a cat"}),
         ("/decode", {"ids": [2, 9]}, "decode", ["a cat"]),
         ("/decode", {"ids": [[2, 9], [2]]}, "decode", ["a cat", "a cat"]),
@@ -205,6 +211,182 @@ def test_documents_may_be_objects(server: LiveServer) -> None:
     assert server.fleet.jobs[-1].inputs[0]["texts"] == ["title: x\nbody: y"] * 2
     status, code, text = server.error_of(server.post("/v1/rerank", {"query": "q", "documents": [{"image": "x"}]}))
     assert (status, code) == (422, "validation") and "documents[0].text" in text
+
+
+# vLLM
+
+QUERIES = {"queries": "who?", "documents": ["a", "b"]}
+RANKER = "tiny-text-ranking"
+
+
+@pytest.mark.parametrize("path", ["/score", "/v1/score", f"/models/{RANKER}/score", f"/models/{RANKER}/v1/score"])
+@pytest.mark.parametrize("body", [{"text_1": "who?", "text_2": ["a", "b"]}, QUERIES])
+def test_cross_encoder_scores_pairs(server: LiveServer, path: str, body: Any) -> None:
+    """In the order of the texts, whatever their rank and the model's own `top_n`."""
+    server.fleet.specs[RANKER] = msgspec.structs.replace(server.fleet.specs[RANKER], parameters={"top_n": 1})
+    answer = server.post(path, {**body, "model": RANKER}, headers={"X-Request-Id": "r-1"}).json()
+    assert answer.pop("created") > 10**9
+    assert answer == {
+        "id": "score-r-1",
+        "object": "list",
+        "model": RANKER,
+        "data": [
+            {"index": 0, "object": "score", "score": 0.25},
+            {"index": 1, "object": "score", "score": 0.75},
+        ],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 0, "total_tokens": 5},
+    }
+    job = server.fleet.jobs[-1]
+    assert job.inputs == [{"query": "who?", "texts": ["a", "b"]}] and job.parameters["top_n"] > 10**9
+
+
+def test_embedding_model_scores_by_cosine(server: LiveServer) -> None:
+    """Whatever measure its files name."""
+    answer = server.post("/score", {**QUERIES, "model": "vectors"}).json()
+    assert [one["score"] for one in answer["data"]] == [0.75, 0.25]
+    job = server.fleet.jobs[-1]
+    assert (job.task, job.parameters) == ("sentence-similarity", {"similarity_fn_name": "cosine"})
+    assert job.inputs == [{"source_sentence": "who?", "sentences": ["a", "b"]}]
+
+
+def test_as_many_texts_are_scored_side_by_side(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first with the first, the second with the second."""
+    monkeypatch.setitem(ANSWERS, "text-ranking", [{"index": 0, "score": 0.5}])
+    answer = server.post("/score", {"text_1": ["p", "q"], "text_2": ["a", "b"], "model": RANKER}).json()
+    assert [(one["index"], one["score"]) for one in answer["data"]] == [(0, 0.5), (1, 0.5)]
+    assert server.fleet.jobs[-1].inputs == [{"query": "p", "texts": ["a"]}, {"query": "q", "texts": ["b"]}]
+    status, param = openai_error(server.post("/score", {"text_1": ["p", "q"], "text_2": ["a", "b", "c"]}))
+    assert (status, param) == (400, "text_1")
+    assert openai_error(server.post("/score", {"queries": ["p", "q"], "documents": "a"})) == (400, "queries")
+
+
+@pytest.mark.parametrize("path", ["/classify", "/v1/classify", "/models/rev/classify", "/models/rev/v1/classify"])
+def test_labels_come_with_all_chances(server: LiveServer, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the model's order, the label of the greatest."""
+    monkeypatch.setitem(ANSWERS, "text-classification", LABELS[::-1])
+    answer = server.post(path, {"input": ["a", "b"]}).json()
+    assert answer["data"] == [
+        {"index": index, "label": "POSITIVE", "probs": [0.1, 0.9], "num_classes": 2} for index in (0, 1)
+    ]
+    assert answer["object"] == "list" and answer["id"].startswith("classify-") and answer["usage"]["total_tokens"] == 5
+    assert server.fleet.jobs[-1].parameters == {"sort": False}
+    assert len(server.post(path, {"input": "a"}).json()["data"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "of_ranking", "of_labels"),
+    [
+        ({"truncate_prompt_tokens": -1}, {"truncate": True}, {"truncate": True}),
+        ({"truncate": False}, {"truncate": False}, {"truncate": False}),
+        ({"truncation_side": "left"}, {"truncation_direction": "left"}, {"truncation_direction": "left"}),
+        ({"use_activation": False}, {"raw_scores": True}, {"function_to_apply": "none"}),
+        ({"use_activation": True}, {"raw_scores": False}, {}),
+    ],
+)
+def test_vllms_options_become_parameters(
+    server: LiveServer, given: Any, of_ranking: dict[str, Any], of_labels: dict[str, Any]
+) -> None:
+    """Of the task that answers."""
+    assert server.post("/score", {**QUERIES, **given, "model": RANKER}).status_code == 200
+    assert server.fleet.jobs[-1].parameters.items() >= of_ranking.items()
+    assert server.post("/classify", {"input": "a", **given}).status_code == 200
+    assert server.fleet.jobs[-1].parameters == {"sort": False, **of_labels}
+
+
+@pytest.mark.parametrize("path", ["/v1/score", "/classify"])
+def test_fields_that_change_nothing(server: LiveServer, path: str) -> None:
+    """Taken with any value, or refused by name with the reason, and vLLM's defaults are taken."""
+    body = {**QUERIES, "model": RANKER} if path == "/v1/score" else {"input": "a"}
+    for name in scoring.UNUSED.harmless:
+        assert server.post(path, {**body, name: "anything"}).status_code == 200, name
+    for name, (neutral, reason) in scoring.UNUSED.refused.items():
+        response = server.post(path, {**body, name: "anything"})
+        assert openai_error(response) == (400, name) and reason in response.json()["error"]["message"]
+        for value in (None, *neutral):
+            assert server.post(path, {**body, name: value}).status_code == 200, name
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "param"),
+    [
+        ("/score", {}, 400, "text_1"),
+        ("/score", {"text_1": "a"}, 400, "text_2"),
+        ("/score", {"text_1": "a", "text_2": []}, 400, "text_2"),
+        ("/score", {"text_1": "a", "text_2": ["b", ""]}, 400, "text_2[1]"),
+        ("/score", {"text_1": "a", "text_2": "b", "queries": "c"}, 400, "queries"),
+        ("/score", {**QUERIES, "truncate_prompt_tokens": 9}, 400, "truncate_prompt_tokens"),
+        ("/score", {**QUERIES, "model": "mask"}, 404, "model"),
+        ("/classify", {"input": [1, 2]}, 400, "input[0]"),
+        ("/classify", {"input": []}, 400, "input"),
+        ("/v1/classify", {"input": "a", "model": "vectors"}, 404, "model"),
+    ],
+)
+def test_scoring_names_what_is_wrong(server: LiveServer, path: str, body: Any, status: int, param: str) -> None:
+    """In OpenAI's shape, as vLLM's own errors."""
+    assert openai_error(server.post(path, body)) == (status, param)
+    assert not server.fleet.jobs
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "ours", "theirs"),
+    [
+        ("/score", {**QUERIES, "model": RANKER}, "inputs[0]", "documents"),
+        ("/score", {"text_1": ["a", "b"], "text_2": ["c", "d"], "model": "vectors"}, "inputs[1]", "text_2[1]"),
+        ("/classify", {"input": "a"}, "inputs[0]", "input"),
+        ("/classify", {"input": ["a", "b"]}, "inputs[1]", "input[1]"),
+    ],
+)
+def test_worker_speaks_of_the_clients_fields(server: LiveServer, path: str, body: Any, ours: str, theirs: str) -> None:
+    """In the sentence too."""
+    server.fleet.error = errors.InputTooLarge(f"{ours} has 9 tokens; the limit is 8.", param=ours)
+    error = server.post(path, body).json()["error"]
+    assert (error["param"], error["message"]) == (theirs, f"{theirs} has 9 tokens; the limit is 8.")
+
+
+def test_chat_is_tokenized_as_it_is_sent(server: LiveServer) -> None:
+    """All that the template is told of it."""
+    tool = {"type": "function", "function": {"name": "ping"}}
+    given = {
+        "add_generation_prompt": False,
+        "add_special_tokens": True,
+        "chat_template_kwargs": {"enable_thinking": True},
+        "tools": [tool],
+    }
+    sent = [{"role": "user", "content": "hello", "name": None}]
+    response = server.post("/tokenize", {"messages": sent, "return_token_strs": True, **given})
+    assert response.json()["token_strs"] == ["[CLS]", "cat"]
+    job = server.fleet.jobs[-1]
+    assert job.inputs == [{"messages": HELLO, **given}] and job.parameters == {"names": True}
+    server.post("/tokenize", {"messages": HELLO, "continue_final_message": True})
+    assert server.fleet.jobs[-1].inputs == [{"messages": HELLO, "continue_final_message": True}]
+
+
+@pytest.mark.parametrize("name", vllm.UNUSED_IN_CHAT.refused)
+def test_request_brings_no_template(server: LiveServer, name: str) -> None:
+    """Nor what else would change how the chat is read: by name, with the reason."""
+    neutral, reason = vllm.UNUSED_IN_CHAT.refused[name]
+    _, code, text = server.error_of(server.post("/tokenize", {"messages": HELLO, name: "x"}))
+    assert code == "validation" and text == f"{name}: {reason}."
+    for value in (None, *neutral):
+        assert server.post("/tokenize", {"messages": HELLO, name: value}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "ours", "theirs"),
+    [
+        ({"messages": HELLO}, "inputs[0].messages", "messages"),
+        ({"messages": HELLO}, "inputs.chat_template_kwargs", "chat_template_kwargs"),
+        ({"prompt": "a"}, "inputs[0]", "prompt"),
+    ],
+)
+def test_tokenizer_speaks_of_the_clients_fields(server: LiveServer, body: Any, ours: str, theirs: str) -> None:
+    """In the sentence too."""
+    server.fleet.error = errors.InvalidInput(f"{ours}: no.", param=ours)
+    assert server.error_of(server.post("/tokenize", body)) == (422, "validation", f"{theirs}: no.")
+
+
+def openai_error(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["param"]
 
 
 # Text Generation Inference
@@ -415,7 +597,17 @@ def test_ping_answers(server: LiveServer, path: str) -> None:
         ("/v1/rerank", {**JINA, "top_n": 0}, 422, "top_n"),
         ("/decode", {"ids": [-1]}, 422, "ids"),
         ("/tokenize", {"inputs": "a", "prompt_name": "q"}, 422, "prompt_name"),
-        ("/tokenize", {"messages": []}, 422, "inputs"),
+        ("/tokenize", {"messages": []}, 422, "messages"),
+        ("/tokenize", {"messages": [{"role": "alien", "content": "a"}]}, 422, "messages[0].role"),
+        ("/tokenize", {"messages": HELLO, "prompt": "a"}, 422, "messages"),
+        ("/tokenize", {"messages": HELLO, "model": "vectors"}, 404, "text-generation"),
+        ("/tokenize", {"messages": HELLO, "tools": [{"type": "x"}]}, 422, "tools[0]"),
+        (
+            "/tokenize",
+            {"messages": HELLO, "add_generation_prompt": True, "continue_final_message": True},
+            422,
+            "add_generation_prompt",
+        ),
         ("/invocations", {"messages": []}, 422, "messages"),
         ("/", {"prompt": ""}, 422, "prompt"),
         ("/embed?model=ner", {"inputs": "a"}, 404, "ner"),
@@ -441,8 +633,8 @@ def test_no_other_field_is_taken(server: LiveServer) -> None:
             task = rule.tasks[0]
             model = next(spec.id for spec in server.fleet.specs.values() if task in spec.all_tasks)
             response = server.post(f"/{path}", {**rule.example, "model": model, "no_such_field": 1})
-            status, _, text = server.error_of(response)
-            assert status == 422 and "no_such_field" in text, (path, rule.server)
+            expected = 400 if speaks_openai(f"/{path}") else 422
+            assert response.status_code == expected and "no_such_field" in response.text, (path, rule.server)
 
 
 def test_examples_of_the_document_answer(server: LiveServer) -> None:

@@ -658,8 +658,28 @@ def test_input_tokens_are_counted(server: LiveServer, client: openai.OpenAI) -> 
     assert server.fleet.jobs[-1].parameters["max_tokens"] == 0 and len(asked(server)["messages"]) == 2
 
 
+def test_sdk_speaks_below_a_models_url(server: LiveServer) -> None:
+    """The whole life of a response, whose model the URL names; errors there have OpenAI's shape."""
+    server.fleet.completion = said("Hello there.")
+    with openai.OpenAI(base_url=f"{server.url}/models/{MODEL}/v1", api_key="none", max_retries=0) as client:
+        first = client.responses.create(input="Hi!", model="tgi")
+        assert server.fleet.jobs[-1].model_id == MODEL
+        assert client.responses.create(input="And?", previous_response_id=first.id).output_text == "Hello there."
+        assert client.responses.input_tokens.count(input="Hi!").input_tokens == 11
+        assert client.responses.retrieve(first.id).id == first.id
+        assert len(client.responses.input_items.list(first.id).data) == 1
+        with pytest.raises(openai.BadRequestError, match="both asked for"):
+            client.responses.create(input="Hi!", model="reviews")
+        with pytest.raises(openai.BadRequestError, match="background"):
+            client.responses.cancel(first.id)
+        client.responses.delete(first.id)
+        with pytest.raises(openai.NotFoundError, match="no response"):
+            client.responses.retrieve(first.id)
+
+
 def test_routes_are_documented(server: LiveServer) -> None:
-    """Each with its methods."""
+    """Each with its methods, below a model's URL too."""
     paths = server.get("/openapi.json").json()["paths"]
-    assert set(paths[PATH]) == {"post"} and set(paths[f"{PATH}/{{response_id}}"]) == {"get", "delete"}
-    assert f"{PATH}/{{response_id}}/cancel" in paths and f"{PATH}/{{response_id}}/input_items" in paths
+    for path in (PATH, f"/models/{{model_id}}{PATH}"):
+        assert set(paths[path]) == {"post"} and set(paths[f"{path}/{{response_id}}"]) == {"get", "delete"}
+        assert f"{path}/{{response_id}}/cancel" in paths and f"{path}/{{response_id}}/input_items" in paths

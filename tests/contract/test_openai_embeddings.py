@@ -31,6 +31,22 @@ def test_vectors_are_those_of_feature_extraction(client: openai.OpenAI, server: 
         assert answer.usage.prompt_tokens == answer.usage.total_tokens > 0
 
 
+def test_tokens_stand_for_their_text(client: openai.OpenAI, server: RunningServer) -> None:
+    """One array or several, counted as they are sent: none is added."""
+    tokens = [[one["id"] for one in text] for text in server.post("/tokenize?model=vectors", {"inputs": TEXTS}).json()]
+    texts = client.embeddings.create(model="vectors", input=TEXTS)
+    answer = client.embeddings.create(model="vectors", input=tokens)
+    for one, other in zip(answer.data, texts.data, strict=True):
+        assert one.embedding == pytest.approx(other.embedding, abs=1e-6)
+    assert answer.usage == texts.usage and answer.usage.prompt_tokens == sum(map(len, tokens))
+    alone = client.embeddings.create(model="vectors", input=tokens[1])
+    assert alone.data[0].embedding == pytest.approx(texts.data[1].embedding, abs=1e-6)
+    assert alone.usage.total_tokens == len(tokens[1])
+    bare = client.embeddings.create(model="vectors", input=tokens[1][1:-1])
+    assert bare.usage.total_tokens == len(tokens[1]) - 2
+    assert bare.data[0].embedding != pytest.approx(texts.data[1].embedding, abs=1e-3)
+
+
 def test_dimensions_are_cut_and_scaled(client: openai.OpenAI) -> None:
     """To length 1."""
     (one,) = client.embeddings.create(model="vectors", input="a good film", dimensions=8).data
@@ -42,7 +58,13 @@ def test_dimensions_are_cut_and_scaled(client: openai.OpenAI) -> None:
     [
         ({"input": ""}, "input"),
         ({"input": []}, "input"),
-        ({"input": [1, 2]}, "input"),
+        ({"input": [1, 10**6]}, "input"),
+        ({"input": [[1], [2, 10**6]]}, "input[1]"),
+        ({"input": [[1], []]}, "input[1]"),
+        ({"input": [-1]}, "input"),
+        ({"input": [1, "a"]}, "input"),
+        ({"input": ["a", [1]]}, "input"),
+        ({"input": [[5] * 33], "extra_body": {"truncate": False}}, "input[0]"),
         ({"input": ["a", ""]}, "input"),
         ({"input": ["a"] * 2049}, "input"),
         ({"dimensions": 100000}, "dimensions"),

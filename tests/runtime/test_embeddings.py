@@ -87,6 +87,17 @@ def test_similarities_are_those_of_sentence_transformers(
     np.testing.assert_allclose(together, golden[name]["similarities"], rtol=1e-5, atol=TOLERANCE)
 
 
+def test_measure_can_be_chosen(golden: dict[str, Any], variants: dict[str, LoadedModel]) -> None:
+    """A cosine of a model whose files say dot."""
+    given = {"source_sentence": TEXTS[0], "sentences": TEXTS[1:]}
+    stages = variants["dot"].stages("sentence-similarity")
+    cosines = answer(stages, given, {"similarity_fn_name": "cosine"})
+    vectors = np.asarray(answer_together(variants["dot"].stages("feature-extraction"), [(TEXTS, {})])[0])
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    np.testing.assert_allclose(cosines, vectors[1:] @ vectors[0], atol=TOLERANCE)
+    assert not np.allclose(cosines, golden["dot"]["similarities"], atol=TOLERANCE)
+
+
 def test_model_without_files_answers_the_pipelines_token_vectors(tokens: Stages, models_dir: Path) -> None:
     """[tokens, size] with special tokens, without a trace of the padding."""
     folder = models_dir / "encoder"
@@ -159,6 +170,19 @@ def test_base64_is_the_same_numbers(sentences: Stages) -> None:
     rows = answer(sentences, SHORT[0], {"encoding_format": "base64", "pooling": "none"})
     raw = answer(sentences, SHORT[0], {"pooling": "none"})
     np.testing.assert_array_equal([np.frombuffer(base64.b64decode(row), "<f4") for row in rows], raw)
+
+
+def test_tokens_are_taken_as_they_are(sentences: Stages, variants: dict[str, LoadedModel], tokens: Stages) -> None:
+    """Cut at the end that is asked for, without a prompt before them, for models of any kind."""
+    ids = [2, *range(60, 100), 3]
+    for side, cut in (("left", ids[-SENTENCE_MAX_LENGTH:]), ("right", ids[:SENTENCE_MAX_LENGTH])):
+        given = answer(sentences, ids, {"truncation_direction": side})
+        np.testing.assert_allclose(given, answer(sentences, cut), atol=TOLERANCE)
+    assert len(answer(tokens, ids)) == len(ids)
+    with pytest.raises(InvalidInput, match=r"inputs\[0\]: there is no token 99999; the vocabulary has"):
+        answer(sentences, [2, 99999])
+    with pytest.raises(InvalidInput, match="prompt_name"):
+        answer(sentences, ids, {"prompt_name": "query"})
 
 
 def test_too_long_is_cut_or_refused(sentences: Stages, tokens: Stages) -> None:

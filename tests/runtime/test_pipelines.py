@@ -87,6 +87,15 @@ def test_text_classification_answers_as_the_pipeline(
     assert all(len(labels) == (top_k or len(LABELS)) for labels in given)
 
 
+@pytest.mark.parametrize("parameters", [{}, {"function_to_apply": "sigmoid"}])
+def test_labels_stay_in_the_models_order(stages: dict[str, Stages], parameters: dict[str, Any]) -> None:
+    """All of them, with the same scores, where nobody wants them sorted."""
+    best_first = answer(stages["text-classification"], TEXTS[0], parameters)
+    given = answer(stages["text-classification"], TEXTS[0], {**parameters, "sort": False, "top_k": 1})
+    assert [one["label"] for one in given] == list(LABELS)
+    assert sorted(given, key=lambda one: float(one["score"]), reverse=True) == best_first
+
+
 def test_text_pairs_answer_as_the_pipeline(stages: dict[str, Stages], pipes: dict[str, Any]) -> None:
     """{text, text_pair}, each with its own token types."""
     pairs = [{"text": text, "text_pair": TEXTS[1]} for text in TEXTS]

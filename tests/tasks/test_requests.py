@@ -119,6 +119,12 @@ def test_parameters_of_embeddings_may_stand_at_the_root() -> None:
     assert parsed.is_list
 
 
+def test_tokens_of_one_text_are_one_input() -> None:
+    """A list of these is several."""
+    assert parse("feature-extraction", {"inputs": [5, 6]}).inputs == [[5, 6]]
+    assert parse("feature-extraction", {"inputs": [[5, 6], [7]]}).inputs == [[5, 6], [7]]
+
+
 def test_words_of_one_text_are_one_input() -> None:
     """With `is_split_into_words` a flat list is one input, a list of lists is several."""
     parameters = {"is_split_into_words": True}

@@ -7,17 +7,15 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import orjson
-from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from app.api.anthropic.answers import PING, Event, MessageWriter, message_of
-from app.api.anthropic.body import PromptBody, read_messages_body, read_prompt_body
+from app.api.anthropic.body import read_messages_body, read_prompt_body
 from app.api.anthropic.wanted import wanted_of
 from app.api.call import Call, read_call
 from app.api.errors import anthropic_body
 from app.api.generating import Generating, Wanted
 from app.api.record import RequestRecord, record_of
-from app.api.routing import answer_routes
 from app.api.sse import event as as_event
 from app.api.sse import stream_events
 from app.api.tasks import TaskAnswerer, send_stream
@@ -25,20 +23,27 @@ from app.catalog import ModelSpec
 from app.errors import PipeserveError
 from app.fleet.requests import JobResult
 
-MESSAGES, COUNT_TOKENS = "/v1/messages", "/v1/messages/count_tokens"
+MESSAGES, COUNT_TOKENS = "v1/messages", "v1/messages/count_tokens"
 
 
 class Messages:
-    """Owned by the event loop."""
+    """Owned by the event loop. Implements `Served`."""
+
+    paths = frozenset({MESSAGES, COUNT_TOKENS})
 
     def __init__(self, generating: Generating, answerer: TaskAnswerer) -> None:
         self._generating = generating
         self._answerer = answerer
 
-    async def create(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, path: str, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises the errors of `app/errors.py`."""
+        answer = self._create if path == MESSAGES else self._count
+        await answer(path_model, scope, receive, send)
+
+    async def _create(self, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         record, call = record_of(scope), _call_of(scope)
         body = read_messages_body(await self._answerer.read_object(receive, record))
-        wanted, spec = wanted_of(body), await self._choose(body, call)
+        wanted, spec = wanted_of(body), await self._generating.choose((path_model, call.model, body.model), call)
         head = {"id": f"msg_{secrets.token_hex(12)}", "model": body.model or spec.id}
         if body.stream:
             await self._stream(wanted, spec, MessageWriter(head), call, scope, receive, send)
@@ -46,16 +51,13 @@ class Messages:
         (completion,), result = await self._generating.complete(spec, wanted, call, record, receive)
         await self._send(message_of(completion, head), result, spec, record, send)
 
-    async def count(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _count(self, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         """The tokens that a message would read."""
         record, call = record_of(scope), _call_of(scope)
         body = read_prompt_body(await self._answerer.read_object(receive, record))
-        wanted, spec = wanted_of(body), await self._choose(body, call)
+        wanted, spec = wanted_of(body), await self._generating.choose((path_model, call.model, body.model), call)
         (completion,), result = await self._generating.complete(spec, wanted, call, record, receive)
         await self._send({"input_tokens": completion.num_prompt_tokens}, result, spec, record, send)
-
-    async def _choose(self, body: PromptBody, call: Call) -> ModelSpec:
-        return await self._generating.choose((call.model, body.model), call)
 
     async def _send(
         self, told: dict[str, Any], result: JobResult, spec: ModelSpec, record: RequestRecord, send: Send
@@ -80,11 +82,10 @@ class Messages:
                 yield writer.end(part[0]) if isinstance(part, list) else writer.write(part)
 
         def error_event(error: PipeserveError) -> bytes:
-            record.code = error.code
             return as_event("error", anthropic_body(error, error.message, request_id=record.request_id))
 
         streaming = stream_events(
-            events(), to_event=_as_bytes, error_event=error_event, keep_alive=as_event("ping", PING)
+            events(), record, to_event=_as_bytes, error_event=error_event, keep_alive=as_event("ping", PING)
         )
         headers = {"request-id": record.request_id}
         await send_stream(streaming, spec, scope, receive, send, more_headers=headers)
@@ -98,7 +99,3 @@ def _call_of(scope: Scope) -> Call:
     """`?beta=true`, which the SDK's beta client sends, changes nothing."""
     query = b"&".join(one for one in scope["query_string"].split(b"&") if not one.startswith(b"beta="))
     return read_call(query, record_of(scope).headers)
-
-
-def messages_routes(messages: Messages) -> list[BaseRoute]:
-    return answer_routes([("POST", MESSAGES, messages.create), ("POST", COUNT_TOKENS, messages.count)])

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from app.api.fields import Unused
 from app.catalog import ModelSpec
-from app.fleet.requests import JobResult
 from app.tasks.requests import as_invalid_input
 
 
@@ -30,16 +30,15 @@ class DialectBody(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """fragments: the JSON of each input that was asked, in order. request_id: for dialects whose answers have an id."""
+    """fragments: the JSON of each input that was asked, in order. request_id, created (unix time), max_length (tokens
+    that the model takes): for dialects whose answers have them."""
 
     fragments: list[bytes]
     num_tokens: int
     spec: ModelSpec
     request_id: str
-
-    @classmethod
-    def of(cls, fragments: list[bytes], result: JobResult, spec: ModelSpec, request_id: str) -> Answers:
-        return cls(fragments=fragments, num_tokens=result.num_tokens, spec=spec, request_id=request_id)
+    created: int
+    max_length: int | None
 
 
 Present = Callable[[Answers], bytes]
@@ -58,12 +57,14 @@ def as_only(answers: Answers) -> bytes:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """A dialect's body as a task's. assumed: what its own server would do where neither the request nor the model's
-    `parameters:` say. present: the answer in the dialect's words. is_stream: as server-sent events, a token each."""
+    `parameters:` say. names: the task's paths -> what the client calls them, where that is something else. present: the
+    answer in the dialect's words. is_stream: as server-sent events, a token each."""
 
     task: str
     inputs: list[Any]
     parameters: Mapping[str, Any]
     assumed: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
     call_fields: Mapping[str, Any] = field(default_factory=dict)
     present: Present = as_list
     is_stream: bool = False
@@ -77,7 +78,8 @@ class Asked:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One kind of body. field: what tells it from others on the same route ("inputs.source_sentence": a field of a
-    field). tasks: a model that serves one of these answers it. answer: the answer's type, for OpenAPI."""
+    field). tasks: a model that serves one of these answers it. unused: fields without a place in the body's model.
+    answer: the answer's type, for OpenAPI."""
 
     server: str
     summary: str
@@ -87,6 +89,7 @@ class Rule:
     read: Callable[[Any], Asked]
     answer: Any
     example: dict[str, Any]
+    unused: Unused = Unused()
 
     def is_in(self, body: Any) -> bool:
         for name in self.field.split("."):
@@ -98,7 +101,7 @@ class Rule:
     def asked(self, body: dict[str, Any]) -> Asked:
         """Raises InvalidInput, InputTooLarge."""
         try:
-            parsed = self.body.model_validate(body)
+            parsed = self.body.model_validate(self.unused.without(body))
         except ValidationError as error:
             raise as_invalid_input(error, "", self.body) from None
         return self.read(parsed)

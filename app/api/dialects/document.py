@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from app.api.dialects.base import Rule
 from app.api.dialects.table import PLACES, Place
-from app.api.openapi import REF, Document, call_parameters, error_answers, json_body, parameter
+from app.api.openapi import REF, Document, error_answers, json_body, root_and_below
 from app.tasks.base import JSON
 
 TAG = "other servers' clients"
@@ -40,12 +41,9 @@ def dialect_document() -> Document:
     """Every route at the root and below a model's URL."""
     names, schemas = _schemas()
     paths: dict[str, Any] = {}
-    model_id = parameter("model_id", "path", "The id or alias of a declared model; it may hold slashes.")
     for path, place in PLACES.items():
-        paths[f"/{path}"] = {"post": _operation(path, place, names, [], "")}
-        if path:
-            operation = _operation(path, place, names, [model_id], "_of_model")
-            paths[f"/models/{{model_id}}/{path}"] = {"post": operation}
+        both = root_and_below(path, partial(_operation, path, place, names))
+        paths |= both if path else {"/": both["/"]}
     return Document(paths, {**schemas, **_VERTEX_SCHEMAS})
 
 
@@ -81,7 +79,7 @@ def _operation(
         "summary": place.summary,
         "description": "\n".join(f"- `{rule.field}`: {rule.server}. {rule.summary}" for rule in place.rules),
         "operationId": (path or "root").replace("/", "_") + "_dialect" + suffix,
-        "parameters": parameters + call_parameters(with_model=not suffix),
+        "parameters": parameters,
         "requestBody": json_body(_one_of(bodies), place.rules[0].example),
         "responses": {"200": {"description": "The answer.", "content": content}, **error_answers()},
     }

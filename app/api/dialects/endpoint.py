@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from app.api.body import parse_object
@@ -17,9 +17,11 @@ from app.api.dialects.vertex import as_predictions, groups_of, instances_of
 from app.api.names import named
 from app.api.openai.endpoint import CHAT, COMPLETIONS, OpenAIGeneration
 from app.api.record import RequestRecord, record_of
-from app.api.tasks import Answered, TaskAnswerer, resolved
+from app.api.renaming import by_names, renamed
+from app.api.routing import root_routes
+from app.api.tasks import Answered, TaskAnswerer, agreed, resolved
 from app.catalog import ModelSpec
-from app.errors import InvalidInput, NotServed
+from app.errors import NotServed
 from app.fleet.requests import FleetAPI
 from app.tasks.custom import NAME as CUSTOM
 from app.tasks.registry import ALL_TASKS, TASKS, find_task
@@ -29,9 +31,18 @@ _MAX_NAMED = 8
 
 
 class Dialects:
-    """Answers what other servers' clients ask. Owned by the event loop. Implements `BelowModels`."""
+    """Answers what other servers' clients ask. Owned by the event loop. Implements `Served`."""
 
-    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI, generation: OpenAIGeneration) -> None:
+    def __init__(
+        self,
+        answerer: TaskAnswerer,
+        fleet: FleetAPI,
+        generation: OpenAIGeneration,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        """clock: unix time."""
+        self._clock = clock
         self._answerer = answerer
         self._fleet = fleet
         self._generation = generation
@@ -71,28 +82,24 @@ class Dialects:
             await self._answerer.stream(spec, _stream_body(asked, spec), call, scope, receive, send)
             return
         answered = await self._run(asked, asked.inputs, spec, call, scope, receive)
-        present = asked.present(Answers.of(answered.fragments, answered.result, spec, record.request_id))
-        await self._send(send, present, answered, spec, record)
+        await self._send(send, asked.present(self._answers(answered, spec, record)), answered, spec, record)
 
     async def _choose(self, tasks: Iterable[str], names: list[str], call: Call) -> ModelSpec:
         """The named entry, else the first declared that serves one of the tasks. Raises NotServed, InvalidInput."""
         wanted = dict.fromkeys(tasks)
-        if names:
-            return await self._named(wanted, names, call)
+        if (name := agreed(self._fleet, names)) is not None:
+            return await self._named(wanted, name, call)
         specs = [status.spec for status in self._fleet.statuses()]
         for spec in specs:
             if any(task in wanted for task in spec.all_tasks):
                 return spec
         for spec in specs:
             if not spec.tasks and spec.problem is None:
-                return await self._named(wanted, [spec.id], call)
+                return await self._named(wanted, spec.id, call)
         raise NotServed(f"No model here answers this: it is for {_listed(wanted)}.", param="model")
 
-    async def _named(self, wanted: Mapping[str, None], names: list[str], call: Call) -> ModelSpec:
-        spec = await resolved(self._fleet, names[0], call)
-        for other in names[1:]:
-            if self._fleet.status(other).spec.id != spec.id:
-                raise InvalidInput(f'model: "{names[0]}" and "{other}" are both asked for.', param="model")
+    async def _named(self, wanted: Mapping[str, None], name: str, call: Call) -> ModelSpec:
+        spec = await resolved(self._fleet, name, call)
         if not any(task in wanted for task in spec.all_tasks):
             text = f'"{spec.id}" does not answer this: it serves {", ".join(spec.all_tasks)}, not {_listed(wanted)}.'
             raise NotServed(text, param="model")
@@ -102,7 +109,18 @@ class Dialects:
         self, asked: Asked, inputs: list[Any], spec: ModelSpec, call: Call, scope: Scope, receive: Receive
     ) -> Answered:
         body = {**asked.call_fields, "inputs": inputs, "parameters": asked.all_parameters(spec.parameters)}
-        return await self._answerer.run(ALL_TASKS[asked.task], spec, body, call, record_of(scope), receive)
+        with renamed(by_names(asked.names)):
+            return await self._answerer.run(ALL_TASKS[asked.task], spec, body, call, record_of(scope), receive)
+
+    def _answers(self, answered: Answered, spec: ModelSpec, record: RequestRecord) -> Answers:
+        return Answers(
+            fragments=answered.fragments,
+            num_tokens=answered.result.num_tokens,
+            spec=spec,
+            request_id=record.request_id,
+            created=int(self._clock()),
+            max_length=self._fleet.status(spec.id).max_length,
+        )
 
     async def _predict(
         self, body: dict[str, Any], spec: ModelSpec, call: Call, scope: Scope, receive: Receive, send: Send
@@ -122,9 +140,7 @@ class Dialects:
         found = [
             prediction
             for group, answered in zip(groups, done, strict=True)
-            for prediction in group.predictions(
-                Answers.of(answered.fragments, answered.result, spec, record.request_id)
-            )
+            for prediction in group.predictions(self._answers(answered, spec, record))
         ]
         await self._send(send, as_predictions(found), done[0], spec, record)
 
@@ -198,17 +214,5 @@ def _headers(answered: Answered) -> list[tuple[bytes, bytes]]:
     ]
 
 
-class DialectEndpoint:
-    """One of PLACES at the root: an ASGI app."""
-
-    def __init__(self, dialects: Dialects, path: str) -> None:
-        self._dialects = dialects
-        self._path = path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        record_of(scope).route = f"/{self._path}"
-        await self._dialects.answer(self._path, None, scope, receive, send)
-
-
 def dialect_routes(dialects: Dialects) -> list[BaseRoute]:
-    return [Route(f"/{path}", DialectEndpoint(dialects, path), methods=["POST"]) for path in PLACES]
+    return root_routes(dialects, tuple(PLACES))

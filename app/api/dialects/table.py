@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from app.api.dialects import reranking, tei, tgi, vllm
+from app.api.dialects import reranking, scoring, tei, tgi, vllm
 from app.api.dialects.base import Rule
 from app.catalog import ModelSpec
 from app.errors import InvalidInput
@@ -78,11 +78,15 @@ PLACES: Mapping[str, Place] = MappingProxyType(
         "rerank": Place(summary="Texts or documents, best first.", rules=(reranking.RERANK_V1, tei.RERANK)),
         "v1/rerank": Place(summary="Documents, best first.", rules=(reranking.RERANK_V1,)),
         "v2/rerank": Place(summary="Documents, best first.", rules=(reranking.RERANK_V2,)),
+        **{path: Place(summary="How well texts fit a text.", rules=scoring.SCORE) for path in ("score", "v1/score")},
+        **{path: Place(summary="Labels of texts.", rules=(scoring.CLASSIFY,)) for path in ("classify", "v1/classify")},
         "embed": Place(summary="Embeddings of texts.", rules=(tei.EMBED,)),
         "embed_all": Place(summary="Vectors of tokens.", rules=(tei.EMBED_ALL,)),
         "embed_sparse": Place(summary="Weights of the vocabulary's tokens.", rules=(tei.EMBED_SPARSE,)),
         "similarity": Place(summary="Similarities of sentences.", rules=(tei.SIMILARITY,)),
-        "tokenize": Place(summary="Tokens of texts.", rules=(tgi.TOKENIZE, tei.TOKENIZE, vllm.TOKENIZE)),
+        "tokenize": Place(
+            summary="Tokens of texts.", rules=(tgi.TOKENIZE, tei.TOKENIZE, vllm.TOKENIZE, vllm.TOKENIZE_CHAT)
+        ),
         "detokenize": Place(summary="The text of tokens.", rules=(vllm.DETOKENIZE,)),
         "decode": Place(summary="Texts of tokens.", rules=(tei.DECODE,)),
         "generate": Place(summary="A generated text.", rules=(tgi.GENERATE,)),

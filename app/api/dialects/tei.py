@@ -9,10 +9,9 @@ from pydantic import Field
 
 from app.api.dialects.base import Answers, Asked, DialectBody, Rule, as_list, as_only
 from app.errors import InvalidInput
-from app.tasks.decode import TokenIds
 from app.tasks.sentence_similarity import SentenceSimilarityInputs
 from app.tasks.sparse_embedding import Weight
-from app.tasks.text import Direction, Text
+from app.tasks.text import Direction, Text, TokenIds
 from app.tasks.text_classification import Label
 from app.tasks.text_ranking import RankedText
 from app.tasks.tokenize import Token

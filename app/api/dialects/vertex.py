@@ -7,7 +7,7 @@ An instance is a body of Text Generation Inference or Text Embeddings Inference,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -36,12 +36,7 @@ class Group:
         found, start = [], 0
         for place, asked in zip(self.places, self.asked, strict=True):
             stop = start + len(asked.inputs)
-            part = Answers(
-                fragments=answers.fragments[start:stop],
-                num_tokens=answers.num_tokens,
-                spec=answers.spec,
-                request_id=answers.request_id,
-            )
+            part = replace(answers, fragments=answers.fragments[start:stop])
             found.append((place, _prediction(asked, part)))
             start = stop
         return found

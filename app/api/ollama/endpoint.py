@@ -35,8 +35,8 @@ from app.api.ollama.body import (
 from app.api.ollama.models import is_for_ollama, known_name, running_of, shown, tag_of
 from app.api.ollama.wanted import wanted_of_chat, wanted_of_generate, wanted_of_load
 from app.api.openai.embeddings import check_pooled
-from app.api.openai.renaming import renamed
 from app.api.record import record_of
+from app.api.renaming import by_names, renamed
 from app.api.routing import Answer, answer_routes
 from app.api.sse import stream_events
 from app.api.tasks import Answered, TaskAnswerer, send_stream
@@ -130,11 +130,11 @@ class Ollama:
                     yield told
 
         def error_line(error: PipeserveError) -> bytes:
-            record.code = error.code
             return _lines([present(error, path=scope["path"], request_id=record.request_id)])
 
         streaming = stream_events(
             chunks(),
+            record,
             to_event=_lines,
             error_event=error_line,
             keep_alive=_lines([writer.silence()]),
@@ -188,7 +188,9 @@ class Ollama:
         asked: dict[str, Any] = {"inputs": list(inputs), "parameters": parameters}
         if body.keep_alive is not None:
             asked["keep_alive"] = read_keep_alive(body.keep_alive)
-        with renamed({"inputs[0]" if name == "prompt" else "inputs": name, "parameters.dimensions": "dimensions"}):
+        with renamed(
+            by_names({"inputs[0]" if name == "prompt" else "inputs": name, "parameters.dimensions": "dimensions"})
+        ):
             answered = await self._answerer.run(_EMBEDDING, spec, asked, call, record, receive)
         check_pooled(answered.fragments, spec)
         return answered, spec

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from app.api.fields import Body
 from app.tasks.completion import MAX_CHOICES, MAX_TOKENS, MAX_TOP_LOGPROBS, ToolDefinition
 from app.tasks.text import Text
 
 MAX_STOPS = 4
-
-
-class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class StreamOptions(Body):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from app.api.openai.bodies import Body, ChatBody, CompletionBody
+from app.api.fields import Body
+from app.api.openai.bodies import ChatBody, CompletionBody
 from app.api.openai.embeddings import EMBEDDINGS, EmbeddingBody
 from app.api.openai.endpoint import CHAT, COMPLETIONS
-from app.api.openapi import Document, body_schemas, call_parameters, error_answers, json_body, parameter
+from app.api.openai.moderations import MODERATIONS, ModerationBody
+from app.api.openapi import Document, body_schemas, error_answers, json_body, root_and_below
 from app.tasks.base import JSON
 
 TAG = "OpenAI's API"
@@ -23,6 +26,7 @@ _PLACES: dict[str, tuple[type[Body], str, dict[str, Any]]] = {
         {"prompt": "Once upon a time", "max_tokens": 16},
     ),
     EMBEDDINGS: (EmbeddingBody, "Texts as vectors.", {"input": ["A cat sleeps.", "A dog barks."]}),
+    MODERATIONS: (ModerationBody, "Which categories of harm texts are of.", {"input": "I loved this film."}),
 }
 _STREAMED = (CHAT, COMPLETIONS)
 _EVENTS = {"type": "string", "description": "Server-sent events: chunks, then `[DONE]`."}
@@ -32,16 +36,13 @@ def openai_document() -> Document:
     """Each route at the root and below a model's URL."""
     schemas, defined = body_schemas({path: body for path, (body, _, _) in _PLACES.items()})
     paths: dict[str, Any] = {}
-    model_id = parameter("model_id", "path", "The id or alias of a declared model; it may hold slashes.")
     for path, (_, summary, example) in _PLACES.items():
-        paths[f"/{path}"] = {"post": _operation(path, summary, schemas[path], example, [], "")}
-        below = _operation(path, summary, schemas[path], example, [model_id], "_of_model")
-        paths[f"/models/{{model_id}}/{path}"] = {"post": below}
+        paths |= root_and_below(path, partial(_operation, path, summary, json_body(schemas[path], example)))
     return Document(paths, defined)
 
 
 def _operation(
-    path: str, summary: str, schema: dict[str, Any], example: dict[str, Any], parameters: list[Any], suffix: str
+    path: str, summary: str, body: dict[str, Any], parameters: list[dict[str, Any]], suffix: str
 ) -> dict[str, Any]:
     content: dict[str, Any] = {JSON: {"schema": {"type": "object"}}}
     if path in _STREAMED:
@@ -50,7 +51,7 @@ def _operation(
         "tags": [TAG],
         "summary": summary,
         "operationId": path.replace("/", "_") + suffix,
-        "parameters": parameters + call_parameters(with_model=not suffix),
-        "requestBody": json_body(schema, example),
+        "parameters": parameters,
+        "requestBody": body,
         "responses": {"200": {"description": "The answer, in OpenAI's shape.", "content": content}, **error_answers()},
     }

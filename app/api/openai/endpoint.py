@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from app.api.call import Call, read_call
@@ -37,7 +36,7 @@ Chunks = AsyncGenerator[Chunk, None]
 
 
 class OpenAIGeneration:
-    """Answers both routes. Owned by the event loop. Implements `BelowModels`."""
+    """Answers both routes. Owned by the event loop. Implements `Served`."""
 
     paths = frozenset({CHAT, COMPLETIONS})
 
@@ -185,19 +184,3 @@ async def _with_usage(chunks: Chunks, body: SamplingBody) -> AsyncGenerator[byte
             chunk.data["usage"] = None
         yield data_event(chunk.data)
     yield DONE
-
-
-class GenerationEndpoint:
-    """One of both routes at the root: an ASGI app."""
-
-    def __init__(self, generation: OpenAIGeneration, path: str) -> None:
-        self._generation = generation
-        self._path = path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        record_of(scope).route = f"/{self._path}"
-        await self._generation.answer(self._path, None, scope, receive, send)
-
-
-def openai_generation_routes(generation: OpenAIGeneration) -> list[BaseRoute]:
-    return [Route(f"/{path}", GenerationEndpoint(generation, path), methods=["POST"]) for path in (CHAT, COMPLETIONS)]

@@ -24,7 +24,6 @@ async def openai_events(events: AsyncGenerator[bytes, None], record: RequestReco
     """Raises what the events raise before the first."""
 
     def error_event(error: PipeserveError) -> bytes:
-        record.code = error.code
         return data_event(openai_body(error, f"{error.message} (request id {record.request_id})"))
 
-    return await stream_events(events, to_event=lambda one: one, error_event=error_event)
+    return await stream_events(events, record, to_event=lambda one: one, error_event=error_event)

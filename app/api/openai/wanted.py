@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import ValidationError
-
+from app.api.fields import read_as
+from app.api.functions import as_tools, choice_of
 from app.api.generating import Wanted
-from app.api.openai.bodies import Body, ChatBody, CompletionBody, SamplingBody, StructuredOutputs
-from app.api.openai.fields import without_unused
-from app.errors import InputTooLarge, InvalidInput
+from app.api.openai.bodies import ChatBody, CompletionBody, SamplingBody, StructuredOutputs
+from app.api.openai.fields import UNUSED
+from app.errors import InvalidInput
 from app.tasks.completion import ToolDefinition
-from app.tasks.requests import as_invalid_input
 
-BodyT = TypeVar("BodyT", bound=Body)
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's
 _SAME_NAMES = (
     *("n", "temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "top_k", "min_p"),
@@ -29,22 +27,12 @@ _UNUSED_IN_MESSAGES = ("refusal", "annotations", "audio", "function_call")
 
 def read_chat_body(body: Mapping[str, Any]) -> ChatBody:
     """Raises InvalidInput naming the field."""
-    return _read(ChatBody, body)
+    return read_as(ChatBody, UNUSED.without(body))
 
 
 def read_completion_body(body: Mapping[str, Any]) -> CompletionBody:
     """Raises InvalidInput naming the field."""
-    return _read(CompletionBody, body)
-
-
-def _read(model: type[BodyT], body: Mapping[str, Any]) -> BodyT:
-    try:
-        return model.model_validate(without_unused(body))
-    except ValidationError as error:
-        found = as_invalid_input(error, "", model)
-        if isinstance(found, InputTooLarge):  # "too many" is no matter of the context here
-            raise InvalidInput(found.message, param=found.param) from None
-        raise found from None
+    return read_as(CompletionBody, UNUSED.without(body))
 
 
 def wanted_of_chat(body: ChatBody) -> Wanted:
@@ -53,7 +41,6 @@ def wanted_of_chat(body: ChatBody) -> Wanted:
         raise InvalidInput("top_logprobs: it needs logprobs: true.", param="top_logprobs")
     if body.max_tokens == 0:
         raise InvalidInput("max_tokens: it must be 1 or more.", param="max_tokens")
-    tools = _checked_tools(body.tools)
     kwargs = dict(body.chat_template_kwargs or {})
     if body.reasoning_effort is not None:
         kwargs.setdefault("reasoning_effort", body.reasoning_effort)
@@ -67,9 +54,8 @@ def wanted_of_chat(body: ChatBody) -> Wanted:
         "top_logprobs": body.top_logprobs,
     }
     one_input = {
-        "messages": [_message(one, index) for index, one in enumerate(body.messages)],
-        "tools": None if not tools else [one.model_dump(exclude_none=True) for one in tools],
-        "tool_choice": read_tool_choice(body.tool_choice, tools),
+        **chat_of(body.messages, body.tools),
+        "tool_choice": read_tool_choice(body.tool_choice, [one.function.name for one in body.tools or ()]),
         "parallel_tool_calls": body.parallel_tool_calls,
         "documents": body.documents,
         "add_generation_prompt": body.add_generation_prompt,
@@ -79,6 +65,14 @@ def wanted_of_chat(body: ChatBody) -> Wanted:
         "include_reasoning": body.include_reasoning,
     }
     return Wanted(inputs=[one_input], parameters=parameters, names=names, keep_alive=body.keep_alive)
+
+
+def chat_of(messages: Sequence[Mapping[str, Any]], tools: Sequence[ToolDefinition] | None) -> dict[str, Any]:
+    """Both in the words of a `CompletionInput`. Raises InvalidInput."""
+    return {
+        "messages": [_message(one, index) for index, one in enumerate(messages)],
+        "tools": as_tools([one.function.model_dump() for one in tools or ()], schema="function.parameters"),
+    }
 
 
 def wanted_of_completion(body: CompletionBody) -> Wanted:
@@ -169,44 +163,23 @@ def _schema(given: dict[str, Any] | str) -> Any:
         raise InvalidInput(f"{param} is not a JSON schema.", param=param) from None
 
 
-def _checked_tools(tools: list[ToolDefinition] | None) -> list[ToolDefinition]:
-    tools = tools or []
-    names = [tool.function.name for tool in tools]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InvalidInput(f'tools: "{twice}" stands there twice.', param="tools")
-    for index, tool in enumerate(tools):
-        parameters = tool.function.parameters
-        if parameters and parameters.get("type", "object") != "object":
-            param = f"tools[{index}].function.parameters"
-            raise InvalidInput(f"{param} must be the schema of an object.", param=param)
-    return tools
-
-
-def read_tool_choice(given: str | Mapping[str, Any] | None, tools: Sequence[ToolDefinition]) -> dict[str, Any] | None:
-    """OpenAI's `tool_choice` as a `ToolChoice`. Raises InvalidInput."""
+def read_tool_choice(given: str | Mapping[str, Any] | None, known: Sequence[str]) -> dict[str, Any] | None:
+    """OpenAI's `tool_choice` as a `ToolChoice`. known: the names of the tools. Raises InvalidInput."""
     if given is None:
         return None
     if isinstance(given, str):
         if given not in ("none", "auto", "required"):
             raise InvalidInput("tool_choice must be none, auto, required or name a tool.", param="tool_choice")
-        if given == "required" and not tools:
-            raise InvalidInput("tool_choice: there are no tools.", param="tool_choice")
-        return {"mode": given}
-    if given.get("type") == "allowed_tools":
-        allowed = given.get("allowed_tools")
-        allowed = allowed if isinstance(allowed, Mapping) else given
-        mode = allowed.get("mode", "auto")
-        names = [_named(one) for one in allowed.get("tools") or ()]
-    else:
-        mode, names = "required", [_named(given)]
-    known = {tool.function.name for tool in tools}
-    for name in names:
-        if name not in known:
-            raise InvalidInput(f'tool_choice: there is no tool "{name}" among the tools.', param="tool_choice")
+        return choice_of(given, [], known)
+    if given.get("type") != "allowed_tools":
+        return choice_of("required", [_named(given)], known)
+    allowed = given.get("allowed_tools")
+    allowed = allowed if isinstance(allowed, Mapping) else given
+    mode = allowed.get("mode", "auto")
+    names = [_named(one) for one in allowed.get("tools") or ()]
     if mode not in ("auto", "required") or not names:
         raise InvalidInput("tool_choice must be none, auto, required or name a tool.", param="tool_choice")
-    return {"mode": mode, "names": names}
+    return choice_of(mode, names, known)
 
 
 def _named(choice: Any) -> str:

@@ -30,7 +30,8 @@ from app.catalog import ModelSpec
 from app.errors import InvalidInput, NotServed, PipeserveError
 from app.tasks.base import JSON
 
-RESPONSES, INPUT_TOKENS = "/v1/responses", "/v1/responses/input_tokens"
+RESPONSES, INPUT_TOKENS = "v1/responses", "v1/responses/input_tokens"
+ONE_RESPONSE = f"{RESPONSES}/{{response_id}}"
 MAX_PAGE, USUAL_PAGE = 100, 20
 
 
@@ -52,7 +53,9 @@ class _Asked:
 
 
 class Responses:
-    """Owned by the event loop."""
+    """Owned by the event loop. Implements `Served`."""
+
+    paths = frozenset({RESPONSES, INPUT_TOKENS})
 
     def __init__(
         self, generating: Generating, answerer: TaskAnswerer, store: ResponseStore, *, clock: Callable[[], float]
@@ -65,13 +68,18 @@ class Responses:
 
     # Making them
 
-    async def create(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, path: str, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises the errors of `app/errors.py`."""
+        answer = self._create if path == RESPONSES else self._count
+        await answer(path_model, scope, receive, send)
+
+    async def _create(self, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)
         call = read_call(scope["query_string"], record.headers)
         body = read_response_body(await self._answerer.read_object(receive, record))
         inputs, before = self._items(body)
         wanted = wanted_of(body, before, inputs)
-        spec = await self._generating.choose((call.model, body.model), call)
+        spec = await self._generating.choose((path_model, call.model, body.model), call)
         asked = _Asked(body=body, inputs=inputs, before=before, wanted=wanted, spec=spec, call=call)
         writer = ResponseWriter(self._shape(asked), make_id=make_id, clock=self._clock)
         if body.stream:
@@ -139,13 +147,12 @@ class Responses:
         events = self._events(asked, writer, record, receive)
 
         def error_event(error: PipeserveError) -> bytes:
-            record.code = error.code
             text = f"{error.message} (request id {record.request_id})"
             response, last = writer.fail(text, code=row_of(error).openai_code or error.code, param=error.param)
             self._keep(response, asked)
             return _as_bytes(last)
 
-        streaming = stream_events(events, to_event=_as_bytes, error_event=error_event)
+        streaming = stream_events(events, record, to_event=_as_bytes, error_event=error_event)
         await send_stream(streaming, asked.spec, scope, receive, send)
 
     async def _events(
@@ -160,14 +167,14 @@ class Responses:
             self._keep(response, asked)
             yield [*first, *last]
 
-    async def count(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _count(self, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         """The tokens that a response would read."""
         record = record_of(scope)
         call = read_call(scope["query_string"], record.headers)
         body = read_input_body(await self._answerer.read_object(receive, record))
         inputs, before = self._items(body)
         wanted = wanted_of(body, before, inputs)
-        spec = await self._generating.choose((call.model, body.model), call)
+        spec = await self._generating.choose((path_model, call.model, body.model), call)
         (completion,), result = await self._generating.complete(spec, wanted, call, record, receive)
         told = {"object": "response.input_tokens", "input_tokens": completion.num_prompt_tokens}
         await self._answerer.send(send, orjson.dumps(told), result, spec, record)
@@ -248,15 +255,15 @@ def _page(items: list[Item], query: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def responses_routes(responses: Responses) -> list[BaseRoute]:
-    one = f"{RESPONSES}/{{response_id}}"
+def kept_responses_routes(responses: Responses) -> list[BaseRoute]:
+    """What is asked of those that are kept: below any model's URL too, for a client that knows no other."""
     return answer_routes(
-        [
-            ("POST", RESPONSES, responses.create),
-            ("POST", INPUT_TOKENS, responses.count),
-            ("GET", one, responses.retrieve),
-            ("DELETE", one, responses.delete),
-            ("POST", f"{one}/cancel", responses.cancel),
-            ("GET", f"{one}/input_items", responses.input_items),
-        ]
+        (method, f"{before}/{path}", answer)
+        for before in ("", "/models/{model_id:path}")
+        for method, path, answer in (
+            ("GET", ONE_RESPONSE, responses.retrieve),
+            ("DELETE", ONE_RESPONSE, responses.delete),
+            ("POST", f"{ONE_RESPONSE}/cancel", responses.cancel),
+            ("GET", f"{ONE_RESPONSE}/input_items", responses.input_items),
+        )
     )

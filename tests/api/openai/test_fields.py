@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from app.api.openai.bodies import ChatBody, CompletionBody
-from app.api.openai.fields import HARMLESS, REFUSED
+from app.api.openai.fields import UNUSED
 from app.tasks.completion import CompletionInput, CompletionParameters
 from tests.api.conftest import LiveServer
 
 CHAT = {"messages": [{"role": "user", "content": "hello"}]}
 PROMPT = {"prompt": "once"}
 MODEL = "tiny-text-generation"
+HARMLESS, REFUSED = UNUSED.harmless, UNUSED.refused
 
 HONOURED: dict[str, tuple[Any, str, Any]] = {
     "n": (2, "n", 2),

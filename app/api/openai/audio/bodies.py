@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from app.api.fields import Unused
-from app.api.openai.bodies import Body
+from app.api.fields import Body, Unused
 from app.tasks.text import Text
 
 TIMED_FORMATS = ("srt", "verbose_json", "vtt")

@@ -12,8 +12,8 @@ from app.api.call import Call, read_call
 from app.api.fields import read_as
 from app.api.openai.audio.bodies import UNUSED_OF_SPEECH, SpeechBody
 from app.api.openai.events import data_event, openai_events
-from app.api.openai.renaming import renamed
 from app.api.record import RequestRecord, record_of
+from app.api.renaming import by_names, renamed
 from app.api.tasks import TaskAnswerer, send_stream
 from app.catalog import ModelSpec
 from app.fleet.requests import FleetAPI
@@ -32,17 +32,19 @@ MEDIA_TYPES = {
 """By `response_format`, as the task names them."""
 _SHOWN = {"audio/opus": "audio/ogg"}
 """What is said of a file in the place of its name among the task's answers."""
-_NAMES = {
-    "inputs[0]": "input",
-    "inputs": "input",
-    "parameters.voice": "voice",
-    "parameters.speed": "speed",
-    "parameters.seed": "seed",
-}
+_RENAME = by_names(
+    {
+        "inputs[0]": "input",
+        "inputs": "input",
+        "parameters.voice": "voice",
+        "parameters.speed": "speed",
+        "parameters.seed": "seed",
+    }
+)
 
 
 class Speech:
-    """Owned by the event loop. Implements `BelowModels`."""
+    """Owned by the event loop. Implements `Served`."""
 
     paths = frozenset({SPEECH})
 
@@ -62,7 +64,7 @@ class Speech:
             events = self._events(body, media_type, spec, call, record, receive)
             await send_stream(openai_events(events, record), spec, scope, receive, send)
             return
-        with renamed(_NAMES):
+        with renamed(_RENAME):
             answered = await self._answerer.run(TASK, spec, _asked(body), call, record, receive, accept=media_type)
         shown = _SHOWN.get(media_type, media_type)
         await self._answerer.send(send, answered.fragments[0], answered.result, spec, record, media_type=shown)
@@ -77,7 +79,7 @@ class Speech:
         receive: Receive,
     ) -> AsyncGenerator[bytes, None]:
         """The sound in one piece: the models speak a text at once."""
-        with renamed(_NAMES):
+        with renamed(_RENAME):
             job, _ = await self._answerer.job_of(TASK, spec, _asked(body), call, record, receive, accept=media_type)
             record.result = result = await self._fleet.submit(job)
         sound = base64.b64encode(result.outputs[0]).decode("ascii")

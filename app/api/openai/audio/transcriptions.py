@@ -22,8 +22,8 @@ from app.api.openai.audio.bodies import (
 )
 from app.api.openai.audio.forms import FILE, read_sound_form
 from app.api.openai.events import DONE, data_event, openai_events
-from app.api.openai.renaming import renamed
 from app.api.record import RequestRecord, record_of
+from app.api.renaming import by_names, renamed
 from app.api.tasks import TaskAnswerer, send_stream
 from app.catalog import ModelSpec
 from app.errors import BackendFailed, InvalidInput
@@ -51,7 +51,7 @@ class _Asked:
 
 
 class Transcriptions:
-    """Answers both routes. Owned by the event loop. Implements `BelowModels`."""
+    """Answers both routes. Owned by the event loop. Implements `Served`."""
 
     paths = frozenset({TRANSCRIPTIONS, TRANSLATIONS})
 
@@ -71,7 +71,7 @@ class Transcriptions:
             events = self._events(body, asked, spec, call, record, receive)
             await send_stream(openai_events(events, record), spec, scope, receive, send)
             return
-        with renamed(asked.names):
+        with renamed(by_names(asked.names)):
             answered = await self._answerer.run(TASK, spec, asked.body, call, record, receive)
         told = read_transcription(answered.fragments[0])
         shown, media_type = _shown(told, body.response_format, asked.answerer)
@@ -87,7 +87,7 @@ class Transcriptions:
         receive: Receive,
     ) -> AsyncGenerator[bytes, None]:
         reading = Reading()
-        with renamed(asked.names):
+        with renamed(by_names(asked.names)):
             job, _ = await self._answerer.job_of(TASK, spec, asked.body, call, record, receive)
             async for part in self._fleet.stream(job):
                 if isinstance(part, JobResult):
