@@ -194,7 +194,7 @@ class TaskAnswerer:
                 yield part
 
         events = token_events(parts(), has_details=has_details)
-        streaming = stream_tokens(events, task=TEXT_GENERATION, request_id=record.request_id)
+        streaming = stream_tokens(events, record)
         await send_stream(streaming, spec, scope, receive, send)
 
     async def send(

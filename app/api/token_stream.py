@@ -9,6 +9,7 @@ import orjson
 from starlette.responses import StreamingResponse
 
 from app.api.errors import hugging_face_body
+from app.api.record import RequestRecord
 from app.api.sse import stream_events
 from app.errors import InvalidInput, PipeserveError
 from app.fleet.requests import JobResult
@@ -79,11 +80,12 @@ def _end_of(result: JobResult, has_details: bool) -> dict[str, Any]:
     return {**end, "details": {**details, "input_length": result.num_tokens}}
 
 
-async def stream_tokens(events: AsyncIterator[dict[str, Any]], *, task: str, request_id: str) -> StreamingResponse:
+async def stream_tokens(events: AsyncIterator[dict[str, Any]], record: RequestRecord) -> StreamingResponse:
     """Raises what the events raise before the first, unless that takes so long that the stream has begun."""
 
     def error_event(error: PipeserveError) -> bytes:
-        return _data(hugging_face_body(error, f"{error.message} (request id {request_id})", task=task))
+        record.code = error.code
+        return _data(hugging_face_body(error, f"{error.message} (request id {record.request_id})", task=record.task))
 
     response = await stream_events(events, to_event=_data, error_event=error_event)
     response.headers["x-accel-buffering"] = "no"

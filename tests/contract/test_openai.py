@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -256,44 +254,6 @@ def test_unknown_model_is_404(client: openai.OpenAI) -> None:
         with pytest.raises(openai.NotFoundError) as raised:
             chat(client, model=model)
         assert raised.value.code == "model_not_found"
-
-
-async def test_clients_that_vanish_leave_the_engine_as_it_was(server: RunningServer) -> None:
-    """Streaming or not; the next answer is the same, and soon nothing runs any more."""
-    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
-
-        async def answer() -> Any:
-            made = await client.chat.completions.create(
-                model=MODEL, messages=HELLO, max_completion_tokens=12, temperature=0
-            )
-            return made.choices[0].message.content
-
-        async def vanish(index: int) -> None:
-            if index % 2:
-                running = client.chat.completions.create(model=MODEL, messages=HELLO, max_completion_tokens=1500, n=2)
-                await asyncio.wait_for(running, 0.02 + index * 0.002)
-                return
-            async with await client.chat.completions.create(
-                model=MODEL, messages=HELLO, max_completion_tokens=1500, n=2, stream=True
-            ) as stream:
-                async for _ in stream:
-                    return
-
-        before = await answer()
-        for _ in range(4):
-            await asyncio.gather(*(vanish(index) for index in range(25)), return_exceptions=True)
-        assert await answer() == before
-    deadline = time.monotonic() + 30
-    while running_texts(server):
-        assert time.monotonic() < deadline, "texts that nobody waits for go on"
-        await asyncio.sleep(0.1)
-
-
-def running_texts(server: RunningServer) -> float:
-    with server.client() as client:
-        lines = client.get("/metrics").text.splitlines()
-    (line,) = [one for one in lines if one.startswith(f'pipeserve_generating_sequences{{model="{MODEL}"}}')]
-    return float(line.split()[-1])
 
 
 @pytest.mark.parametrize("path", ["/models/chatml/v1/chat/completions", "/invocations?model=chatml", "/?model=chatml"])
