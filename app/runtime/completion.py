@@ -223,7 +223,10 @@ class CompletionStages(GeneratingStages):
         if structure is not None and of_tools is not None:
             param = "parameters.structure"
             raise InvalidInput(f"{param}: a call of a tool is required, so the answer is no other text.", param=param)
-        if of_tools is not None:
+        if chat is not None and of_tools is not None:
+            for index, schema in self._format.schemas_of_calls(chat):
+                param = f"inputs.tools[{index}].function.parameters"
+                self._grammars.compile({"kind": "json_schema", "value": schema}, param=param)
             return self._grammars.compile(of_tools, param="inputs.tools")
         if structure is None:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +27,10 @@ WEATHER: Any = {
     },
 }
 PING: Any = {"type": "function", "function": {"name": "ping"}}
+UNHOLDABLE: Any = {
+    "type": "function",
+    "function": {"name": "odd", "parameters": {"type": "object", "properties": {"a": {"not": {}}}}},
+}
 IMAGE: Any = {"type": "image_url", "image_url": {"url": "eA=="}}
 MODEL = "chatml"
 
@@ -224,6 +229,8 @@ def test_images_in_a_chat_of_a_model_that_sees(client: openai.OpenAI, server: Ru
         ({"tools": [WEATHER, WEATHER]}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [{"type": "function", "function": {"name": "x", "parameters": {"type": "array"}}}]}, "tools[0]"),
+        ({"tools": [{"type": "function", "function": {"name": "x y"}}]}, "tools[0]"),
+        ({"tools": [PING, UNHOLDABLE], "tool_choice": "required"}, "tools[1].function.parameters"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "eA=="}}]}]},
             "messages",
@@ -240,12 +247,49 @@ def test_bad_input_is_named(client: openai.OpenAI, given: dict[str, Any], param:
         assert isinstance(raised.value.body, dict) and raised.value.body["message"]
 
 
-def test_too_long_says_both_numbers(client: openai.OpenAI) -> None:
-    """And has OpenAI's code."""
+@pytest.mark.parametrize("stream", [False, True])
+def test_too_long_says_both_numbers(client: openai.OpenAI, stream: bool) -> None:
+    """And has OpenAI's code; so do more tokens than there is room for."""
     with pytest.raises(openai.BadRequestError) as raised:
-        client.completions.create(model=MODEL, prompt="a" * 3000)
-    assert raised.value.code == "context_length_exceeded"
+        client.completions.create(model=MODEL, prompt="a" * 3000, stream=stream)
+    assert raised.value.code == "context_length_exceeded" and raised.value.param == "prompt"
     assert "3000" in raised.value.message and "2048" in raised.value.message
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.completions.create(model=MODEL, prompt="a" * 1000, max_tokens=2000, stream=stream)
+    assert raised.value.code == "context_length_exceeded" and raised.value.param == "max_tokens"
+    assert "3000" in raised.value.message and "2048" in raised.value.message
+
+
+def test_part_of_a_schema_that_cannot_be_held_is_named(client: openai.OpenAI) -> None:
+    """By its place, and by the keyword."""
+    schema = {"type": "object", "properties": {"tags": {"type": "array", "items": {"not": {"type": "null"}}}}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    with pytest.raises(openai.BadRequestError) as raised:
+        chat(client, response_format=form)
+    assert raised.value.param == "response_format"
+    assert 'at properties.tags.items: Unimplemented keys: ["not"]' in raised.value.message
+
+
+async def test_equal_request_ids_are_answered_each_by_itself(client: openai.OpenAI, server: RunningServer) -> None:
+    """Whoever names his request as another does, in the header and in vLLM's field."""
+    contents = ["hello", "good morning", "who is there ?"]
+    messages: list[list[Any]] = [[{"role": "user", "content": content}] for content in contents]
+    expected = [chat(client, messages=one).choices[0].message.content for one in messages]
+    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as together:
+        calls = [
+            together.chat.completions.create(
+                model=MODEL,
+                messages=one,
+                max_completion_tokens=12,
+                temperature=0,
+                extra_headers={"X-Request-Id": "the-same"},
+                extra_body={"request_id": "the-same"},
+            )
+            for one in messages
+        ]
+        answers = await asyncio.gather(*calls)
+    assert [one.choices[0].message.content for one in answers] == expected
+    assert {one.id for one in answers} == {"chatcmpl-the-same"}
 
 
 def test_unknown_model_is_404(client: openai.OpenAI) -> None:

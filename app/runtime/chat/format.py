@@ -121,20 +121,23 @@ class ChatFormat:
         choice = chat.get("tool_choice") or {}
         if choice.get("mode") != "required":
             return None
-        names = choice.get("names") or [one["function"]["name"] for one in chat.get("tools") or ()]
-        tools = [one["function"] for one in chat.get("tools") or () if one["function"]["name"] in names]
+        tools = list(_callable(chat).values())
         if not tools:
             param = "inputs.tool_choice"
             raise InvalidInput(f"{param}: there is no such tool to call.", param=param)
         most = 1 if chat.get("parallel_tool_calls") is False or choice.get("names") else MAX_CALLS
         return {"kind": "grammar", "value": self._calls_grammar(tools, most)}
 
+    def schemas_of_calls(self, chat: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+        """What the arguments of a call must be, by the place of the tool among the tools."""
+        return [(index, _schema_of(tool)) for index, tool in _callable(chat).items()]
+
     def _calls_grammar(self, tools: Sequence[Mapping[str, Any]], most: int) -> str:
         """Lark, as llguidance reads it; arguments as compact JSON of the tool's own schema."""
         style = self._style
         rules = []
         for index, tool in enumerate(tools):
-            schema = {"type": "object", **(tool.get("parameters") or _NO_PARAMETERS)}
+            schema = _schema_of(tool)
             schema["x-guidance"] = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
             begin = json.dumps(f'{{"name": "{tool["name"]}", "{style.arguments}": ')
             rules.append(f'tool_{index}: {begin} arguments_{index} "}}"')
@@ -177,6 +180,17 @@ class ChatFormat:
             is_thinking=opens_reasoning,
             tells_reasoning=chat.get("include_reasoning") is not False,
         )
+
+
+def _callable(chat: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+    """The functions that may be called, by their place among the tools."""
+    names = (chat.get("tool_choice") or {}).get("names")
+    functions = enumerate(one["function"] for one in chat.get("tools") or ())
+    return {index: one for index, one in functions if names is None or one["name"] in names}
+
+
+def _schema_of(function: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", **(function.get("parameters") or _NO_PARAMETERS)}
 
 
 def _style_of(template: str) -> CallStyle:
