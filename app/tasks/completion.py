@@ -12,8 +12,11 @@ from app.tasks.conversation import MAX_MESSAGES, read_part
 from app.tasks.text import Text
 
 TEXT_TASK = "text-generation"
-GENERATING_TASKS = (TEXT_TASK, "image-text-to-text", "any-to-any")
-"""A model that serves one of these completes and chats."""
+ENCODED_TASK = "text2text-generation"
+FILE_TASKS = ("image-text-to-text", "any-to-any")
+GENERATING_TASKS = (TEXT_TASK, *FILE_TASKS, ENCODED_TASK)
+"""A model that serves one of these completes, and chats if it has a chat template. That of the last is implied by
+summarization and translation."""
 
 MAX_CHOICES = 128
 MAX_STOPS = 16

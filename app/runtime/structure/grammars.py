@@ -78,7 +78,10 @@ class Grammars:
         end = self._end_ids or self._tokenizer.eos_token_id
         if end is None:
             raise NotAvailable("Structured output needs an end token, which this model does not have.")
-        return llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=self._vocabulary_size, eos_token=end)
+        try:
+            return llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=self._vocabulary_size, eos_token=end)
+        except ValueError as error:  # a kind of tokenizer that llguidance does not know
+            raise NotAvailable(f"Structured output cannot follow this model's tokenizer: {error}.") from error
 
     def compile(self, structure: Mapping[str, Any], *, param: str) -> CompiledGrammar:
         """structure: `Structure` of app/tasks/completion.py. Raises InvalidInput that says what is wrong with it."""
