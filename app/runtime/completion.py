@@ -12,7 +12,7 @@ import msgspec
 
 from app.errors import InputTooLarge, InvalidInput, NotAvailable
 from app.runtime.base import Item
-from app.runtime.chat.format import ChatFormat, OutputParser, Parsed
+from app.runtime.chat.format import ChatFormat, OutputParser, Parsed, TemplateParser
 from app.runtime.generation.defaults import SamplingDefaults, end_ids_of
 from app.runtime.generation.encoded import EncoderDecoder
 from app.runtime.generation.request import (
@@ -74,6 +74,10 @@ class CompletionStages(GeneratingStages):
     @cached_property
     def _special(self) -> frozenset[int]:
         return frozenset(self._tokenizer.all_special_ids)
+
+    @cached_property
+    def _end_ids(self) -> frozenset[int]:
+        return frozenset(end_ids_of(self._model, self._tokenizer))
 
     @cached_property
     def _grammars(self) -> Grammars:
@@ -269,7 +273,9 @@ class CompletionStages(GeneratingStages):
         return _ChoiceWriter(self, item.features, parameters, prompt, choice)
 
     def text_writer(self, request: CompletionRequest, parameters: Mapping[str, Any]) -> TextWriter:
-        markers = frozenset() if request.chat is None else self._format.markers(request.chat)
+        markers: frozenset[int] = frozenset()
+        if request.chat is not None:
+            markers = self._format.markers(request.chat) - self._end_ids
         return TextWriter(
             self._tokenizer,
             stops=request.stops,
@@ -278,10 +284,10 @@ class CompletionStages(GeneratingStages):
             markers=markers,
         )
 
-    def parser(self, request: CompletionRequest) -> OutputParser | None:
+    def parser(self, request: CompletionRequest) -> OutputParser | TemplateParser | None:
         if request.chat is None:
             return None
-        return self._format.parser(request.chat, opens_reasoning=request.opens_reasoning)
+        return self._format.parser(request.chat, request.prompt, opens_reasoning=request.opens_reasoning)
 
     def token(self, ranked: Ranked, text: str) -> Token:
         top = tuple(self._alternative(token, logprob) for token, logprob in ranked.top)

@@ -8,8 +8,9 @@ from typing import Any
 
 from app.errors import InvalidInput
 from app.runtime.chat.parsing import END_THINK, HERMES, LLAMA, MISTRAL, THINK, CallStyle, OutputParser, Parsed
+from app.runtime.chat.templated import ResponseTemplate, TemplateParser, read_template
 
-__all__ = ["ChatFormat", "OutputParser", "Parsed"]
+__all__ = ["ChatFormat", "OutputParser", "Parsed", "TemplateParser"]
 
 MAX_CALLS = 8
 """That a required call may be followed by: an end for models that know none."""
@@ -38,6 +39,7 @@ class ChatFormat:
         self._knows_tools = "tools" in self._template
         self._thinks = THINK in self._template or "enable_thinking" in self._template
         self._style = _style_of(self._template)
+        self._response = read_template(tokenizer)
 
     @property
     def has_template(self) -> bool:
@@ -162,14 +164,28 @@ class ChatFormat:
 
     def markers(self, chat: Mapping[str, Any]) -> frozenset[int]:
         """Special tokens whose text the parser wants to see."""
+        special = _special_tokens(self._tokenizer)
+        response = self._response_for(chat)
+        if response is not None:
+            return frozenset(token for mark, token in special.items() if response.mentions(mark))
         marks = ((THINK, END_THINK) if self._thinks else ()) + (
             (self._style.begin, self._style.end, "<|python_tag|>") if self._tools(chat) else ()
         )
-        special = dict(zip(self._tokenizer.all_special_tokens, self._tokenizer.all_special_ids, strict=True))
         return frozenset(special[mark] for mark in marks if mark in special)
 
-    def parser(self, chat: Mapping[str, Any], *, opens_reasoning: bool) -> OutputParser | None:
-        """None where the answer is nothing but text."""
+    def _response_for(self, chat: Mapping[str, Any]) -> ResponseTemplate | None:
+        """The model's own, unless a grammar has the call written in the style."""
+        return None if (chat.get("tool_choice") or {}).get("mode") == "required" else self._response
+
+    def parser(
+        self, chat: Mapping[str, Any], prompt: Sequence[int], *, opens_reasoning: bool
+    ) -> OutputParser | TemplateParser | None:
+        """None where the answer is nothing but text. prompt: the chat's tokens."""
+        response = self._response_for(chat)
+        if response is not None:
+            written = self._tokenizer.decode(prompt, skip_special_tokens=False)
+            tells_reasoning = chat.get("include_reasoning") is not False
+            return response.parser(written, self._tools(chat), tells_reasoning=tells_reasoning)
         tools = [one["function"]["name"] for one in self._tools(chat)]
         if not tools and not self._thinks:
             return None
@@ -191,6 +207,13 @@ def _callable(chat: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
 
 def _schema_of(function: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "object", **(function.get("parameters") or _NO_PARAMETERS)}
+
+
+def _special_tokens(tokenizer: Any) -> dict[str, int]:
+    """All that decoding may skip: by far not all of them have a role, such as the end, that makes them "special"."""
+    named = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    return named | {one.content: token for token, one in added.items() if one.special}
 
 
 def _style_of(template: str) -> CallStyle:
