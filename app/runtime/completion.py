@@ -258,14 +258,18 @@ class CompletionStages(GeneratingStages):
         if structure is not None and of_tools is not None:
             param = "parameters.structure"
             raise InvalidInput(f"{param}: a call of a tool is required, so the answer is no other text.", param=param)
-        if chat is not None and of_tools is not None:
-            for index, schema in self._format.schemas_of_calls(chat):
-                param = f"inputs.tools[{index}].function.parameters"
-                self._grammars.compile({"kind": "json_schema", "value": schema}, param=param)
-            return self._grammars.compile(of_tools, param="inputs.tools")
-        if structure is None:
+        if structure is not None:
+            return self._grammars.compile(structure, param="parameters.structure")
+        if chat is None:
             return None
-        return self._grammars.compile(structure, param="parameters.structure")
+        if of_tools is None:
+            of_tools = self._format.structure_of_strict(chat)
+            if of_tools is None or not self._grammars.is_available:
+                return None
+        for index, schema in self._format.schemas_of_calls(chat):
+            param = f"inputs.tools[{index}].function.parameters"
+            self._grammars.compile({"kind": "json_schema", "value": schema}, param=param)
+        return self._grammars.compile(of_tools, param="inputs.tools")
 
     # While it comes
 

@@ -65,8 +65,8 @@ def _as_builtins(part: BaseModel) -> dict[str, Any]:
 
 
 class FunctionDefinition(Inputs):
-    """parameters: a JSON schema. strict: accepted; the arguments of a required or named call always follow the schema,
-    those of a call that the model chose to make are as it wrote them."""
+    """parameters: a JSON schema. The arguments of a required or named call always follow it. strict: those of a call
+    that the model chose to make as well, where its calls stand between marks (Hermes, Qwen)."""
 
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.:-]{1,128}$")]
     description: str | None = None

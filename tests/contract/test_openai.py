@@ -140,6 +140,20 @@ def test_required_tool_is_called(client: openai.OpenAI, parallel: bool) -> None:
     assert parallel or len(choice.message.tool_calls) == 1
 
 
+def test_strict_tool_that_the_model_chose_follows_its_schema(client: openai.OpenAI) -> None:
+    """From the moment the call begins, which a bias brings about; text without a call stays free."""
+    function = {**WEATHER["function"], "strict": True}
+    more = {"tools": [{"type": "function", "function": function}, PING], "temperature": 1, "seed": 3}
+    begin = "259"  # <tool_call>
+    answer = chat(client, **more, logit_bias={begin: 100}, stop=["</tool_call>"], max_completion_tokens=300)
+    (choice,) = answer.choices
+    assert choice.finish_reason == "tool_calls"
+    for call in choice.message.tool_calls:
+        if call.function.name == "get_weather":
+            jsonschema.validate(json.loads(call.function.arguments), WEATHER["function"]["parameters"])
+    assert chat(client, **more, logit_bias={begin: -100}).choices[0].message.content
+
+
 def test_named_tool_is_streamed_as_openai_streams_it(client: openai.OpenAI) -> None:
     """Id and name first, then the arguments in pieces."""
     choice = {"type": "function", "function": {"name": "get_weather"}}

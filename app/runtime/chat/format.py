@@ -15,6 +15,8 @@ __all__ = ["ChatFormat", "OutputParser", "Parsed", "TemplateParser"]
 MAX_CALLS = 8
 """That a required call may be followed by: an end for models that know none."""
 _RESERVED = frozenset({"messages", "conversation", "tools", "documents", "tokenize", "chat_template", "return_dict"})
+_COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+_FREE = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n\t]{0,16}"}
 _NO_PARAMETERS = {"properties": {}, "additionalProperties": False}
 _TOOLS_TEXT = """\
 You may call these tools:
@@ -132,20 +134,38 @@ class ChatFormat:
 
     def schemas_of_calls(self, chat: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
         """What the arguments of a call must be, by the place of the tool among the tools."""
-        return [(index, _schema_of(tool)) for index, tool in _callable(chat).items()]
+        holds_all = (chat.get("tool_choice") or {}).get("mode") == "required"
+        return [(index, _schema_of(one)) for index, one in _callable(chat).items() if holds_all or one.get("strict")]
+
+    def structure_of_strict(self, chat: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A grammar that leaves it to the model whether it calls, and holds the arguments of strict tools if it does;
+        only where calls stand between marks."""
+        style, tools = self._style, list(_callable(chat).values()) if self._tools(chat) else []
+        is_marked = bool(style.begin and style.end) and self._response_for(chat) is None
+        if not is_marked or not any(tool.get("strict") for tool in tools):
+            return None
+        rules, parts = ["start: part* TEXT", r"TEXT: /(.|\n)*/"], []
+        if self._thinks:
+            # What is a token of its own is no text to llguidance.
+            marks = [mark for mark in map(self._mark, (THINK, END_THINK)) if mark.startswith("<[")]
+            parts += [f"TEXT {mark}" for mark in marks]
+        begin, end = self._mark(style.begin), self._mark(style.end)
+        if begin.startswith("<["):
+            before = f"TEXT {begin}"
+        else:
+            before = "marked"
+            rules.append(f"marked[lazy]: TEXT {begin}")
+        parts.append(f'{before} "\\n" call "\\n" {end}')
+        rules.append(f"part: {' | '.join(parts)}")
+        rules += self._call_rules(
+            [(tool, _schema_of(tool) if tool.get("strict") else {"type": "object"}, _FREE) for tool in tools]
+        )
+        return {"kind": "grammar", "value": "\n".join(rules)}
 
     def _calls_grammar(self, tools: Sequence[Mapping[str, Any]], most: int) -> str:
         """Lark, as llguidance reads it; arguments as compact JSON of the tool's own schema."""
         style = self._style
-        rules = []
-        for index, tool in enumerate(tools):
-            schema = _schema_of(tool)
-            schema["x-guidance"] = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
-            begin = json.dumps(f'{{"name": "{tool["name"]}", "{style.arguments}": ')
-            rules.append(f'tool_{index}: {begin} arguments_{index} "}}"')
-            rules.append(f"arguments_{index}: %json {json.dumps(schema)}")
-        names = " | ".join(f"tool_{index}" for index in range(len(tools)))
-        rules.append(f"call: {names}")
+        rules = self._call_rules([(tool, _schema_of(tool), _COMPACT) for tool in tools])
         if style.is_list:
             more = f' (", " call){{0,{most - 1}}}' if most > 1 else ""
             start = f'{self._mark(style.begin)} "[" call{more} "]"'
@@ -155,6 +175,16 @@ class ChatFormat:
         else:
             start = "call"
         return "\n".join([f"start: {start}", *rules])
+
+    def _call_rules(self, tools: Sequence[tuple[Mapping[str, Any], dict[str, Any], dict[str, Any]]]) -> list[str]:
+        """`call`, of one of the tools. tools: each with the schema of its arguments and how these are spaced."""
+        rules = []
+        for index, (tool, schema, spacing) in enumerate(tools):
+            begin = json.dumps(f'{{"name": "{tool["name"]}", "{self._style.arguments}": ')
+            rules.append(f'tool_{index}: {begin} arguments_{index} "}}"')
+            rules.append(f"arguments_{index}: %json {json.dumps({**schema, 'x-guidance': spacing})}")
+        names = " | ".join(f"tool_{index}" for index in range(len(tools)))
+        return [*rules, f"call: {names}"]
 
     def _mark(self, mark: str) -> str:
         """As a token of its own where the tokenizer has it so."""

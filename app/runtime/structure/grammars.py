@@ -83,6 +83,14 @@ class Grammars:
         except ValueError as error:  # a kind of tokenizer that llguidance does not know
             raise NotAvailable(f"Structured output cannot follow this model's tokenizer: {error}.") from error
 
+    @cached_property
+    def is_available(self) -> bool:
+        """Whether anything can be compiled for this tokenizer."""
+        try:
+            return bool(self._tokens)
+        except NotAvailable:
+            return False
+
     def compile(self, structure: Mapping[str, Any], *, param: str) -> CompiledGrammar:
         """structure: `Structure` of app/tasks/completion.py. Raises InvalidInput that says what is wrong with it."""
         key = json.dumps(structure, sort_keys=True)
