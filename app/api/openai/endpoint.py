@@ -16,7 +16,13 @@ from app.api.errors import openai_body
 from app.api.generating import Generating, Wanted
 from app.api.openai.answers import Answerer, RunningUsage, usage_of
 from app.api.openai.bodies import ChatBody, CompletionBody, SamplingBody
-from app.api.openai.wanted import read_chat_body, read_completion_body, wanted_of_chat, wanted_of_completion
+from app.api.openai.wanted import (
+    echoed_in,
+    read_chat_body,
+    read_completion_body,
+    wanted_of_chat,
+    wanted_of_completion,
+)
 from app.api.record import RequestRecord, record_of
 from app.api.sse import stream_events
 from app.api.tasks import TaskAnswerer, send_stream
@@ -85,6 +91,7 @@ class OpenAIGeneration:
             as_ids=bool(parsed.return_tokens_as_token_ids),
             has_logprobs=_has_logprobs(parsed),
             returns_ids=bool(parsed.return_token_ids),
+            echoed=echoed_in(parsed) if isinstance(parsed, ChatBody) else "",
         )
         if parsed.stream:
             await self._stream(parsed, wanted, spec, answerer, call, scope, receive, send)
