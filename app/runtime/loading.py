@@ -94,6 +94,7 @@ def _with_engine(spec: ModelSpec, parts: Parts, tasks: Sequence[str]) -> Parts:
         tokenizer_of(parts),
         max_length=parts.limit,
         pool_bytes=spec.kv_cache_bytes,
+        batch=spec.batch,
         takes_files=TEXT_TASK not in tasks and any(task in FILE_TASKS for task in tasks),
     )
     return replace(parts, engine=engine)

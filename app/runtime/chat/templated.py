@@ -1,7 +1,5 @@
-"""What a model writes, taken apart by its tokenizer's own response template (transformers 5).
-
-https://huggingface.co/docs/transformers/main/en/chat_response_parsing: regions of the answer, and what each means.
-"""
+"""What a model writes, taken apart by its tokenizer's own response template: regions of the answer, and what each means
+(`transformers.utils.chat_parsing`, 5.23)."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence as Ordered
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -26,7 +27,14 @@ from app.runtime.generation.account import Account
 from app.runtime.generation.engine import Control
 from app.runtime.generation.generator import Generated as SearchedRow
 from app.runtime.generation.generator import GenerationOptions, Generator
-from app.runtime.generation.request import Advance, EngineState, Generated, GenerationRequest, Ranked
+from app.runtime.generation.request import (
+    DEFAULT_MAX_NEW_TOKENS,
+    Advance,
+    EngineState,
+    Generated,
+    GenerationRequest,
+    Ranked,
+)
 from app.runtime.generation.sequence import Sequence
 from app.runtime.generation.watching import Abandoned
 from app.runtime.stacking import stack
@@ -43,12 +51,21 @@ of forced, suppressed and bad tokens the model's own stay."""
 
 
 class GenerateEngine:
-    """Owned by the device thread. tokenizer: only decodes. max_rows: of one call."""
+    """Owned by the device thread. tokenizer: only decodes. max_rows, max_tokens: of one call, padding included."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any, *, end_ids: Ordered[int], max_rows: int) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        end_ids: Ordered[int],
+        max_rows: int,
+        max_tokens: int,
+    ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._max_rows = max_rows
+        self._max_tokens = max_tokens
         self._pad_id: int = getattr(tokenizer, "pad_token_id", None) or 0
         self._is_stateful = bool(getattr(model, "_is_stateful", False))
         self._account = Account(tokenizer, end_ids)
@@ -91,6 +108,9 @@ class GenerateEngine:
         length = first.request.num_prompt_tokens
         mates.sort(key=lambda one: abs(one.request.num_prompt_tokens - length) if one is not first else -1)
         call = mates[: 1 if first.was_admitted else self._max_rows]
+        costs = accumulate((_cost(one.request) for one in call), max)
+        fitting = sum(num_rows * cost <= self._max_tokens for num_rows, cost in enumerate(costs, start=1))
+        call = call[: max(1, fitting)]
         chosen = {one.key for one in call}
         self._waiting = deque(one for one in self._waiting if one.key not in chosen)
         self._running = {one.key: one for one in call}
@@ -225,6 +245,11 @@ class GenerateEngine:
 
     def _state(self) -> EngineState:
         return self._account.state(num_running=len(self._running), num_waiting=len(self._waiting))
+
+
+def _cost(request: GenerationRequest) -> int:
+    """Tokens that a row is likely to have: most answers end long before the most that they may have."""
+    return request.num_prompt_tokens + min(request.max_tokens, DEFAULT_MAX_NEW_TOKENS)
 
 
 def _options(request: GenerationRequest) -> GenerationOptions:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from app.catalog import BatchSpec
 from app.errors import InputTooLarge, InvalidInput
 from app.runtime.base import LoadedModel, Stages
 from app.runtime.generation.stages import GeneratingStages
@@ -67,6 +68,33 @@ def test_texts_share_a_call_whatever_their_parameters(
     together = answer_together(stages, [(TEXTS, one) for one in parameters])
     assert [one for answers in together for one in answers] == alone
     assert calls == [len(alone)]
+
+
+def test_calls_are_no_larger_than_the_entry_says(tiny_dir: Path) -> None:
+    """In rows, and in tokens with those that padding adds: texts of like length go together."""
+    folder = tiny.build("t5", tiny_dir)
+    parameters = {"max_new_tokens": 4}
+    texts = ["a", "film " * 30, "good", "film " * 29, "the"]
+    for batch, expected in (
+        (BatchSpec(max_items=2), [2, 2, 1]),
+        (BatchSpec(max_tokens=80), [3, 2]),
+        (BatchSpec(max_tokens=1), [1, 1, 1, 1, 1]),
+    ):
+        loaded = load(folder, "text2text-generation", batch=batch)
+        model = loaded.engine._whole._model
+        rows: list[int] = []
+        own = model.generate
+
+        def counted(*args: Any, own: Any = own, rows: list[int] = rows, **given: Any) -> Any:
+            rows.append(len(given["input_ids"]))
+            return own(*args, **given)
+
+        model.generate = counted
+        stages = loaded.stages("text2text-generation")
+        alone = [answer(stages, text, parameters) for text in texts]
+        rows.clear()
+        assert answer_together(stages, [(texts, parameters)]) == [alone]
+        assert rows == expected
 
 
 @pytest.mark.parametrize("name", NAMES)
