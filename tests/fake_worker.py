@@ -21,6 +21,7 @@ from app.channel.messages import Progress
 from app.errors import InvalidInput, ModelFailed
 from app.runtime.base import UNWATCHED, Item, Watch
 from app.runtime.generation.request import Advance
+from app.runtime.generation.stages import Writer
 from app.tasks.completion import Delta
 from app.worker.process import become_spawned_worker, serve
 
@@ -92,7 +93,7 @@ class ScriptedStages:
             return [0] * (len(items) + 1)
         return [len(items)] * len(items)
 
-    def writer(self, item: Item, parameters: dict[str, Any], *, prompt: int, choice: int) -> ScriptedWriter:
+    def writer(self, item: Item, parameters: dict[str, Any], *, prompt: int, choice: int) -> Writer:
         return ScriptedWriter(choice)
 
     def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> Any:

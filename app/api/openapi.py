@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from app import __version__
 from app.api.schemas import Error, OpenAIError
-from app.api.token_stream import TEXT_GENERATION
+from app.api.token_stream import STREAMED_TASKS
 from app.tasks.base import Task
 from app.tasks.registry import TASKS
 
@@ -147,7 +147,7 @@ def _request_schema(
     }
     for name in task.root_parameters:
         properties[name] = fields["properties"][name]
-    if task.name == TEXT_GENERATION:
+    if task.name in STREAMED_TASKS:
         properties["stream"] = {"type": "boolean", "description": "true: server-sent events, one per token."}
     return {
         "title": f"{pascal(task.name)}Request",

@@ -20,7 +20,7 @@ from app.api.names import DeclaredNames, named
 from app.api.npy import NPY, join_npy
 from app.api.record import RequestRecord, record_of
 from app.api.routing import Served
-from app.api.token_stream import TEXT_GENERATION, read_stream, stream_tokens, streaming_parameters, token_events
+from app.api.token_stream import STREAMED_TASKS, read_stream, stream_tokens, streaming_parameters, token_events
 from app.catalog import ModelSpec
 from app.errors import DeadlineExceeded, InvalidInput, MalformedBody, ModelFailed, ModelLoading, NotServed
 from app.fleet.requests import FleetAPI, JobRequest, JobResult
@@ -75,10 +75,10 @@ class TaskAnswerer:
         if spec.has_handler:
             await self.answer_by_handler(spec, task, raw, scope, receive, send)
             return
-        if task.name == TEXT_GENERATION and isinstance(body, dict) and "stream" in body:
+        if task.name in STREAMED_TASKS and isinstance(body, dict) and "stream" in body:
             body = dict(body)
             if read_stream(body.pop("stream")):
-                await self.stream(spec, body, call, scope, receive, send)
+                await self.stream(task, spec, body, call, scope, receive, send)
                 return
         answered = await self.run(task, spec, body, call, record, receive, accept=_accept_of(record))
         told = joined(task, answered, record)
@@ -173,10 +173,18 @@ class TaskAnswerer:
         return await self._fetch_file(url, param=place)
 
     async def stream(
-        self, spec: ModelSpec, body: dict[str, Any], call: Call, scope: Scope, receive: Receive, send: Send
+        self,
+        task: Task,
+        spec: ModelSpec,
+        body: dict[str, Any],
+        call: Call,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
-        """Generate a text and answer its tokens as server-sent events. body: the task's. Raises as `run`."""
-        record, task, parameters = record_of(scope), ALL_TASKS[TEXT_GENERATION], body.get("parameters") or {}
+        """Generate a text and answer its tokens as server-sent events. task: of STREAMED_TASKS. body: the task's.
+        Raises as `run`."""
+        record, parameters = record_of(scope), body.get("parameters") or {}
         body = {**body, "parameters": streaming_parameters(parameters, spec.parameters)}
         has_details = parameters.get("details") is True
         if not task.is_single(body.get("inputs"), parameters):

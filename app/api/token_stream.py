@@ -16,6 +16,8 @@ from app.fleet.requests import JobResult
 from app.tasks.completion import Delta, Token
 
 TEXT_GENERATION = "text-generation"
+STREAMED_TASKS = (TEXT_GENERATION, "text2text-generation", "summarization", "translation")
+"""Tasks whose answer is one text, and whose own routes stream it."""
 
 
 def read_stream(value: Any) -> bool:
@@ -43,8 +45,8 @@ def streaming_parameters(parameters: Any, declared: Mapping[str, Any]) -> dict[s
 async def token_events(
     parts: AsyncIterator[Delta | JobResult], *, has_details: bool
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """One event for each token; the last one has the text, and the details if the client wants them. parts: of a
-    text-generation job."""
+    """One event for each token; the last one has the text, whatever its task calls it, and the details if the client
+    wants them. parts: of a job of STREAMED_TASKS."""
     last: dict[str, Any] | None = None
     num_tokens = 0
     async for part in parts:
@@ -72,11 +74,13 @@ def _shown(token: Token) -> dict[str, Any]:
 
 def _end_of(result: JobResult, has_details: bool) -> dict[str, Any]:
     (generated,) = orjson.loads(result.outputs[0])
-    end = {"generated_text": generated["generated_text"]}
+    of_answer = generated.pop("details")
+    (text,) = generated.values()
+    end = {"generated_text": text}
     if not has_details:
         return end
     names = ("finish_reason", "generated_tokens", "seed")
-    details = {name: generated["details"].get(name) for name in names}
+    details = {name: of_answer.get(name) for name in names}
     return {**end, "details": {**details, "input_length": result.num_tokens}}
 
 
@@ -84,8 +88,7 @@ async def stream_tokens(events: AsyncIterator[dict[str, Any]], record: RequestRe
     """Raises what the events raise before the first, unless that takes so long that the stream has begun."""
 
     def error_event(error: PipeserveError) -> bytes:
-        told = f"{error.message} (request id {record.request_id})"
-        return _data(hugging_face_body(error, told, task=TEXT_GENERATION))
+        return _data(hugging_face_body(error, f"{error.message} (request id {record.request_id})", task=record.task))
 
     response = await stream_events(events, record, to_event=_data, error_event=error_event)
     response.headers["x-accel-buffering"] = "no"

@@ -52,7 +52,7 @@ from app.fleet.residency import (
 from app.fleet.threads import Threads, available_cores
 from app.settings import Settings
 from app.tasks.completion import Delta
-from app.tasks.registry import UNLISTED_TASKS
+from app.tasks.registry import ALSO_ANSWERED_BY, UNLISTED_TASKS
 
 logger = logging.getLogger(__name__)
 
@@ -292,8 +292,10 @@ class Fleet:
 
     def _check_task(self, model: _Model, task: str) -> None:
         """What only other dialects' routes ask (tokenizing) belongs to no model's tasks; the worker knows."""
-        if model.spec.tasks and task not in model.spec.all_tasks and task not in UNLISTED_TASKS:
-            served = ", ".join(model.spec.all_tasks)
+        tasks = model.spec.all_tasks
+        answers = task in tasks or task in UNLISTED_TASKS or ALSO_ANSWERED_BY.get(task) in tasks
+        if model.spec.tasks and not answers:
+            served = ", ".join(tasks)
             raise NotServed(f'"{model.spec.id}" does not serve {task}; it serves {served}.', param="model")
 
     def _remaining_load_s(self, model: _Model) -> float:

@@ -12,10 +12,19 @@ import msgspec
 
 from app.errors import InputTooLarge, InvalidInput, NotAvailable
 from app.runtime.base import Item
-from app.runtime.chat.format import OutputParser, Parsed
+from app.runtime.chat.format import OutputParser, Parsed, TemplateParser
 from app.runtime.chat.reading import ChatReader
 from app.runtime.generation.defaults import SamplingDefaults, end_ids_of
-from app.runtime.generation.request import Advance, Generated, GenerationRequest, Grammar, Ranked, Sampling
+from app.runtime.generation.encoded import EncoderDecoder
+from app.runtime.generation.request import (
+    DEFAULT_MAX_NEW_TOKENS,
+    Advance,
+    Generated,
+    GenerationRequest,
+    Grammar,
+    Ranked,
+    Sampling,
+)
 from app.runtime.generation.stages import GeneratingStages, Writer
 from app.runtime.generation.writing import TextWriter, TokenTexts, bytes_of
 from app.runtime.multimodal.files import has_files
@@ -49,6 +58,8 @@ class CompletionStages(GeneratingStages):
         self._chats = ChatReader(parts)
         self._max_length = parts.max_length
         self._defaults = SamplingDefaults(parts.model.generation_config)
+        is_encoded = parts.processor is None and parts.model.config.is_encoder_decoder
+        self._encoder_decoder = EncoderDecoder(parts.model) if is_encoded else None
 
     @cached_property
     def _own(self) -> Any:
@@ -58,6 +69,10 @@ class CompletionStages(GeneratingStages):
     @cached_property
     def _special(self) -> frozenset[int]:
         return frozenset(self._tokenizer.all_special_ids)
+
+    @cached_property
+    def _end_ids(self) -> frozenset[int]:
+        return frozenset(end_ids_of(self._model, self._tokenizer))
 
     @cached_property
     def _grammars(self) -> Grammars:
@@ -90,12 +105,14 @@ class CompletionStages(GeneratingStages):
         max_tokens = self._max_tokens(len(ids), parameters, f"{param}.messages" if chat else f"{param}.prompt")
         sampling = self._sampling(parameters)
         stop_ids = frozenset(self._checked_ids(parameters.get("stop_token_ids", ()), "parameters.stop_token_ids"))
+        asked: dict[str, Any] = {"prompt": ids, "max_tokens": max_tokens}
+        if self._encoder_decoder is not None:
+            asked = self._encoder_decoder.fields(ids, max_tokens)
         num_choices = max(parameters.get("n", 1), parameters.get("best_of", 1))
         requests = [
             CompletionRequest(
-                prompt=ids,
+                **asked,
                 sampling=sampling.of_choice(index),
-                max_tokens=max_tokens,
                 min_tokens=parameters.get("min_tokens", 0),
                 stops=tuple(parameters.get("stop", ())),
                 stop_ids=stop_ids,
@@ -142,6 +159,8 @@ class CompletionStages(GeneratingStages):
     def _max_tokens(self, num_tokens: int, parameters: Mapping[str, Any], param: str) -> int:
         given: int | None = parameters.get("max_tokens")
         limit = self._max_length
+        if self._encoder_decoder is not None:
+            return self._max_tokens_encoded(num_tokens, given, parameters, param)
         if limit is None:
             return 2**20 if given is None else given
         if num_tokens >= limit + (given == 0):
@@ -158,11 +177,27 @@ class CompletionStages(GeneratingStages):
             )
         return room if given is None else min(given, room)
 
+    def _max_tokens_encoded(self, num_tokens: int, given: int | None, parameters: Mapping[str, Any], param: str) -> int:
+        """Prompt and answer have a limit each."""
+        assert self._encoder_decoder is not None
+        if self._max_length is not None and num_tokens > self._max_length:
+            raise InputTooLarge(
+                f"{param} has {num_tokens} tokens; this model reads {self._max_length} at most.", param=param
+            )
+        longest = self._encoder_decoder.longest
+        if given is not None and longest is not None and parameters.get("clip_max_tokens"):
+            given = min(given, longest)
+        default = DEFAULT_MAX_NEW_TOKENS if longest is None else longest
+        return self._encoder_decoder.max_tokens(given, "parameters.max_tokens", default=default)
+
     def _sampling(self, parameters: Mapping[str, Any]) -> Sampling:
         wants_logprobs = parameters.get("logprobs") or parameters.get("best_of", 1) > parameters.get("n", 1)
         prompt_logprobs = parameters.get("prompt_logprobs")
         if prompt_logprobs is None and parameters.get("echo") and parameters.get("logprobs"):
             prompt_logprobs = parameters.get("top_logprobs", 0)
+        if prompt_logprobs is not None and self._encoder_decoder is not None:
+            name = "parameters.prompt_logprobs" if "prompt_logprobs" in parameters else "parameters.echo"
+            raise InvalidInput(f"{name}: this model reads its prompt in an encoder, which ranks no tokens.", param=name)
         top_k = parameters.get("top_k")
         allowed = self._checked_ids(parameters.get("allowed_token_ids", ()), "parameters.allowed_token_ids")
         return self._defaults.sampling(
@@ -207,11 +242,18 @@ class CompletionStages(GeneratingStages):
         if structure is not None and of_tools is not None:
             param = "parameters.structure"
             raise InvalidInput(f"{param}: a call of a tool is required, so the answer is no other text.", param=param)
-        if of_tools is not None:
-            return self._grammars.compile(of_tools, param="inputs.tools")
-        if structure is None:
+        if structure is not None:
+            return self._grammars.compile(structure, param="parameters.structure")
+        if chat is None:
             return None
-        return self._grammars.compile(structure, param="parameters.structure")
+        if of_tools is None:
+            of_tools = self._chats.format.structure_of_strict(chat)
+            if of_tools is None or not self._grammars.is_available:
+                return None
+        for index, schema in self._chats.format.schemas_of_calls(chat):
+            param = f"inputs.tools[{index}].function.parameters"
+            self._grammars.compile({"kind": "json_schema", "value": schema}, param=param)
+        return self._grammars.compile(of_tools, param="inputs.tools")
 
     # While it comes
 
@@ -219,7 +261,9 @@ class CompletionStages(GeneratingStages):
         return _ChoiceWriter(self, item.features, parameters, prompt, choice)
 
     def text_writer(self, request: CompletionRequest, parameters: Mapping[str, Any]) -> TextWriter:
-        markers = frozenset() if request.chat is None else self._chats.format.markers(request.chat)
+        markers: frozenset[int] = frozenset()
+        if request.chat is not None:
+            markers = self._chats.format.markers(request.chat) - self._end_ids
         return TextWriter(
             self._tokenizer,
             stops=request.stops,
@@ -228,10 +272,10 @@ class CompletionStages(GeneratingStages):
             markers=markers,
         )
 
-    def parser(self, request: CompletionRequest) -> OutputParser | None:
+    def parser(self, request: CompletionRequest) -> OutputParser | TemplateParser | None:
         if request.chat is None:
             return None
-        return self._chats.format.parser(request.chat, opens_reasoning=request.opens_reasoning)
+        return self._chats.format.parser(request.chat, request.prompt, opens_reasoning=request.opens_reasoning)
 
     def token(self, ranked: Ranked, text: str) -> Token:
         top = tuple(self._alternative(token, logprob) for token, logprob in ranked.top)
@@ -274,7 +318,7 @@ class CompletionStages(GeneratingStages):
     ) -> tuple[Token, ...] | None:
         ranked = generated.prompt_ranked
         if ranked is None and parameters.get("return_token_ids"):
-            ranked = [Ranked(token) for token in request.prompt]
+            ranked = [Ranked(token) for token in request.read or request.prompt]
         if ranked is None:
             return None
         texts = TokenTexts(self._tokenizer)
@@ -325,7 +369,7 @@ class _ChoiceWriter:
         self._stages = stages
         self._parameters = parameters
         self._prompt, self._choice = prompt, choice
-        self._num_prompt = len(request.prompt)
+        self._num_prompt = request.num_prompt_tokens
         self._writer = stages.text_writer(request, parameters)
         self._parser = stages.parser(request)
         self._texts = TokenTexts(stages._tokenizer) if _wants_tokens(parameters) else None

@@ -38,7 +38,7 @@ from app.runtime.parts import Parts, tokenizer_of
 from app.runtime.sentence_files import SentenceFiles, pooling_modes, read_sentence_files, transformer_folder
 from app.runtime.tokenizing import Tokenizers, token_limit
 from app.tasks.architectures import ARCHITECTURES
-from app.tasks.completion import GENERATING_TASKS, TEXT_TASK
+from app.tasks.completion import ENCODED_TASK, FILE_TASKS, GENERATING_TASKS, TEXT_TASK
 from app.tasks.registry import ALL_TASKS
 
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -94,7 +94,8 @@ def _with_engine(spec: ModelSpec, parts: Parts, tasks: Sequence[str]) -> Parts:
         tokenizer_of(parts),
         max_length=parts.limit,
         pool_bytes=spec.kv_cache_bytes,
-        takes_files=TEXT_TASK not in tasks,
+        batch=spec.batch,
+        takes_files=TEXT_TASK not in tasks and any(task in FILE_TASKS for task in tasks),
     )
     return replace(parts, engine=engine)
 
@@ -232,11 +233,11 @@ def _load_weights(spec: ModelSpec, folder: Path, tasks: Sequence[str], device: t
 
 
 def _as_the_device_computes(model: PreTrainedModel, spec: ModelSpec, tasks: Sequence[str]) -> PreTrainedModel:
-    """On a CPU what generates has its weights packed, and half precision that the CPU does not compute in is float32,
-    unless the entry wants otherwise. In this order: most weights are never there in float32."""
+    """On a CPU what generates has its weights packed, encoder-decoders aside, and half precision that the CPU does not
+    compute in is float32, unless the entry wants otherwise. In this order: most weights are never there in float32."""
     if model.device.type != "cpu":
         return model
-    if any(task in GENERATING_TASKS for task in tasks):
+    if any(task in GENERATING_TASKS for task in tasks) and ENCODED_TASK not in tasks:
         pack(model)
     return model if computes(model.dtype) or spec.dtype != "auto" else model.float()
 

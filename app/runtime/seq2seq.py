@@ -7,30 +7,33 @@ source language and the target language as the first token (mBART, M2M100, NLLB)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from app.errors import InvalidInput
-from app.runtime.base import UNWATCHED, Item, Watch
-from app.runtime.collating import Collator
-from app.runtime.generation.generator import DEFAULT_MAX_NEW_TOKENS, Generated, GenerationOptions, Generator
-from app.runtime.parts import OwnStages, Parts
-from app.runtime.tokenizing import Encoder, Row
+from transformers import GenerationConfig
 
-_NOT_FOR_GENERATE = frozenset(
-    {"truncate", "clean_up_tokenization_spaces", "seed", "max_new_tokens", "max_length", "src_lang", "tgt_lang"}
+from app.errors import InvalidInput
+from app.runtime.base import Item
+from app.runtime.generation.defaults import SamplingDefaults
+from app.runtime.generation.encoded import EncoderDecoder
+from app.runtime.generation.request import DEFAULT_MAX_NEW_TOKENS, Generated, GenerationRequest, Sampling
+from app.runtime.generation.stages import GeneratingStages, Writer
+from app.runtime.parts import Parts
+from app.runtime.text_generation import TokenWriter, details_of, stops_of
+from app.runtime.tokenizing import Encoder
+from app.tasks.generation_parameters import GENERATION_KEYS
+
+_OWN = ("num_beams", "min_length", "min_new_tokens")
+"""Of the model's generation_config; what else it says of choosing tokens `SamplingDefaults` knows."""
+_DRAWN = (
+    *("top_k", "top_p", "typical_p", "epsilon_cutoff", "eta_cutoff"),
+    *("repetition_penalty", "no_repeat_ngram_size"),
 )
+_NOT_OF_BEAMS = frozenset({"seed", "max_new_tokens", "max_length"})
 _T5_NAMES = {"en": "English", "de": "German", "fr": "French", "ro": "Romanian"}
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    inputs: Row
-    options: GenerationOptions
-
-
-class Text2TextStages(OwnStages):
-    """One item per text."""
+class Text2TextStages(GeneratingStages):
+    """One item per text; a beam search is one as well."""
 
     answer_name: ClassVar[str] = "generated_text"
     task_names: ClassVar[tuple[str, ...]] = ()
@@ -39,10 +42,13 @@ class Text2TextStages(OwnStages):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         tokenizers = parts.require_tokenizers()
+        config = parts.model.generation_config
         self._tokenizer = tokenizers.shared
         self._encoder = Encoder(tokenizers, parts.limit)
-        self._collator = Collator(parts.model, tokenizers.shared)
-        self._generator = Generator(parts.model, tokenizers.shared)
+        self._asking = EncoderDecoder(parts.model)
+        self._defaults = SamplingDefaults(config)
+        self._own = {name: value for name in _OWN if (value := getattr(config, name, None)) is not None}
+        self._own_limit = _own_limit(config)
         specific = getattr(parts.model.config, "task_specific_params", None) or {}
         self._specific: dict[str, Any] = next((specific[one] for one in self.task_names if one in specific), {})
 
@@ -51,79 +57,82 @@ class Text2TextStages(OwnStages):
         self._encoder.release()
 
     def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
-        prefix, forced = self._languages(parameters)
-        options = self._options(parameters, forced)
+        prefix, first = self._languages(parameters)
         texts = [prefix + text for text in inputs]
         rows = self._encoder.encode(texts, truncate=parameters.get("truncate") is True)
-        return [
-            [
-                Item(
-                    Source({name: row[name] for name in row if self._is_input(name)}, options),
-                    len(row["input_ids"]) + options.max_new_tokens,
-                    options.group,
-                )
-            ]
-            for row in rows
-        ]
+        return [[self._item(row["input_ids"], parameters, first)] for row in rows]
 
-    def _is_input(self, name: str) -> bool:
-        """A decoder has no token types, though some tokenizers make them."""
-        return name != "token_type_ids" and self._collator.is_model_input(name)
+    def _item(self, tokens: list[int], parameters: Mapping[str, Any], first: int | None) -> Item:
+        wanted = {**self._own, **self._specific, **parameters}
+        max_tokens = self._max_tokens(parameters)
+        beams = self._beams(parameters, wanted, first)
+        request = GenerationRequest(
+            **self._asking.fields(tokens, max_tokens, first=first, closes=True),
+            sampling=self._sampling(parameters),
+            min_tokens=wanted.get("min_new_tokens") or max(0, (wanted.get("min_length") or 0) - 1),
+            stops=stops_of(parameters),
+            values=beams,
+        )
+        return Item(request, len(tokens))
 
-    def _languages(self, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """What goes before each text, and what `generate` is told."""
-        return self._specific.get("prefix", ""), {}
-
-    def _options(self, parameters: Mapping[str, Any], forced: Mapping[str, Any]) -> GenerationOptions:
-        specific = {name: value for name, value in self._specific.items() if name != "prefix"}
-        given = {name: value for name, value in parameters.items() if name not in _NOT_FOR_GENERATE}
-        if given.get("temperature") == 0:
-            given |= {"do_sample": False, "temperature": 1.0}
-        limit = self._max_new_tokens(parameters, specific)
-        values = {name: value for name, value in {**specific, **given, **forced}.items() if name != "max_length"}
-        return GenerationOptions(
-            values=values,
-            max_new_tokens=limit,
+    def _sampling(self, parameters: Mapping[str, Any]) -> Sampling:
+        wanted = {**self._specific, **parameters}
+        return self._defaults.sampling(
+            do_sample=wanted.get("do_sample"),
+            temperature=wanted.get("temperature"),
+            **{name: wanted.get(name) for name in _DRAWN},
             seed=parameters.get("seed"),
-            depends_on_length=self._model.generation_config.forced_eos_token_id is not None,
+            num_logprobs=parameters.get("top_n_tokens", 0) if parameters.get("details") else None,
         )
 
-    def _max_new_tokens(self, parameters: Mapping[str, Any], specific: Mapping[str, Any]) -> int:
-        """No more than the decoder has positions for, its start token aside. Raises InvalidInput for more."""
-        positions = getattr(self._model.config, "max_position_embeddings", None)
+    def _beams(self, parameters: Mapping[str, Any], wanted: Mapping[str, Any], first: int | None) -> dict[str, Any]:
+        """Keywords of a beam search, if this is one: then `generate` sees to all of it."""
+        num_beams = wanted.get("num_beams") or 1
+        if num_beams <= 1:
+            return {}
+        specific = {name: value for name, value in self._specific.items() if name not in ("prefix", "max_length")}
+        given = {name: value for name, value in parameters.items() if name in GENERATION_KEYS - _NOT_OF_BEAMS}
+        if given.get("temperature") == 0:
+            given |= {"do_sample": False, "temperature": 1.0}
+        forced = {} if first is None else {"forced_bos_token_id": first}
+        return {**specific, **given, **forced, "num_beams": num_beams}
+
+    def _languages(self, parameters: Mapping[str, Any]) -> tuple[str, int | None]:
+        """What goes before each text, and the first token of the answer."""
+        return self._specific.get("prefix", ""), None
+
+    def _max_tokens(self, parameters: Mapping[str, Any]) -> int:
+        """No more than the decoder has positions for. Raises InvalidInput for more."""
+        name = "parameters.max_new_tokens" if "max_new_tokens" in parameters else "parameters.max_length"
         given = parameters.get("max_new_tokens")
         if given is None and "max_length" in parameters:
             given = max(1, parameters["max_length"] - 1)  # the start token counts there
-        if given is not None and positions is not None and given >= positions:
-            name = "parameters.max_new_tokens" if "max_new_tokens" in parameters else "parameters.max_length"
-            raise InvalidInput(f"{name}: this model writes {positions - 1} tokens at most.", param=name)
-        own: int = given or max(1, (specific.get("max_length") or self._own_max_length()) - 1)
-        return own if positions is None else min(own, positions - 1)
+        length = self._specific.get("max_length") or self._own_limit
+        return self._asking.max_tokens(given, name, default=max(1, length - 1))
 
-    def _own_max_length(self) -> int:
-        """What the model's generation_config says, if it says anything: 20 is transformers' word for nothing."""
-        config = self._model.generation_config
-        if config.max_new_tokens is not None:
-            return int(config.max_new_tokens) + 1
-        own = config.max_length
-        return int(own) if own is not None and own != 20 else DEFAULT_MAX_NEW_TOKENS + 1
-
-    def forward(self, items: Sequence[Item], watch: Watch = UNWATCHED) -> list[Any]:
-        """The answers to each text; [] where nobody waits for one."""
-        sources: list[Source] = [item.features for item in items]
-        inputs = self._collator.collate([source.inputs for source in sources])
-        inputs.pop("use_cache", None)
-        return self._generator.generate(inputs, [source.options for source in sources], watch)
+    def writer(self, item: Item, parameters: dict[str, Any], *, prompt: int, choice: int) -> Writer:
+        return TokenWriter(self._tokenizer, item)
 
     def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> list[dict[str, Any]]:
         (answers,) = outputs
-        clean_up = parameters.get("clean_up_tokenization_spaces")
-        return [{self.answer_name: self._text(answer, clean_up)} for answer in answers]
+        return [self._answer(one, parameters) for one in (answers if isinstance(answers, list) else [answers])]
 
-    def _text(self, answer: Generated, clean_up: bool | None) -> str:
+    def _answer(self, answer: Generated, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        clean_up = parameters.get("clean_up_tokenization_spaces")
         options = {} if clean_up is None else {"clean_up_tokenization_spaces": clean_up}
-        text: str = self._tokenizer.decode(answer.tokens, skip_special_tokens=True, **options)
-        return text
+        text = self._tokenizer.decode(answer.tokens, skip_special_tokens=True, **options)
+        told: dict[str, Any] = {self.answer_name: text}
+        if parameters.get("details"):
+            told["details"] = details_of(self._tokenizer, answer, parameters)
+        return told
+
+
+def _own_limit(config: GenerationConfig) -> int:
+    """The length that the model's generation_config says, if it says one: 20 is transformers' word for nothing."""
+    if config.max_new_tokens is not None:
+        return int(config.max_new_tokens) + 1
+    own = config.max_length
+    return int(own) if own is not None and own != 20 else DEFAULT_MAX_NEW_TOKENS + 1
 
 
 class SummarizationStages(Text2TextStages):
@@ -135,17 +144,17 @@ class TranslationStages(Text2TextStages):
     answer_name = "translation_text"
     task_names = ("translation", "translation_en_to_de")
 
-    def _languages(self, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _languages(self, parameters: Mapping[str, Any]) -> tuple[str, int | None]:
         source, target = parameters.get("src_lang"), parameters.get("tgt_lang")
         if hasattr(self._tokenizer, "src_lang"):
             return "", self._by_tokens(source, target)
         if self._model.config.model_type == "marian":
-            return self._by_marker(source, target), {}
+            return self._by_marker(source, target), None
         if source is None and target is None:
             return super()._languages(parameters)
-        return self._by_words(source, target), {}
+        return self._by_words(source, target), None
 
-    def _by_tokens(self, source: str | None, target: str | None) -> dict[str, Any]:
+    def _by_tokens(self, source: str | None, target: str | None) -> int | None:
         """mBART, M2M100, NLLB: the source is set in this thread's tokenizer, the target is the first token."""
         known = self._known_languages()
         for name, language in (("src_lang", source), ("tgt_lang", target)):
@@ -153,7 +162,7 @@ class TranslationStages(Text2TextStages):
                 raise _unknown(name, language, sorted(known))
         # Set for every request: what an earlier one set would stay.
         self._encoder.tokenizer.src_lang = source or self._tokenizer.src_lang
-        return {} if target is None else {"forced_bos_token_id": known[target]}
+        return None if target is None else known[target]
 
     def _known_languages(self) -> dict[str, int]:
         """Name -> token."""

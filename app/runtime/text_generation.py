@@ -10,6 +10,7 @@ from typing import Any
 from app.errors import InputTooLarge, InvalidInput
 from app.runtime.base import Item
 from app.runtime.generation.defaults import SamplingDefaults, end_ids_of
+from app.runtime.generation.encoded import EncoderDecoder
 from app.runtime.generation.request import (
     DEFAULT_MAX_NEW_TOKENS,
     Advance,
@@ -55,6 +56,9 @@ class TextGenerationStages(GeneratingStages):
         self._tokenizer = tokenizers.shared
         self._encoder = Encoder(tokenizers, None)
         self._limit = parts.max_length
+        self._encoded = EncoderDecoder(parts.model) if parts.model.config.is_encoder_decoder else None
+        # A decoder is to have room for one token more.
+        self._longest_prompt = self._limit if self._limit is None or self._encoded is not None else self._limit - 1
         self._defaults = SamplingDefaults(parts.model.generation_config)
 
     def release(self) -> None:
@@ -101,13 +105,16 @@ class TextGenerationStages(GeneratingStages):
                 f"{name}: {num_answers} answers need do_sample or as many num_beams; without them all are the same.",
                 param=name,
             )
+        if self._encoded is None:
+            asked: dict[str, Any] = {"prompt": ids, "max_tokens": max_tokens}
+        else:
+            asked = self._encoded.fields(ids, max_tokens)
         requests = [
             PromptedRequest(
-                prompt=ids,
+                **asked,
                 sampling=sampling.of_choice(index),
-                max_tokens=max_tokens,
                 min_tokens=self._min_tokens(len(ids), parameters),
-                stops=_stops(parameters),
+                stops=stops_of(parameters),
                 grammar=self._grammar(parameters),
                 values=beams,
                 source=source,
@@ -131,23 +138,24 @@ class TextGenerationStages(GeneratingStages):
     def _truncated(self, ids: list[int], truncate: int | bool | None) -> list[int]:
         """The end of the prompt matters most."""
         if truncate is True:
-            most = None if self._limit is None else self._limit - 1
-            return ids if most is None else ids[-most:]
+            return ids if self._longest_prompt is None else ids[-self._longest_prompt :]
         return ids[-truncate:] if truncate else ids
 
     def _max_tokens(self, num_tokens: int, parameters: Mapping[str, Any], param: str) -> int:
         given: int | None = parameters.get("max_new_tokens")
         if given is None and "max_length" in parameters:
-            given = max(1, parameters["max_length"] - num_tokens)
-        if self._limit is None:
-            return given or DEFAULT_MAX_NEW_TOKENS
-        if num_tokens >= self._limit:
+            given = max(1, parameters["max_length"] - self._num_begun(num_tokens))
+        if self._longest_prompt is not None and num_tokens > self._longest_prompt:
             raise InputTooLarge(
-                f"{param} has {num_tokens} tokens; the limit is {self._limit - 1}. Send truncate to have it cut.",
+                f"{param} has {num_tokens} tokens; the limit is {self._longest_prompt}. Send truncate to have it cut.",
                 param=param,
             )
+        name = "parameters.max_new_tokens"
+        if self._encoded is not None:
+            return self._encoded.max_tokens(given, name, default=DEFAULT_MAX_NEW_TOKENS)
+        if self._limit is None:
+            return given or DEFAULT_MAX_NEW_TOKENS
         if given is not None and num_tokens + given > self._limit:
-            name = "parameters.max_new_tokens"
             raise InvalidInput(
                 f"{name}: the prompt's {num_tokens} tokens and {given} new ones are more than the model's"
                 f" {self._limit}.",
@@ -155,10 +163,14 @@ class TextGenerationStages(GeneratingStages):
             )
         return given or min(DEFAULT_MAX_NEW_TOKENS, self._limit - num_tokens)
 
+    def _num_begun(self, num_tokens: int) -> int:
+        """Tokens that stand before the first new one. num_tokens: the prompt's."""
+        return num_tokens if self._encoded is None else 1
+
     def _min_tokens(self, num_tokens: int, parameters: Mapping[str, Any]) -> int:
         if "min_new_tokens" in parameters:
             return int(parameters["min_new_tokens"])
-        return max(0, int(parameters.get("min_length", 0)) - num_tokens)
+        return max(0, int(parameters.get("min_length", 0)) - self._num_begun(num_tokens))
 
     def _beams(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Keywords of a beam search, if one is asked for."""
@@ -171,6 +183,9 @@ class TextGenerationStages(GeneratingStages):
         do_sample = parameters.get("do_sample", True if draws or parameters.get("best_of", 1) > 1 else None)
         wants_logprobs = bool(parameters.get("details")) or parameters.get("best_of", 1) > 1
         prompt = 0 if parameters.get("decoder_input_details") else None
+        if prompt is not None and self._encoded is not None:
+            name = "parameters.decoder_input_details"
+            raise InvalidInput(f"{name}: this model reads its prompt in an encoder, which ranks no tokens.", param=name)
         return self._defaults.sampling(
             do_sample=do_sample,
             temperature=parameters.get("temperature"),
@@ -188,7 +203,7 @@ class TextGenerationStages(GeneratingStages):
         )
 
     def writer(self, item: Item, parameters: dict[str, Any], *, prompt: int, choice: int) -> Writer:
-        return _TokenWriter(self._tokenizer, item)
+        return TokenWriter(self._tokenizer, item)
 
     def finish(self, items: Sequence[Item], outputs: Sequence[Any], parameters: dict[str, Any]) -> list[dict[str, Any]]:
         request: PromptedRequest = items[0].features
@@ -197,7 +212,7 @@ class TextGenerationStages(GeneratingStages):
             answers = sorted(answers, key=_mean_logprob, reverse=True)
             best = self._answer(request, answers[0], parameters)
             if parameters.get("details"):
-                others = [self._sequence(request, one, parameters) for one in answers[1:]]
+                others = [self._sequence(one, parameters) for one in answers[1:]]
                 best["details"]["best_of_sequences"] = others
             return [best]
         return [self._answer(request, one, parameters) for one in answers]
@@ -211,47 +226,41 @@ class TextGenerationStages(GeneratingStages):
                 text = [*source.messages, {"role": "assistant", "content": text[len(source.text) :]}]
         answer: dict[str, Any] = {"generated_text": text}
         if parameters.get("details"):
-            answer["details"] = self._details(request, generated, parameters)
+            answer["details"] = details_of(self._tokenizer, generated, parameters)
         return answer
 
-    def _sequence(
-        self, request: PromptedRequest, generated: Generated, parameters: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _sequence(self, generated: Generated, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """One of the answers that `best_of` did not choose."""
         text = self._tokenizer.decode(generated.tokens, skip_special_tokens=True)
-        return {"generated_text": text, **self._details(request, generated, parameters)}
+        return {"generated_text": text, **details_of(self._tokenizer, generated, parameters)}
 
-    def _details(self, request: PromptedRequest, generated: Generated, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """As Text Generation Inference tells them."""
-        special = set(self._tokenizer.all_special_ids)
-        texts = pieces_of(self._tokenizer, generated.tokens)
-        details: dict[str, Any] = {
-            "finish_reason": generated.finish_reason,
-            "generated_tokens": len(generated.tokens),
-            "seed": generated.seed,
-            "prefill": [
-                {"id": one.token, "text": self._tokenizer.decode([one.token]), "logprob": one.logprob}
-                for one in generated.prompt_ranked or ()
-            ],
-            "tokens": [
-                {"id": token, "text": text, "logprob": logprob, "special": token in special}
-                for token, text, logprob in zip(generated.tokens, texts, generated.logprobs or [], strict=True)
-            ],
-        }
-        if parameters.get("top_n_tokens"):
-            details["top_tokens"] = [
-                [
-                    {
-                        "id": token,
-                        "text": self._tokenizer.decode([token]),
-                        "logprob": logprob,
-                        "special": token in special,
-                    }
-                    for token, logprob in one.top
-                ]
-                for one in generated.ranked or ()
+
+def details_of(tokenizer: Any, generated: Generated, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """As Text Generation Inference tells them."""
+    special = set(tokenizer.all_special_ids)
+    texts = pieces_of(tokenizer, generated.tokens)
+    details: dict[str, Any] = {
+        "finish_reason": generated.finish_reason,
+        "generated_tokens": len(generated.tokens),
+        "seed": generated.seed,
+        "prefill": [
+            {"id": one.token, "text": tokenizer.decode([one.token]), "logprob": one.logprob}
+            for one in generated.prompt_ranked or ()
+        ],
+        "tokens": [
+            {"id": token, "text": text, "logprob": logprob, "special": token in special}
+            for token, text, logprob in zip(generated.tokens, texts, generated.logprobs or [], strict=True)
+        ],
+    }
+    if parameters.get("top_n_tokens"):
+        details["top_tokens"] = [
+            [
+                {"id": token, "text": tokenizer.decode([token]), "logprob": logprob, "special": token in special}
+                for token, logprob in one.top
             ]
-        return details
+            for one in generated.ranked or ()
+        ]
+    return details
 
 
 def pieces_of(tokenizer: Any, tokens: Sequence[int]) -> list[str]:
@@ -260,7 +269,7 @@ def pieces_of(tokenizer: Any, tokens: Sequence[int]) -> list[str]:
     return [texts.of(token, is_last=place + 1 == len(tokens)) for place, token in enumerate(tokens)]
 
 
-class _TokenWriter:
+class TokenWriter:
     """One `Token` for each token that is generated."""
 
     def __init__(self, tokenizer: Any, item: Item) -> None:
@@ -271,6 +280,10 @@ class _TokenWriter:
         self._num_tokens = 0
 
     def write(self, advances: Sequence[Advance]) -> Delta | None:
+        searched = advances[-1].output
+        if isinstance(searched, list):  # a beam search: all its tokens are certain at once
+            best: Generated = searched[0]
+            advances = [Advance(advances[-1].key, best.tokens, best.ranked or (), output=best)]
         tokens = [token for advance in advances for token in self._tokens(advance)]
         self._num_tokens += len(tokens)
         output: Generated | None = advances[-1].output
@@ -283,15 +296,16 @@ class _TokenWriter:
         )
 
     def _tokens(self, advance: Advance) -> list[Token]:
+        last = len(advance.tokens) - 1 if advance.is_last else None
         return [
             Token(
                 id=token,
-                text=self._texts.of(token, is_last=advance.is_last),
+                text=self._texts.of(token, is_last=place == last),
                 logprob=ranked.logprob,
                 is_special=token in self._special,
                 top=tuple(alternative_of(self._tokenizer, *one) for one in ranked.top),
             )
-            for token, ranked in zip(advance.tokens, advance.ranked, strict=True)
+            for place, (token, ranked) in enumerate(zip(advance.tokens, advance.ranked, strict=True))
         ]
 
 
@@ -299,7 +313,7 @@ def alternative_of(tokenizer: Any, token: int, logprob: float) -> Alternative:
     return Alternative(token, tokenizer.decode([token]), logprob)
 
 
-def _stops(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+def stops_of(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     stop = parameters.get("stop", [])
     stops = [stop] if isinstance(stop, str) else list(stop)
     if "stop_sequence" in parameters:

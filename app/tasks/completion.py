@@ -12,8 +12,11 @@ from app.tasks.conversation import MAX_MESSAGES, read_part
 from app.tasks.text import Text
 
 TEXT_TASK = "text-generation"
-GENERATING_TASKS = (TEXT_TASK, "image-text-to-text", "any-to-any")
-"""A model that serves one of these completes and chats."""
+ENCODED_TASK = "text2text-generation"
+FILE_TASKS = ("image-text-to-text", "any-to-any")
+GENERATING_TASKS = (TEXT_TASK, *FILE_TASKS, ENCODED_TASK)
+"""A model that serves one of these completes, and chats if it has a chat template. That of the last is implied by
+summarization and translation."""
 
 MAX_CHOICES = 128
 MAX_STOPS = 16
@@ -65,8 +68,8 @@ def _as_builtins(part: BaseModel) -> dict[str, Any]:
 
 
 class FunctionDefinition(Inputs):
-    """parameters: a JSON schema. strict: accepted; the arguments of a required or named call always follow the schema,
-    those of a call that the model chose to make are as it wrote them."""
+    """parameters: a JSON schema. The arguments of a required or named call always follow it. strict: those of a call
+    that the model chose to make as well, where its calls stand between marks (Hermes, Qwen)."""
 
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.:-]{1,128}$")]
     description: str | None = None

@@ -34,6 +34,9 @@ TASKS: Mapping[str, Task] = MappingProxyType({name: task for name, task in ALL_T
 UNLISTED_TASKS = frozenset(ALL_TASKS) - frozenset(TASKS)
 """What only other dialects' routes ask, of models that declare other tasks."""
 
+ALSO_ANSWERED_BY: Mapping[str, str] = MappingProxyType({"text-generation": "text2text-generation"})
+"""Text Generation Inference's routes ask models of the latter in the words of the former."""
+
 ALIASES: Mapping[str, str] = MappingProxyType({alias: task.name for task in TASKS.values() for alias in task.aliases})
 
 

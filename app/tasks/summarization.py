@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel
 
 from app.tasks.base import Example, Task
@@ -11,6 +13,7 @@ from app.tasks.text2text_generation import Seq2SeqParameters
 
 class Summary(BaseModel):
     summary_text: str
+    details: dict[str, Any] | None = None
 
 
 TASK = Task(
@@ -32,5 +35,5 @@ TASK = Task(
         },
         answer=[{"summary_text": "Ada Lovelace wrote the first program."}],
     ),
-    batching="Texts whose requests agree in their generation parameters.",
+    batching="Whatever their parameters: texts that wait are computed together. Beam searches: those that agree.",
 )

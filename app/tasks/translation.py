@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, Field
 
 from app.tasks.base import Example, Task
@@ -18,6 +20,7 @@ class TranslationParameters(Seq2SeqParameters):
 
 class Translation(BaseModel):
     translation_text: str
+    details: dict[str, Any] | None = None
 
 
 TASK = Task(
@@ -36,5 +39,5 @@ TASK = Task(
         body={"inputs": "The house is small.", "parameters": {"generate_parameters": {"max_new_tokens": 8}}},
         answer=[{"translation_text": "Das Haus ist klein."}],
     ),
-    batching="Texts whose requests agree in languages and generation parameters.",
+    batching="Whatever their parameters: texts that wait are computed together. Beam searches: those that agree.",
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +27,10 @@ WEATHER: Any = {
     },
 }
 PING: Any = {"type": "function", "function": {"name": "ping"}}
+UNHOLDABLE: Any = {
+    "type": "function",
+    "function": {"name": "odd", "parameters": {"type": "object", "properties": {"a": {"not": {}}}}},
+}
 IMAGE: Any = {"type": "image_url", "image_url": {"url": "eA=="}}
 MODEL = "chatml"
 
@@ -137,6 +140,20 @@ def test_required_tool_is_called(client: openai.OpenAI, parallel: bool) -> None:
     assert parallel or len(choice.message.tool_calls) == 1
 
 
+def test_strict_tool_that_the_model_chose_follows_its_schema(client: openai.OpenAI) -> None:
+    """From the moment the call begins, which a bias brings about; text without a call stays free."""
+    function = {**WEATHER["function"], "strict": True}
+    more = {"tools": [{"type": "function", "function": function}, PING], "temperature": 1, "seed": 3}
+    begin = "259"  # <tool_call>
+    answer = chat(client, **more, logit_bias={begin: 100}, stop=["</tool_call>"], max_completion_tokens=300)
+    (choice,) = answer.choices
+    assert choice.finish_reason == "tool_calls"
+    for call in choice.message.tool_calls:
+        if call.function.name == "get_weather":
+            jsonschema.validate(json.loads(call.function.arguments), WEATHER["function"]["parameters"])
+    assert chat(client, **more, logit_bias={begin: -100}).choices[0].message.content
+
+
 def test_named_tool_is_streamed_as_openai_streams_it(client: openai.OpenAI) -> None:
     """Id and name first, then the arguments in pieces."""
     choice = {"type": "function", "function": {"name": "get_weather"}}
@@ -226,6 +243,8 @@ def test_images_in_a_chat_of_a_model_that_sees(client: openai.OpenAI, server: Ru
         ({"tools": [WEATHER, WEATHER]}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [{"type": "function", "function": {"name": "x", "parameters": {"type": "array"}}}]}, "tools[0]"),
+        ({"tools": [{"type": "function", "function": {"name": "x y"}}]}, "tools[0]"),
+        ({"tools": [PING, UNHOLDABLE], "tool_choice": "required"}, "tools[1].function.parameters"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "eA=="}}]}]},
             "messages",
@@ -242,12 +261,49 @@ def test_bad_input_is_named(client: openai.OpenAI, given: dict[str, Any], param:
         assert isinstance(raised.value.body, dict) and raised.value.body["message"]
 
 
-def test_too_long_says_both_numbers(client: openai.OpenAI) -> None:
-    """And has OpenAI's code."""
+@pytest.mark.parametrize("stream", [False, True])
+def test_too_long_says_both_numbers(client: openai.OpenAI, stream: bool) -> None:
+    """And has OpenAI's code; so do more tokens than there is room for."""
     with pytest.raises(openai.BadRequestError) as raised:
-        client.completions.create(model=MODEL, prompt="a" * 3000)
-    assert raised.value.code == "context_length_exceeded"
+        client.completions.create(model=MODEL, prompt="a" * 3000, stream=stream)
+    assert raised.value.code == "context_length_exceeded" and raised.value.param == "prompt"
     assert "3000" in raised.value.message and "2048" in raised.value.message
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.completions.create(model=MODEL, prompt="a" * 1000, max_tokens=2000, stream=stream)
+    assert raised.value.code == "context_length_exceeded" and raised.value.param == "max_tokens"
+    assert "3000" in raised.value.message and "2048" in raised.value.message
+
+
+def test_part_of_a_schema_that_cannot_be_held_is_named(client: openai.OpenAI) -> None:
+    """By its place, and by the keyword."""
+    schema = {"type": "object", "properties": {"tags": {"type": "array", "items": {"not": {"type": "null"}}}}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    with pytest.raises(openai.BadRequestError) as raised:
+        chat(client, response_format=form)
+    assert raised.value.param == "response_format"
+    assert 'at properties.tags.items: Unimplemented keys: ["not"]' in raised.value.message
+
+
+async def test_equal_request_ids_are_answered_each_by_itself(client: openai.OpenAI, server: RunningServer) -> None:
+    """Whoever names his request as another does, in the header and in vLLM's field."""
+    contents = ["hello", "good morning", "who is there ?"]
+    messages: list[list[Any]] = [[{"role": "user", "content": content}] for content in contents]
+    expected = [chat(client, messages=one).choices[0].message.content for one in messages]
+    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as together:
+        calls = [
+            together.chat.completions.create(
+                model=MODEL,
+                messages=one,
+                max_completion_tokens=12,
+                temperature=0,
+                extra_headers={"X-Request-Id": "the-same"},
+                extra_body={"request_id": "the-same"},
+            )
+            for one in messages
+        ]
+        answers = await asyncio.gather(*calls)
+    assert [one.choices[0].message.content for one in answers] == expected
+    assert {one.id for one in answers} == {"chatcmpl-the-same"}
 
 
 def test_unknown_model_is_404(client: openai.OpenAI) -> None:
@@ -256,44 +312,6 @@ def test_unknown_model_is_404(client: openai.OpenAI) -> None:
         with pytest.raises(openai.NotFoundError) as raised:
             chat(client, model=model)
         assert raised.value.code == "model_not_found"
-
-
-async def test_clients_that_vanish_leave_the_engine_as_it_was(server: RunningServer) -> None:
-    """Streaming or not; the next answer is the same, and soon nothing runs any more."""
-    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
-
-        async def answer() -> Any:
-            made = await client.chat.completions.create(
-                model=MODEL, messages=HELLO, max_completion_tokens=12, temperature=0
-            )
-            return made.choices[0].message.content
-
-        async def vanish(index: int) -> None:
-            if index % 2:
-                running = client.chat.completions.create(model=MODEL, messages=HELLO, max_completion_tokens=1500, n=2)
-                await asyncio.wait_for(running, 0.02 + index * 0.002)
-                return
-            async with await client.chat.completions.create(
-                model=MODEL, messages=HELLO, max_completion_tokens=1500, n=2, stream=True
-            ) as stream:
-                async for _ in stream:
-                    return
-
-        before = await answer()
-        for _ in range(4):
-            await asyncio.gather(*(vanish(index) for index in range(25)), return_exceptions=True)
-        assert await answer() == before
-    deadline = time.monotonic() + 30
-    while running_texts(server):
-        assert time.monotonic() < deadline, "texts that nobody waits for go on"
-        await asyncio.sleep(0.1)
-
-
-def running_texts(server: RunningServer) -> float:
-    with server.client() as client:
-        lines = client.get("/metrics").text.splitlines()
-    (line,) = [one for one in lines if one.startswith(f'pipeserve_generating_sequences{{model="{MODEL}"}}')]
-    return float(line.split()[-1])
 
 
 @pytest.mark.parametrize("path", ["/models/chatml/v1/chat/completions", "/invocations?model=chatml", "/?model=chatml"])

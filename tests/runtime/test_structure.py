@@ -108,6 +108,15 @@ def test_regular_expressions_choices_and_grammars_hold(grammars: Grammars) -> No
     [
         ({"kind": "json_schema", "value": {"type": "strin"}}, "strin"),
         ({"kind": "json_schema", "value": obj({"a": {"not": {"type": "string"}}})}, "not"),
+        (
+            {"kind": "json_schema", "value": obj({"a": {"type": "array", "items": {"not": {}}}})},
+            'at properties.a.items: Unimplemented keys: ["not"]',
+        ),
+        (
+            {"kind": "json_schema", "value": {"$defs": {"n": {"not": {}}}, **obj({"a": {"$ref": "#/$defs/n"}})}},
+            "at $defs.n",
+        ),
+        ({"kind": "json_schema", "value": {"anyOf": [{"type": "string"}, {"type": "strin"}]}}, "at anyOf[1]"),
         ({"kind": "json_schema", "value": "x"}, "schema"),
         ({"kind": "json_schema", "value": {"$ref": "#/$defs/nowhere"}}, "nowhere"),
         ({"kind": "regex", "value": "(a"}, "unclosed group"),

@@ -79,7 +79,8 @@ class Dialects:
             return
         asked = rule.asked(body)
         if asked.is_stream:
-            await self._answerer.stream(spec, _stream_body(asked, spec), call, scope, receive, send)
+            task = ALL_TASKS[asked.task]
+            await self._answerer.stream(task, spec, _stream_body(asked, spec), call, scope, receive, send)
             return
         answered = await self._run(asked, asked.inputs, spec, call, scope, receive)
         await self._send(send, asked.present(self._answers(answered, spec, record)), answered, spec, record)

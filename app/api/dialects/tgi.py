@@ -99,12 +99,13 @@ def _placed(answers: Answers) -> bytes:
     )
 
 
+_TASKS = ("text-generation", "text2text-generation")
 _EXAMPLE: dict[str, Any] = {"inputs": "Once upon a time", "parameters": {"max_new_tokens": 20}}
 GENERATE = Rule(
     server=SERVER,
     summary="The text that goes on from the prompt.",
     field="inputs",
-    tasks=("text-generation",),
+    tasks=_TASKS,
     body=GenerateBody,
     read=read_generate,
     answer=Generated,
@@ -114,7 +115,7 @@ GENERATE_STREAM = Rule(
     server=SERVER,
     summary="The text that goes on from the prompt, as server-sent events, one per token.",
     field="inputs",
-    tasks=("text-generation",),
+    tasks=_TASKS,
     body=GenerateBody,
     read=read_generate_stream,
     answer=StreamEvent,

@@ -31,7 +31,8 @@ def usage(*, num_prompt: int, num_cached: int, num_new: int, num_reasoning: int)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answerer:
-    """One request's id, time and model, which every answer and chunk of it tells. as_ids: tokens as `token_id:7`."""
+    """One request's id, time and model, which every answer and chunk of it tells. as_ids: tokens as `token_id:7`.
+    echoed: what a chat's answers begin with."""
 
     request_id: str
     created: int
@@ -40,6 +41,7 @@ class Answerer:
     as_ids: bool = False
     has_logprobs: bool = False
     returns_ids: bool = False
+    echoed: str = ""
 
     def _head(self, kind: str, prefix: str) -> dict[str, Any]:
         return {"id": f"{prefix}-{self.request_id}", "object": kind, "created": self.created, "model": self.model}
@@ -57,7 +59,7 @@ class Answerer:
     def _chat_choice(self, index: int, choice: Choice) -> dict[str, Any]:
         message: dict[str, Any] = {
             "role": "assistant",
-            "content": None if choice.tool_calls and not choice.text else choice.text,
+            "content": None if choice.tool_calls and not (self.echoed or choice.text) else self.echoed + choice.text,
             "refusal": None,
         }
         if choice.reasoning:
@@ -74,9 +76,9 @@ class Answerer:
         }
 
     def chat_chunk(self, delta: Delta, *, is_first: bool) -> dict[str, Any]:
-        told: dict[str, Any] = {"role": "assistant", "content": ""} if is_first else {}
+        told: dict[str, Any] = {"role": "assistant", "content": self.echoed} if is_first else {}
         if delta.text:
-            told["content"] = delta.text
+            told["content"] = told.get("content", "") + delta.text
         if delta.reasoning:
             told["reasoning_content"] = delta.reasoning
         if delta.tool_calls:

@@ -71,9 +71,9 @@ class SamplingBody(Body):
     bad_words: list[Text] | None = None
     add_special_tokens: bool | None = None
     structured_outputs: StructuredOutputs | None = None
-    return_token_ids: bool | None = None
+    return_token_ids: bool | None = Field(default=None, description="A stream tells those of the answer alone.")
     return_tokens_as_token_ids: bool | None = None
-    echo: bool | None = None
+    echo: bool | None = Field(default=None, description="Of a chat: begin with the last message if it is the model's.")
     keep_alive: float | str | None = Field(default=None, description="How long the model stays loaded afterwards.")
 
     @model_validator(mode="after")

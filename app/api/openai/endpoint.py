@@ -14,7 +14,13 @@ from app.api.generating import Generating, Wanted
 from app.api.openai.answers import Answerer, RunningUsage, usage_of
 from app.api.openai.bodies import ChatBody, CompletionBody, SamplingBody
 from app.api.openai.events import DONE, data_event, openai_events
-from app.api.openai.wanted import read_chat_body, read_completion_body, wanted_of_chat, wanted_of_completion
+from app.api.openai.wanted import (
+    echoed_in,
+    read_chat_body,
+    read_completion_body,
+    wanted_of_chat,
+    wanted_of_completion,
+)
 from app.api.record import record_of
 from app.api.tasks import TaskAnswerer, send_stream
 from app.catalog import ModelSpec
@@ -80,6 +86,7 @@ class OpenAIGeneration:
             as_ids=bool(parsed.return_tokens_as_token_ids),
             has_logprobs=_has_logprobs(parsed),
             returns_ids=bool(parsed.return_token_ids),
+            echoed=echoed_in(parsed) if isinstance(parsed, ChatBody) else "",
         )
         if parsed.stream:
             await self._stream(parsed, wanted, spec, answerer, call, scope, receive, send)

@@ -19,7 +19,7 @@ _SAME_NAMES = (
     *("n", "temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "top_k", "min_p"),
     *("typical_p", "repetition_penalty", "stop_token_ids", "include_stop_str_in_output", "ignore_eos", "min_tokens"),
     *("skip_special_tokens", "truncate_prompt_tokens", "prompt_logprobs"),
-    *("allowed_token_ids", "bad_words", "return_token_ids", "echo"),
+    *("allowed_token_ids", "bad_words", "return_token_ids"),
 )
 _UNUSED_IN_MESSAGES = ("refusal", "annotations", "audio", "function_call")
 """What SDKs send back with an assistant's message; only empty."""
@@ -75,6 +75,15 @@ def chat_of(messages: Sequence[Mapping[str, Any]], tools: Sequence[ToolDefinitio
     }
 
 
+def echoed_in(body: ChatBody) -> str:
+    """With `echo`: the text of the last message, if it is the one that the answer goes on with (as vLLM has it)."""
+    last = body.messages[-1]
+    if not body.echo or last.get("role") != "assistant":
+        return ""
+    content = last.get("content") or ""
+    return content if isinstance(content, str) else "".join(str(part.get("text", "")) for part in content)
+
+
 def wanted_of_completion(body: CompletionBody) -> Wanted:
     """One input per prompt. Raises InvalidInput."""
     prompts: Sequence[Any] = [body.prompt] if _is_one_prompt(body.prompt) else body.prompt
@@ -92,6 +101,7 @@ def wanted_of_completion(body: CompletionBody) -> Wanted:
         raise InvalidInput("max_tokens: 0 is for the prompt's own log-probabilities (echo).", param="max_tokens")
     parameters = _parameters(body) | {
         "max_tokens": max_tokens,
+        "echo": body.echo,
         "best_of": body.best_of,
         "logprobs": None if body.logprobs is None else True,
         "top_logprobs": body.logprobs,
@@ -106,6 +116,8 @@ def _is_one_prompt(prompt: Any) -> bool:
 
 
 def _parameters(body: SamplingBody) -> dict[str, Any]:
+    if body.stream and body.prompt_logprobs is not None:
+        raise InvalidInput("prompt_logprobs: a stream has no place for them.", param="prompt_logprobs")
     parameters = {name: getattr(body, name) for name in _SAME_NAMES}
     parameters["stop"] = [body.stop] if isinstance(body.stop, str) else body.stop
     parameters["structure"] = _structure(body)

@@ -8,12 +8,15 @@ from typing import Any
 
 from app.errors import InvalidInput
 from app.runtime.chat.parsing import END_THINK, HERMES, LLAMA, MISTRAL, THINK, CallStyle, OutputParser, Parsed
+from app.runtime.chat.templated import ResponseTemplate, TemplateParser, read_template
 
-__all__ = ["ChatFormat", "OutputParser", "Parsed"]
+__all__ = ["ChatFormat", "OutputParser", "Parsed", "TemplateParser"]
 
 MAX_CALLS = 8
 """That a required call may be followed by: an end for models that know none."""
 _RESERVED = frozenset({"messages", "conversation", "tools", "documents", "tokenize", "chat_template", "return_dict"})
+_COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+_FREE = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n\t]{0,16}"}
 _NO_PARAMETERS = {"properties": {}, "additionalProperties": False}
 _TOOLS_TEXT = """\
 You may call these tools:
@@ -38,6 +41,7 @@ class ChatFormat:
         self._knows_tools = "tools" in self._template
         self._thinks = THINK in self._template or "enable_thinking" in self._template
         self._style = _style_of(self._template)
+        self._response = read_template(tokenizer)
 
     @property
     def has_template(self) -> bool:
@@ -121,26 +125,47 @@ class ChatFormat:
         choice = chat.get("tool_choice") or {}
         if choice.get("mode") != "required":
             return None
-        names = choice.get("names") or [one["function"]["name"] for one in chat.get("tools") or ()]
-        tools = [one["function"] for one in chat.get("tools") or () if one["function"]["name"] in names]
+        tools = list(_callable(chat).values())
         if not tools:
             param = "inputs.tool_choice"
             raise InvalidInput(f"{param}: there is no such tool to call.", param=param)
         most = 1 if chat.get("parallel_tool_calls") is False or choice.get("names") else MAX_CALLS
         return {"kind": "grammar", "value": self._calls_grammar(tools, most)}
 
+    def schemas_of_calls(self, chat: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+        """What the arguments of a call must be, by the place of the tool among the tools."""
+        holds_all = (chat.get("tool_choice") or {}).get("mode") == "required"
+        return [(index, _schema_of(one)) for index, one in _callable(chat).items() if holds_all or one.get("strict")]
+
+    def structure_of_strict(self, chat: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A grammar that leaves it to the model whether it calls, and holds the arguments of strict tools if it does;
+        only where calls stand between marks."""
+        style, tools = self._style, list(_callable(chat).values()) if self._tools(chat) else []
+        is_marked = bool(style.begin and style.end) and self._response_for(chat) is None
+        if not is_marked or not any(tool.get("strict") for tool in tools):
+            return None
+        rules, parts = ["start: part* TEXT", r"TEXT: /(.|\n)*/"], []
+        if self._thinks:
+            # What is a token of its own is no text to llguidance.
+            marks = [mark for mark in map(self._mark, (THINK, END_THINK)) if mark.startswith("<[")]
+            parts += [f"TEXT {mark}" for mark in marks]
+        begin, end = self._mark(style.begin), self._mark(style.end)
+        if begin.startswith("<["):
+            before = f"TEXT {begin}"
+        else:
+            before = "marked"
+            rules.append(f"marked[lazy]: TEXT {begin}")
+        parts.append(f'{before} "\\n" call "\\n" {end}')
+        rules.append(f"part: {' | '.join(parts)}")
+        rules += self._call_rules(
+            [(tool, _schema_of(tool) if tool.get("strict") else {"type": "object"}, _FREE) for tool in tools]
+        )
+        return {"kind": "grammar", "value": "\n".join(rules)}
+
     def _calls_grammar(self, tools: Sequence[Mapping[str, Any]], most: int) -> str:
         """Lark, as llguidance reads it; arguments as compact JSON of the tool's own schema."""
         style = self._style
-        rules = []
-        for index, tool in enumerate(tools):
-            schema = {"type": "object", **(tool.get("parameters") or _NO_PARAMETERS)}
-            schema["x-guidance"] = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
-            begin = json.dumps(f'{{"name": "{tool["name"]}", "{style.arguments}": ')
-            rules.append(f'tool_{index}: {begin} arguments_{index} "}}"')
-            rules.append(f"arguments_{index}: %json {json.dumps(schema)}")
-        names = " | ".join(f"tool_{index}" for index in range(len(tools)))
-        rules.append(f"call: {names}")
+        rules = self._call_rules([(tool, _schema_of(tool), _COMPACT) for tool in tools])
         if style.is_list:
             more = f' (", " call){{0,{most - 1}}}' if most > 1 else ""
             start = f'{self._mark(style.begin)} "[" call{more} "]"'
@@ -151,6 +176,16 @@ class ChatFormat:
             start = "call"
         return "\n".join([f"start: {start}", *rules])
 
+    def _call_rules(self, tools: Sequence[tuple[Mapping[str, Any], dict[str, Any], dict[str, Any]]]) -> list[str]:
+        """`call`, of one of the tools. tools: each with the schema of its arguments and how these are spaced."""
+        rules = []
+        for index, (tool, schema, spacing) in enumerate(tools):
+            begin = json.dumps(f'{{"name": "{tool["name"]}", "{self._style.arguments}": ')
+            rules.append(f'tool_{index}: {begin} arguments_{index} "}}"')
+            rules.append(f"arguments_{index}: %json {json.dumps({**schema, 'x-guidance': spacing})}")
+        names = " | ".join(f"tool_{index}" for index in range(len(tools)))
+        return [*rules, f"call: {names}"]
+
     def _mark(self, mark: str) -> str:
         """As a token of its own where the tokenizer has it so."""
         if mark in getattr(self._tokenizer, "added_tokens_encoder", {}):
@@ -159,14 +194,28 @@ class ChatFormat:
 
     def markers(self, chat: Mapping[str, Any]) -> frozenset[int]:
         """Special tokens whose text the parser wants to see."""
+        special = _special_tokens(self._tokenizer)
+        response = self._response_for(chat)
+        if response is not None:
+            return frozenset(token for mark, token in special.items() if response.mentions(mark))
         marks = ((THINK, END_THINK) if self._thinks else ()) + (
             (self._style.begin, self._style.end, "<|python_tag|>") if self._tools(chat) else ()
         )
-        special = dict(zip(self._tokenizer.all_special_tokens, self._tokenizer.all_special_ids, strict=True))
         return frozenset(special[mark] for mark in marks if mark in special)
 
-    def parser(self, chat: Mapping[str, Any], *, opens_reasoning: bool) -> OutputParser | None:
-        """None where the answer is nothing but text."""
+    def _response_for(self, chat: Mapping[str, Any]) -> ResponseTemplate | None:
+        """The model's own, unless a grammar has the call written in the style."""
+        return None if (chat.get("tool_choice") or {}).get("mode") == "required" else self._response
+
+    def parser(
+        self, chat: Mapping[str, Any], prompt: Sequence[int], *, opens_reasoning: bool
+    ) -> OutputParser | TemplateParser | None:
+        """None where the answer is nothing but text. prompt: the chat's tokens."""
+        response = self._response_for(chat)
+        if response is not None:
+            written = self._tokenizer.decode(prompt, skip_special_tokens=False)
+            tells_reasoning = chat.get("include_reasoning") is not False
+            return response.parser(written, self._tools(chat), tells_reasoning=tells_reasoning)
         tools = [one["function"]["name"] for one in self._tools(chat)]
         if not tools and not self._thinks:
             return None
@@ -177,6 +226,24 @@ class ChatFormat:
             is_thinking=opens_reasoning,
             tells_reasoning=chat.get("include_reasoning") is not False,
         )
+
+
+def _callable(chat: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+    """The functions that may be called, by their place among the tools."""
+    names = (chat.get("tool_choice") or {}).get("names")
+    functions = enumerate(one["function"] for one in chat.get("tools") or ())
+    return {index: one for index, one in functions if names is None or one["name"] in names}
+
+
+def _schema_of(function: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", **(function.get("parameters") or _NO_PARAMETERS)}
+
+
+def _special_tokens(tokenizer: Any) -> dict[str, int]:
+    """All that decoding may skip: by far not all of them have a role, such as the end, that makes them "special"."""
+    named = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    return named | {one.content: token for token, one in added.items() if one.special}
 
 
 def _style_of(template: str) -> CallStyle:

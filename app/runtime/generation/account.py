@@ -42,7 +42,7 @@ class Account:
         if sequence.matcher is not None and chosen.token not in self._end_ids:
             sequence.matcher.accept(chosen.token)
         if is_first:
-            self.num_prompt_tokens += sequence.num_prompt
+            self.num_prompt_tokens += sequence.request.num_prompt_tokens
             self.num_cached_tokens += sequence.num_cached
         self.num_generated_tokens += 1
         end = self._end_of(sequence, chosen.token)
@@ -66,6 +66,11 @@ class Account:
             return "eos_token", None
         return ("length", None) if sequence.num_left <= 0 else None
 
+    def count_searched(self, request: GenerationRequest, num_tokens: int) -> None:
+        """A beam search is over: what it read and wrote."""
+        self.num_prompt_tokens += request.num_prompt_tokens
+        self.num_generated_tokens += num_tokens
+
     def finish(self, sequence: Sequence, reason: str, stop: str | int | None) -> Advance:
         sampling = sequence.request.sampling
         new = sequence.tokens[sequence.num_prompt :]
@@ -75,7 +80,7 @@ class Account:
             stop_reason=stop,
             ranked=None if sampling.num_logprobs is None else sequence.ranked,
             prompt_ranked=None if sampling.num_prompt_logprobs is None else sequence.prompt_ranked,
-            num_prompt=sequence.num_prompt,
+            num_prompt=sequence.request.num_prompt_tokens,
             num_cached=sequence.num_cached,
             seed=sampling.seed,
         )

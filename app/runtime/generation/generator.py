@@ -179,6 +179,10 @@ def _stopped_at(tokenizer: PreTrainedTokenizerBase, tokens: list[int], stop: tup
 def _logprobs(output: Any, rows: torch.Tensor) -> torch.Tensor:
     """[rows, tokens] of the tokens that were chosen, from the model's own logits, before anything warped them."""
     logits = torch.stack(list(output.logits), dim=1).float()  # [rows, tokens, vocabulary]
+    beams = getattr(output, "beam_indices", None)
+    if beams is not None:  # of each token, the row that it was found in
+        places = torch.arange(logits.shape[1], device=logits.device)
+        logits = logits[beams[:, : logits.shape[1]].clamp(min=0), places]
     require_finite(logits)
     chosen = rows[:, : logits.shape[1], None]
     return logits.log_softmax(-1).gather(-1, chosen)[..., 0].cpu()

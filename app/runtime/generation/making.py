@@ -11,6 +11,7 @@ import psutil
 import torch
 from transformers import PreTrainedModel
 
+from app.catalog import BatchSpec
 from app.runtime.generation.attention import NotPossible
 from app.runtime.generation.defaults import end_ids_of
 from app.runtime.generation.engine import ContinuousEngine, Control
@@ -21,19 +22,25 @@ from app.runtime.generation.whole import GenerateEngine
 logger = logging.getLogger(__name__)
 
 MAX_SEQUENCES = 256
-MAX_ROWS_OF_A_CALL = 32
 _SHARE_OF_MEMORY = 0.25
 _FULL_CONTEXTS = 8
 _UNLIMITED = 2**20
+_USUAL_BATCH = BatchSpec()
 
 
 def make_engine(
-    model: PreTrainedModel, tokenizer: Any, *, max_length: int | None, pool_bytes: int | None, takes_files: bool
+    model: PreTrainedModel,
+    tokenizer: Any,
+    *,
+    max_length: int | None,
+    pool_bytes: int | None,
+    takes_files: bool,
+    batch: BatchSpec = _USUAL_BATCH,
 ) -> TextEngine:
     """max_length: tokens that the model takes. pool_bytes: declared memory for keys and values. takes_files: its chats
-    may hold images or sounds, which go through `generate`."""
+    may hold images or sounds, which go through `generate`. batch: the most that a call of that holds."""
     end_ids = end_ids_of(model, tokenizer)
-    whole = GenerateEngine(model, tokenizer, end_ids=end_ids, max_rows=MAX_ROWS_OF_A_CALL)
+    whole = GenerateEngine(model, tokenizer, end_ids=end_ids, max_rows=batch.max_items, max_tokens=batch.max_tokens)
     if takes_files:
         return TextEngine(None, whole, pool_bytes=0)
     try:

@@ -93,7 +93,8 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """One sequence to be. prompt: token ids.
+    """One sequence to be. prompt: token ids. read: those that an encoder reads; the prompt is then what its answer
+    begins with. forced: by how many new tokens there are, what the next one is whatever the model says.
 
     stops: texts that end it. stop_ids: tokens that end it beside the model's own. values: keywords of `generate` that
     only it knows (beams). inputs: what the model is given in the place of the bare prompt, files included: one row.
@@ -101,6 +102,8 @@ class GenerationRequest:
     """
 
     prompt: Sequence[int]
+    read: Sequence[int] | None = None
+    forced: Mapping[int, int] = field(default_factory=dict)
     sampling: Sampling = Sampling()
     max_tokens: int = DEFAULT_MAX_NEW_TOKENS
     min_tokens: int = 0
@@ -112,6 +115,11 @@ class GenerationRequest:
     values: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] | None = None
     group: Hashable = None
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """What the client is told that its prompt was."""
+        return len(self.prompt if self.read is None else self.read)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,7 @@ class Sampler:
             and not sampling.changes_logits
             and sequence.matcher is None
             and sequence.num_new >= sequence.request.min_tokens
+            and sequence.num_new not in sequence.request.forced
         )
 
     def _choose(self, logits: torch.Tensor, sequences: Ordered[Sequence]) -> tuple[list[int], dict[int, BackendFailed]]:
@@ -135,6 +136,9 @@ class Sampler:
                     row[run[-1]] = -torch.inf
             if sampling.no_repeat_ngram_size and (repeats := _repeats(sequence.tokens, sampling.no_repeat_ngram_size)):
                 row[repeats] = -torch.inf
+            if (forced := sequence.request.forced.get(sequence.num_new)) is not None:
+                row.fill_(-torch.inf)
+                row[forced] = 0.0
 
     def _penalise(self, logits: torch.Tensor, sequences: Ordered[Sequence]) -> None:
         rows = [index for index, one in enumerate(sequences) if one.request.sampling.needs_history]

@@ -2,13 +2,14 @@
 
 Requests of equal groups share a call, each with its own parameters; they stream, and a call goes on without those that
 nobody waits for. What comes meanwhile waits for the next call. A beam search follows several texts at once: its tokens
-are known at the end.
+are known at the end, and those share a call that are searched alike.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence as Ordered
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -24,20 +25,48 @@ from transformers import (
 from app.errors import InvalidInput
 from app.runtime.generation.account import Account
 from app.runtime.generation.engine import Control
+from app.runtime.generation.generator import Generated as SearchedRow
 from app.runtime.generation.generator import GenerationOptions, Generator
-from app.runtime.generation.request import Advance, EngineState, GenerationRequest, Ranked
+from app.runtime.generation.request import (
+    DEFAULT_MAX_NEW_TOKENS,
+    Advance,
+    EngineState,
+    Generated,
+    GenerationRequest,
+    Ranked,
+)
 from app.runtime.generation.sequence import Sequence
 from app.runtime.generation.watching import Abandoned
 from app.runtime.stacking import stack
 
+_OURS: dict[str, Any] = {
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+}
+"""What a request says for itself. For what a call leaves out transformers takes the model's own generation_config: so
+of forced, suppressed and bad tokens the model's own stay."""
+
 
 class GenerateEngine:
-    """Owned by the device thread. tokenizer: only decodes. max_rows: of one call."""
+    """Owned by the device thread. tokenizer: only decodes. max_rows, max_tokens: of one call, padding included."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any, *, end_ids: Ordered[int], max_rows: int) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        end_ids: Ordered[int],
+        max_rows: int,
+        max_tokens: int,
+    ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._max_rows = max_rows
+        self._max_tokens = max_tokens
+        self._pad_id: int = getattr(tokenizer, "pad_token_id", None) or 0
         self._is_stateful = bool(getattr(model, "_is_stateful", False))
         self._account = Account(tokenizer, end_ids)
         self._generator = Generator(model, tokenizer)
@@ -51,7 +80,7 @@ class GenerateEngine:
                 return
             call = self._next_call()
             try:
-                advances = self._beams(call) if call[0].request.values else self._generate(call, control)
+                advances = self._beams(call, control) if call[0].request.values else self._generate(call, control)
             except Exception as error:
                 if control.is_fatal(error):
                     raise
@@ -73,10 +102,15 @@ class GenerateEngine:
                 self._running.pop(key, None)
 
     def _next_call(self) -> list[Sequence]:
-        """The oldest and those that may go with it. After a failure they are tried one by one."""
+        """The oldest and those that may go with it, of like length. After a failure they are tried one by one."""
         first = self._waiting[0]
         mates = [one for one in self._waiting if self._goes_with(one.request, first.request)]
+        length = first.request.num_prompt_tokens
+        mates.sort(key=lambda one: abs(one.request.num_prompt_tokens - length) if one is not first else -1)
         call = mates[: 1 if first.was_admitted else self._max_rows]
+        costs = accumulate((_cost(one.request) for one in call), max)
+        fitting = sum(num_rows * cost <= self._max_tokens for num_rows, cost in enumerate(costs, start=1))
+        call = call[: max(1, fitting)]
         chosen = {one.key for one in call}
         self._waiting = deque(one for one in self._waiting if one.key not in chosen)
         self._running = {one.key: one for one in call}
@@ -87,7 +121,9 @@ class GenerateEngine:
             return True
         if self._is_stateful and len(one.prompt) != len(other.prompt):
             return False  # padding would become a part of the state
-        return not one.values and not other.values and one.group == other.group and one.adapter == other.adapter
+        if one.group != other.group or one.adapter != other.adapter:
+            return False
+        return one.values == other.values and (not one.values or _options(one).group == _options(other).group)
 
     def _failed(self, error: BaseException) -> list[Advance]:
         """One that failed alone fails; of several each is tried again by itself, if nobody has read of it yet."""
@@ -113,13 +149,17 @@ class GenerateEngine:
             return []
         choice = _Choice(self, call, control)
         longest = max(one.request.max_tokens for one in call)
+        own = self._model.generation_config
         config = GenerationConfig(
-            max_new_tokens=longest,
+            max_new_tokens=longest + 1,  # `_Ends` ends a row: at its own last token transformers might force another
             do_sample=False,
-            pad_token_id=self._model.generation_config.pad_token_id or 0,
-            bos_token_id=self._model.generation_config.bos_token_id,
-            decoder_start_token_id=self._model.generation_config.decoder_start_token_id,
+            pad_token_id=own.pad_token_id or 0,
+            bos_token_id=own.bos_token_id,
+            decoder_start_token_id=own.decoder_start_token_id,
+            **_OURS,
         )
+        if own.min_new_tokens is not None:
+            config.min_new_tokens = 0
         with torch.inference_mode():
             try:
                 self._model.generate(
@@ -145,30 +185,36 @@ class GenerateEngine:
             sequence.prompt_ranked += self._account.sampler.rank(logits, tokens[1:], num_top)
 
     def _inputs(self, call: list[Sequence]) -> dict[str, Any]:
-        """Bare prompts padded on the left; what has inputs of its own has them of equal shapes."""
+        """Prompts padded on the left, what an encoder reads on the right; what has inputs of its own has them of equal
+        shapes."""
         device = self._model.device
         if call[0].request.inputs is not None:
             return stack([dict(one.request.inputs or {}) for one in call], device, self._model.dtype)
-        width = max(one.num_prompt for one in call)
-        rows = [[0] * (width - one.num_prompt) + one.tokens for one in call]
-        mask = [[0] * (width - one.num_prompt) + [1] * one.num_prompt for one in call]
+        is_read = call[0].request.read is not None
+        given = [list(one.request.read or one.request.prompt) for one in call]
+        width = max(map(len, given))
+        rows, mask = [], []
+        for tokens in given:
+            padding = [self._pad_id] * (width - len(tokens))
+            rows.append(tokens + padding if is_read else padding + tokens)
+            ones, zeros = [1] * len(tokens), [0] * len(padding)
+            mask.append(ones + zeros if is_read else zeros + ones)
         return {
             "input_ids": torch.tensor(rows, device=device),
             "attention_mask": torch.tensor(mask, device=device),
         }
 
-    def _beams(self, call: list[Sequence]) -> list[Advance]:
-        (sequence,) = call
-        request = sequence.request
-        options = GenerationOptions(
-            values=dict(request.values),
-            max_new_tokens=request.max_tokens,
-            stop=request.stops,
-            seed=request.sampling.seed,
-            wants_logprobs=request.sampling.num_logprobs is not None,
-        )
-        (answers,) = self._generator.generate(self._inputs(call), [options], _Unwatched())
-        return [Advance(sequence.key, output=answers)]
+    def _beams(self, call: list[Sequence], control: Control) -> list[Advance]:
+        """What is left in the midst of it has no answer."""
+        watch = _Searching(self, call, control)
+        options = [_options(one.request) for one in call]
+        searched = self._generator.generate(self._inputs(call), options, watch)
+        advances = []
+        for sequence, rows in zip(call, searched, strict=True):
+            if sequence.key in self._running and rows:
+                self._account.count_searched(sequence.request, sum(len(row.tokens) for row in rows))
+                advances.append(Advance(sequence.key, output=[_generated(sequence.request, row) for row in rows]))
+        return advances
 
     # What a call asks at each step
 
@@ -188,6 +234,11 @@ class GenerateEngine:
         control.emit(advances, self._state())
         return tokens
 
+    def searched_on(self, control: Control) -> None:
+        """A step without a token that is certain."""
+        self._account.num_steps += 1
+        control.emit([], self._state())
+
     def who_goes_on(self, call: list[Sequence], control: Control) -> list[bool]:
         self._listen(control)
         return [one.key in self._running for one in call]
@@ -196,12 +247,49 @@ class GenerateEngine:
         return self._account.state(num_running=len(self._running), num_waiting=len(self._waiting))
 
 
-class _Unwatched:
+def _cost(request: GenerationRequest) -> int:
+    """Tokens that a row is likely to have: most answers end long before the most that they may have."""
+    return request.num_prompt_tokens + min(request.max_tokens, DEFAULT_MAX_NEW_TOKENS)
+
+
+def _options(request: GenerationRequest) -> GenerationOptions:
+    return GenerationOptions(
+        values=dict(request.values),
+        max_new_tokens=request.max_tokens,
+        stop=request.stops,
+        seed=request.sampling.seed,
+        wants_logprobs=request.sampling.num_logprobs is not None,
+    )
+
+
+def _generated(request: GenerationRequest, row: SearchedRow) -> Generated:
+    ranked = None
+    if row.logprobs is not None:
+        ranked = [Ranked(token, logprob) for token, logprob in zip(row.tokens, row.logprobs, strict=True)]
+    return Generated(
+        tokens=row.tokens,
+        finish_reason=row.finish_reason,
+        ranked=ranked,
+        num_prompt=request.num_prompt_tokens,
+        seed=request.sampling.seed,
+    )
+
+
+class _Searching:
+    """Implements `Watch` for a beam search."""
+
+    def __init__(self, engine: GenerateEngine, call: list[Sequence], control: Control) -> None:
+        self._engine = engine
+        self._call = call
+        self._control = control
+        self._goes_on = [True] * len(call)
+
     def step(self) -> None:
-        pass
+        self._engine.searched_on(self._control)
+        self._goes_on = self._engine.who_goes_on(self._call, self._control)
 
     def is_cancelled(self, index: int) -> bool:
-        return False
+        return not self._goes_on[index]
 
     def write(self, index: int, tokens: Ordered[int], logprobs: Ordered[float] = ()) -> None:
         pass

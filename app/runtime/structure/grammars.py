@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,11 @@ from app.errors import InvalidInput, NotAvailable
 MAX_BYTES = 256 * 1024
 MAX_COMPILED = 128
 MAX_CHOICES = 1000
+MAX_TRIED = 256
+_DEFINITIONS = ("$defs", "definitions")
+_WITH_NAMED_SCHEMAS = frozenset({"properties", "patternProperties", *_DEFINITIONS})
+_WITH_SCHEMAS = frozenset({"anyOf", "allOf", "oneOf", "prefixItems"})
+_WITH_SCHEMA = frozenset({"items", "additionalProperties"})
 _WHITESPACE: Any = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n\t]{0,16}"}
 """Where a schema leaves it to the model; for ever would be too long."""
 
@@ -73,7 +78,18 @@ class Grammars:
         end = self._end_ids or self._tokenizer.eos_token_id
         if end is None:
             raise NotAvailable("Structured output needs an end token, which this model does not have.")
-        return llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=self._vocabulary_size, eos_token=end)
+        try:
+            return llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=self._vocabulary_size, eos_token=end)
+        except ValueError as error:  # a kind of tokenizer that llguidance does not know
+            raise NotAvailable(f"Structured output cannot follow this model's tokenizer: {error}.") from error
+
+    @cached_property
+    def is_available(self) -> bool:
+        """Whether anything can be compiled for this tokenizer."""
+        try:
+            return bool(self._tokens)
+        except NotAvailable:
+            return False
 
     def compile(self, structure: Mapping[str, Any], *, param: str) -> CompiledGrammar:
         """structure: `Structure` of app/tasks/completion.py. Raises InvalidInput that says what is wrong with it."""
@@ -86,7 +102,8 @@ class Grammars:
         grammar = self._grammar(structure["kind"], structure.get("value"), param)
         matcher = LLMatcher(self._tokens, grammar, log_level=0)
         if matcher.is_error():
-            raise InvalidInput(f"{param}: {_readable(matcher.get_error())}", param=param)
+            place = self._place_of_fault(structure["value"]) if structure["kind"] == "json_schema" else ""
+            raise InvalidInput(f"{param}: {place and f'at {place}: '}{_readable(matcher.get_error())}", param=param)
         self._compiled[key] = CompiledGrammar(matcher)
         if len(self._compiled) > MAX_COMPILED:
             self._compiled.popitem(last=False)
@@ -109,6 +126,39 @@ class Grammars:
                     return LLMatcher.grammar_from_lark(_text(value, param))
         except ValueError as error:
             raise InvalidInput(f"{param}: {_readable(str(error))}", param=param) from None
+
+    def _place_of_fault(self, schema: Any) -> str:
+        """The innermost part of a schema that cannot be held even alone, such as `properties.tags.items`."""
+        shared = {name: schema[name] for name in _DEFINITIONS if isinstance(schema, dict) and name in schema}
+        place, part, num_tried = "", schema, 0
+        while True:
+            for name, inner in _parts_of(part):
+                num_tried += 1
+                if num_tried > MAX_TRIED:
+                    return place
+                if not self._can_hold({**shared, **inner}):
+                    place, part = f"{place}.{name}" if place else name, inner
+                    break
+            else:
+                return place
+
+    def _can_hold(self, schema: Mapping[str, Any]) -> bool:
+        try:
+            grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema))
+        except ValueError:
+            return False
+        return not LLMatcher(self._tokens, grammar, log_level=0).is_error()
+
+
+def _parts_of(schema: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The schemas directly within one, and where they stand."""
+    for keyword, value in schema.items():
+        if keyword in _WITH_NAMED_SCHEMAS and isinstance(value, dict):
+            yield from ((f"{keyword}.{name}", one) for name, one in value.items() if isinstance(one, dict))
+        elif keyword in _WITH_SCHEMAS and isinstance(value, list):
+            yield from ((f"{keyword}[{place}]", one) for place, one in enumerate(value) if isinstance(one, dict))
+        elif keyword in _WITH_SCHEMA and isinstance(value, dict):
+            yield keyword, value
 
 
 def _text(value: Any, param: str) -> str:

@@ -50,7 +50,7 @@ def test_models_outside_the_gate_are_written_by_generate(family: str) -> None:
     with pytest.raises(NotPossible):
         runner_of(model)
     expected = [by_generate(model, prompt, NUM_TOKENS) for prompt in PROMPTS]
-    script = _coming_and_going().drive(GenerateEngine(model, None, end_ids=(), max_rows=8))
+    script = _coming_and_going().drive(GenerateEngine(model, None, end_ids=(), max_rows=8, max_tokens=4096))
     assert {key: script.output(key).tokens for key in (0, 1, 2, 4, 5)} == {
         key: expected[key] for key in (0, 1, 2, 4, 5)
     }
@@ -65,7 +65,7 @@ def test_prompts_are_ranked_outside_the_gate(family: str) -> None:
         arrival(key, GenerationRequest(prompt=prompt, max_tokens=most, sampling=sampling))
         for key, prompt, most in ((0, PROMPTS[0], 0), (1, PROMPTS[1], 3), (2, PROMPTS[2], 0))
     ]
-    script = Script({0: asked}).drive(GenerateEngine(model, None, end_ids=(), max_rows=8))
+    script = Script({0: asked}).drive(GenerateEngine(model, None, end_ids=(), max_rows=8, max_tokens=4096))
     for key, num_tokens in ((0, 0), (1, 3), (2, 0)):
         output, prompt = script.output(key), torch.tensor(PROMPTS[key])
         assert len(output.tokens) == num_tokens and output.finish_reason == "length"

@@ -191,7 +191,7 @@ def test_cancelled_row_ends_and_the_others_go_on(stages: dict[str, Stages], name
 def test_answer_ends_where_the_decoder_has_no_more_positions(stages: dict[str, Stages], name: str) -> None:
     """128 of them: without a wish that is the end, and who wishes for more is told."""
     items = stages[name].prepare(PROMPTS[:1], {})
-    assert items[0][0].features.options.max_new_tokens == 127
+    assert items[0][0].features.max_tokens == 127
     assert answer(stages[name], PROMPTS[0])
     for parameter in ({"max_new_tokens": 128}, {"max_length": 200}):
         with pytest.raises(InvalidInput, match="127 tokens at most"):
