@@ -9,6 +9,7 @@ from typing import Any
 
 from app.declaration.form import (
     NO_DEFAULTS,
+    AdapterForm,
     BatchForm,
     EntryForm,
     FileForm,
@@ -28,6 +29,10 @@ Durations are seconds or text such as `500ms`, `20s`, `5m`, `1h`; sizes are byte
 Errors of form (YAML, an unknown key or task, an id used twice) stop `serve`. Whatever is wrong with one model's files or with the Hub makes that entry FAILED with a sentence, in `/v1/models` and in answers; the others serve.
 
 Besides its own tasks an entry answers what its model implies: feature-extraction also sentence-similarity, a text-classification model of natural language inference also zero-shot-classification.
+"""
+
+ADAPTERS = """`adapters`: `{sql: ./adapters/sql, poet: our-team/poet}`, or a list of folders and Hub ids, or of objects:
+
 """
 
 
@@ -78,6 +83,7 @@ def page() -> str:
         "¹ not under `defaults:`\n",
         "`batch`:\n\n" + rows(BatchForm),
         "`queue`:\n\n" + rows(QueueForm),
+        ADAPTERS + rows(AdapterForm),
     ]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(parts))
 

@@ -11,6 +11,7 @@ import psutil
 import torch
 from transformers import PreTrainedModel
 
+from app.runtime.adapters import Adapters
 from app.runtime.generation.attention import NotPossible
 from app.runtime.generation.defaults import end_ids_of
 from app.runtime.generation.engine import ContinuousEngine, Control
@@ -28,12 +29,18 @@ _UNLIMITED = 2**20
 
 
 def make_engine(
-    model: PreTrainedModel, tokenizer: Any, *, max_length: int | None, pool_bytes: int | None, takes_files: bool
+    model: PreTrainedModel,
+    tokenizer: Any,
+    *,
+    max_length: int | None,
+    pool_bytes: int | None,
+    takes_files: bool,
+    adapters: Adapters | None = None,
 ) -> TextEngine:
     """max_length: tokens that the model takes. pool_bytes: declared memory for keys and values. takes_files: its chats
     may hold images or sounds, which go through `generate`."""
     end_ids = end_ids_of(model, tokenizer)
-    whole = GenerateEngine(model, tokenizer, end_ids=end_ids, max_rows=MAX_ROWS_OF_A_CALL)
+    whole = GenerateEngine(model, tokenizer, end_ids=end_ids, max_rows=MAX_ROWS_OF_A_CALL, adapters=adapters)
     if takes_files:
         return TextEngine(None, whole, pool_bytes=0)
     try:
@@ -41,6 +48,7 @@ def make_engine(
     except NotPossible as reason:
         logger.info("texts go through generate, not the continuous engine: %s", reason)
         return TextEngine(None, whole, pool_bytes=0)
+    runner.take_adapters(adapters)
     each = runner.memory.bytes_per_token
     context = max_length or _UNLIMITED
     if pool_bytes is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence as Ordered
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from transformers import (
 )
 
 from app.errors import InvalidInput
+from app.runtime.adapters import Adapter, Adapters
 from app.runtime.generation.account import Account
 from app.runtime.generation.engine import Control
 from app.runtime.generation.generator import GenerationOptions, Generator
@@ -34,10 +36,19 @@ from app.runtime.stacking import stack
 class GenerateEngine:
     """Owned by the device thread. tokenizer: only decodes. max_rows: of one call."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any, *, end_ids: Ordered[int], max_rows: int) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        end_ids: Ordered[int],
+        max_rows: int,
+        adapters: Adapters | None = None,
+    ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._max_rows = max_rows
+        self._adapters = adapters
         self._is_stateful = bool(getattr(model, "_is_stateful", False))
         self._account = Account(tokenizer, end_ids)
         self._generator = Generator(model, tokenizer)
@@ -51,7 +62,8 @@ class GenerateEngine:
                 return
             call = self._next_call()
             try:
-                advances = self._beams(call) if call[0].request.values else self._generate(call, control)
+                with self._adapted(call[0].request.adapter):
+                    advances = self._beams(call) if call[0].request.values else self._generate(call, control)
             except Exception as error:
                 if control.is_fatal(error):
                     raise
@@ -62,6 +74,9 @@ class GenerateEngine:
                 control.emit(advances, self._state())
             if control.is_wanted_elsewhere():
                 return
+
+    def _adapted(self, adapter: Adapter | None) -> AbstractContextManager[None]:
+        return nullcontext() if self._adapters is None else self._adapters.active(adapter)
 
     def _listen(self, control: Control) -> None:
         for arrival in control.arrivals():
