@@ -135,6 +135,14 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     def find_adapter(self, name: str) -> AdapterSpec | None:
         return next((one for one in self.adapters if one.id == name), None)
 
+    def with_adapter(self, name: str) -> ModelSpec:
+        """The spec for a request that chose one. Raises NotServed."""
+        adapter = self.find_adapter(name)
+        if adapter is None:
+            known = ", ".join(one.id for one in self.adapters) or "none"
+            raise NotServed(f'"{self.id}" has no adapter "{name}"; there is {known}.', param="model")
+        return msgspec.structs.replace(self, adapter=adapter)
+
     @property
     def is_resolved(self) -> bool:
         """Whether it is known what serves it, and which tasks."""

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from app import __version__
+from app.api.adapters import LoraAdapters, adapter_routes, adapters_document
 from app.api.anthropic.document import messages_document
 from app.api.anthropic.endpoint import Messages, messages_routes
 from app.api.dialects.document import dialect_document
@@ -72,7 +73,7 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     app.add_middleware(
         RequestMiddleware, telemetry=telemetry, is_accepting=lambda: fleet.is_accepting, clock=time.perf_counter
     )
-    names = DeclaredNames(catalog.models)
+    names = DeclaredNames(fleet)
     answerer = TaskAnswerer(
         fleet,
         max_body_bytes=settings.max_body_bytes,
@@ -84,14 +85,16 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     responses = Responses(generating, answerer, ResponseStore(clock=time.monotonic), clock=time.time)
     embeddings = OpenAIEmbeddings(answerer)
     dialects = Dialects(answerer, fleet, generation)
+    adapters = LoraAdapters(answerer, fleet)
     app.router.routes.extend(dialect_routes(dialects))
-    app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, generation, embeddings]))
+    app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, generation, embeddings, adapters]))
     app.router.routes.extend(openai_generation_routes(generation))
     app.router.routes.extend(responses_routes(responses))
     app.router.routes.extend(messages_routes(Messages(generating, answerer)))
     ollama = Ollama(generating, answerer, fleet, clock=time.time, timer=time.perf_counter)
     app.router.routes.extend(ollama_routes(ollama))
     app.router.routes.extend(embeddings_routes(embeddings))
+    app.router.routes.extend(adapter_routes(adapters))
     app.router.routes.extend(open_inference_routes(OpenInference(answerer, fleet, names)))
     app.router.routes.extend(unserved_routes())
     app.include_router(models_router(fleet, names, created=int(time.time())))
@@ -108,6 +111,7 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
             ollama_document,
             dialect_document,
             open_inference_document,
+            adapters_document,
         ],
     )
     return app

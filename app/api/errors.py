@@ -92,14 +92,20 @@ OPENAI_PREFIXES = (
     "/v1/completions",
     "/v1/embeddings",
     "/v1/images/",
+    "/v1/load_lora_adapter",
     "/v1/models",
     "/v1/moderations",
     "/v1/responses",
+    "/v1/unload_lora_adapter",
 )
-"""Paths of OpenAI's API, whether served yet or not; every other path is answered in Hugging Face's shape."""
+"""Paths of OpenAI's API and of vLLM's additions, whether served yet or not; every other path is answered in Hugging
+Face's shape."""
 
 
-_OPENAI_BELOW_MODELS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+_OPENAI_BELOW_MODELS = (
+    *("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
+    *("/v1/load_lora_adapter", "/v1/unload_lora_adapter"),
+)
 
 
 def speaks_openai(path: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from starlette.types import Receive
 
 from app.api.call import Call
-from app.api.names import named
+from app.api.names import agreed, named
 from app.api.record import RequestRecord
 from app.api.tasks import TaskAnswerer, resolved
 from app.catalog import ModelSpec
@@ -54,10 +54,7 @@ class Generating:
         given = [name for name in map(named, names) if name is not None]
         if not given:
             return self._first()
-        spec = await resolved(self._fleet, given[0], call)
-        for other in given[1:]:
-            if self._fleet.status(other).spec.id != spec.id:
-                raise InvalidInput(f'model: "{given[0]}" and "{other}" are both asked for.', param="model")
+        spec = await resolved(self._fleet, agreed(given, self._fleet.get).name, call)
         if not any(task in GENERATING_TASKS for task in spec.all_tasks):
             served = ", ".join(spec.all_tasks)
             raise NotServed(f'"{spec.id}" generates no text: it serves {served}.', param="model")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import msgspec
-
 from app.catalog import ModelSpec
 from app.errors import NotServed
 
@@ -32,11 +30,11 @@ class Directory:
             return spec
         for spec in specs:
             if spec.find_adapter(name) is not None:
-                return _with_adapter(spec, name)
+                return spec.with_adapter(name)
         place = name.find(":")
         while place > 0:  # ids may hold colons too
             if (spec := _of_name(specs, name[:place])) is not None:
-                return _with_adapter(spec, name[place + 1 :])
+                return spec.with_adapter(name[place + 1 :])
             place = name.find(":", place + 1)
         names = (one for spec in specs for one in (spec.id, *(adapter.id for adapter in spec.adapters)))
         raise NotServed(f'There is no model "{name}" here; there is {_listed(names)}.', param="model")
@@ -77,15 +75,6 @@ def _of_name(specs: Iterable[ModelSpec], name: str) -> ModelSpec | None:
         if by_alias is None and name in spec.aliases:
             by_alias = spec
     return by_alias
-
-
-def _with_adapter(spec: ModelSpec, name: str) -> ModelSpec:
-    """Raises NotServed."""
-    adapter = spec.find_adapter(name)
-    if adapter is None:
-        known = _listed(one.id for one in spec.adapters)
-        raise NotServed(f'"{spec.id}" has no adapter "{name}"; there is {known}.', param="model")
-    return msgspec.structs.replace(spec, adapter=adapter)
 
 
 def _listed(names: Iterable[str]) -> str:

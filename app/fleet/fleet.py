@@ -434,10 +434,9 @@ class Fleet:
                 param="lora_name",
             )
 
-    def unload_adapter(self, name: str) -> None:
-        spec = self._directory.get(name)
+    def unload_adapter(self, spec: ModelSpec) -> None:
         if spec.adapter is None:
-            raise NotServed(f'"{name}" is no adapter.', param="lora_name")
+            raise NotServed(f'"{spec.id}" is no adapter.', param="lora_name")
         self._forget_adapter(self._models[spec.id], spec.adapter.id)
 
     def _forget_adapter(self, model: _Model, name: str) -> None:

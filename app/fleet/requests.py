@@ -62,6 +62,11 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int = 0
     adapter_problems: dict[str, str] = {}  # by id
 
+    def with_adapters(self) -> list[ModelStatus]:
+        """This one, and one for each adapter."""
+        specs = [self.spec, *(self.spec.with_adapter(one.id) for one in self.spec.adapters)]
+        return [msgspec.structs.replace(self, spec=spec) for spec in specs]
+
 
 class FleetAPI(Protocol):
     """Owned by the API process's event loop; every method is called on it."""
@@ -105,8 +110,8 @@ class FleetAPI(Protocol):
         of one of the same id. Raises InvalidInput for what is wrong with it, and as `submit`."""
         ...
 
-    def unload_adapter(self, name: str) -> None:
-        """Jobs that have it go on with it. name: as for `status`. Raises NotServed."""
+    def unload_adapter(self, spec: ModelSpec) -> None:
+        """Of a spec with an adapter. Jobs that have it go on with it. Raises NotServed."""
         ...
 
     def load(self, model_id: str) -> AsyncIterator[Progress | ModelStatus]:

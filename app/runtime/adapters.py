@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -215,12 +215,12 @@ class Adapters:
                     scaling=update.scaling,
                 )
             elif isinstance(module, BaseTunerLayer):
-                replaced[name] = self._around_own(name, module, made_for)
+                replaced[name] = self._around_own(name, cast(Any, module), made_for)
         return low_rank, replaced
 
     def _hollow(self) -> PreTrainedModel:
-        """The model's modules around weights of one number each, so that PEFT finds names, shapes and device. In float32,
-        in which PEFT has an adapter's weights compute: a lower type would round them first."""
+        """The model's modules around weights of one number each: PEFT finds names, shapes and device. In float32, in
+        which PEFT has an adapter's weights compute: a lower type would round them first."""
         with torch.device("meta"):
             model: PreTrainedModel = type(self._model)(copy.deepcopy(self._config))
         for module in model.modules():
@@ -254,7 +254,9 @@ class Adapters:
 
     def _own(self, name: str) -> nn.Module:
         own = self._model.get_submodule(name)
-        return own.layer if isinstance(own, AdaptedLinear) else own
+        if isinstance(own, AdaptedLinear):
+            own = own.layer
+        return own
 
     def _check_base(self, name: str, module: Any) -> None:
         """A file may hold the model's own weights (PEFT saves embeddings to be safe), but no others."""

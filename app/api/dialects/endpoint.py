@@ -14,12 +14,12 @@ from app.api.call import Call, read_call
 from app.api.dialects.base import Answers, Asked
 from app.api.dialects.table import PLACES, Place, rule_for
 from app.api.dialects.vertex import as_predictions, groups_of, instances_of
-from app.api.names import named
+from app.api.names import agreed, named
 from app.api.openai.endpoint import CHAT, COMPLETIONS, OpenAIGeneration
 from app.api.record import RequestRecord, record_of
 from app.api.tasks import Answered, TaskAnswerer, resolved
 from app.catalog import ModelSpec
-from app.errors import InvalidInput, NotServed
+from app.errors import NotServed
 from app.fleet.requests import FleetAPI
 from app.tasks.custom import NAME as CUSTOM
 from app.tasks.registry import ALL_TASKS, TASKS, find_task
@@ -64,7 +64,7 @@ class Dialects:
             return
         rule = rule_for(rules, spec)
         if body is None or rule is None:
-            await self._answerer.answer(find_task(spec.tasks[0]), spec.id, scope, _again(raw, receive), send)
+            await self._answerer.answer(find_task(spec.tasks[0]), spec.name, scope, _again(raw, receive), send)
             return
         asked = rule.asked(body)
         if asked.is_stream:
@@ -89,10 +89,7 @@ class Dialects:
         raise NotServed(f"No model here answers this: it is for {_listed(wanted)}.", param="model")
 
     async def _named(self, wanted: Mapping[str, None], names: list[str], call: Call) -> ModelSpec:
-        spec = await resolved(self._fleet, names[0], call)
-        for other in names[1:]:
-            if self._fleet.status(other).spec.id != spec.id:
-                raise InvalidInput(f'model: "{names[0]}" and "{other}" are both asked for.', param="model")
+        spec = await resolved(self._fleet, agreed(names, self._fleet.get).name, call)
         if not any(task in wanted for task in spec.all_tasks):
             text = f'"{spec.id}" does not answer this: it serves {", ".join(spec.all_tasks)}, not {_listed(wanted)}.'
             raise NotServed(text, param="model")

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 from app.catalog import AdapterSpec
 from app.errors import ModelFailed
 from app.runtime.adapters import Adapter, Adapters
-from app.runtime.generation.gate import runner_of
 from app.runtime.generation.engine import ContinuousEngine
+from app.runtime.generation.gate import runner_of
 from app.runtime.generation.packing import pack
 from app.runtime.generation.request import GenerationRequest, Sampling
 from app.runtime.generation.whole import GenerateEngine
@@ -107,7 +107,10 @@ def test_families_name_and_shape_their_layers_in_other_ways(family: str, tmp_pat
     targets = {"gpt2": ["c_attn", "c_fc"], "phi3": ["qkv_proj", "gate_up_proj"], "opt": ["q_proj", "fc1"]}
     config = lora(target_modules=targets.get(family, ["q_proj", "o_proj"]), fan_in_fan_out=family == "gpt2")
     folder = save(model, tmp_path / "one", config)
-    expected = [by_generate(model, PROMPTS[1], NUM_TOKENS), by_generate(with_peft(model, folder), PROMPTS[1], NUM_TOKENS)]
+    expected = [
+        by_generate(model, PROMPTS[1], NUM_TOKENS),
+        by_generate(with_peft(model, folder), PROMPTS[1], NUM_TOKENS),
+    ]
     assert expected[0] != expected[1]
     adapters = adapters_of(model)
     adapter = load(adapters, folder)
