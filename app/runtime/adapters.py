@@ -30,6 +30,8 @@ from app.errors import ModelFailed, NotServed
 
 _KEY = "adapter"
 """Every adapter's name within PEFT: each is alone in its hollow copy."""
+_CHANGE_THE_MODEL = ("pissa", "corda", "olora", "loftq", "lora_ga")
+"""Beginnings of LoRA after which the model's own weights are others (PEFT 0.21)."""
 _MAX_REASON_CHARS = 300
 
 
@@ -254,9 +256,8 @@ class Adapters:
 
     def _own(self, name: str) -> nn.Module:
         own = self._model.get_submodule(name)
-        if isinstance(own, AdaptedLinear):
-            own = own.layer
-        return own
+        layer: nn.Module = own.layer if isinstance(own, AdaptedLinear) else own
+        return layer
 
     def _check_base(self, name: str, module: Any) -> None:
         """A file may hold the model's own weights (PEFT saves embeddings to be safe), but no others."""
@@ -373,6 +374,16 @@ def _check_kind(config: Any) -> None:
         raise _Unfit("it repeats layers of the model (layer_replication).")
     if getattr(config, "alora_invocation_tokens", None):
         raise _Unfit("it begins in the midst of a prompt (alora_invocation_tokens).")
+    if getattr(config, "megatron_config", None):
+        raise _Unfit("it is for Megatron's layers (megatron_config).")
+    beginning = getattr(config, "init_lora_weights", False)
+    if isinstance(beginning, str) and beginning.lower().startswith(_CHANGE_THE_MODEL):
+        raise _Unfit(
+            f"it began by changing the model's own weights (init_lora_weights: {beginning}): have PEFT save it as one"
+            " that does not (path_initial_model_for_weight_conversion)."
+        )
+    if beginning:
+        config.init_lora_weights = False  # the weights come from its file
 
 
 def _is_hollow(weight: torch.Tensor) -> bool:

@@ -99,8 +99,9 @@ def test_forward_is_of_one_adapter(worker: RunningWorker, adapters: ScriptedAdap
     adapters.used.clear()
     worker.submit(0, {"text": "gate", "forward": "wait"})
     worker.until(lambda message: message == StageBegan(stage="forward", job_ids=[0]))
-    for job_id, adapter in enumerate((SQL, POET, SQL, None, POET), start=10):
-        submit(worker, job_id, adapter, text=f"{job_id}")
+    given: list[AdapterSpec | None] = [SQL, POET, SQL, None, POET]
+    for job_id, wanted in enumerate(given, start=10):
+        submit(worker, job_id, wanted, text=f"{job_id}")
     worker.until_prepared(*range(10, 15))
     worker.model.gate.set()
     for job_id in range(10, 15):

@@ -179,6 +179,7 @@ def test_low_precision_is_that_of_peft(kind: str, folders: dict[str, Path], llam
     [
         ({"bias": "all"}, "biases"),
         ({"trainable_token_indices": [1, 2]}, "single tokens"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights: pissa"),
     ],
 )
 def test_what_all_adapters_would_share_is_refused(
