@@ -58,7 +58,7 @@ class AdapterParts:
 
 class AdapterReader:
     """For one model. own: a module of the model by its name, as it is without adapters. linear: names of the layers to
-    which low-rank updates are added."""
+    which low-rank updates are added. dtype: in which the model computes."""
 
     def __init__(
         self,
@@ -66,10 +66,11 @@ class AdapterReader:
         own: Callable[[str], nn.Module],
         linear: frozenset[str],
         *,
+        dtype: torch.dtype,
         allow_pickle: bool = False,
     ) -> None:
         self._kind, self._config = type(model), copy.deepcopy(model.config)
-        self._device, self._dtype = model.device, model.dtype
+        self._device, self._dtype = model.device, dtype
         self._own = own
         self._linear = linear
         self._allow_pickle = allow_pickle

@@ -84,8 +84,14 @@ class Adapters:
     the device thread. get_folder: of an adapter's files, downloaded where they are not here."""
 
     def __init__(
-        self, model: PreTrainedModel, get_folder: Callable[[AdapterSpec], Path], *, allow_pickle: bool = False
+        self,
+        model: PreTrainedModel,
+        get_folder: Callable[[AdapterSpec], Path],
+        *,
+        dtype: torch.dtype,
+        allow_pickle: bool = False,
     ) -> None:
+        """dtype: in which the model will compute. The weights are not packed yet."""
         self._model = model
         self._get_folder = get_folder
         self._at_work = _AtWork()
@@ -96,7 +102,7 @@ class Adapters:
         self._names = _surround(model, self._at_work)
         # The model's own, whatever stands in their places while another thread loads.
         self._modules = dict(model.named_modules())
-        self._reader = AdapterReader(model, self._own, self._names, allow_pickle=allow_pickle)
+        self._reader = AdapterReader(model, self._own, self._names, dtype=dtype, allow_pickle=allow_pickle)
         importlib.import_module("peft")  # slow: not while others compute
 
     # Loading

@@ -264,8 +264,8 @@ def _computed_in(model: PreTrainedModel, spec: ModelSpec) -> torch.dtype:
 def _as_the_device_computes(
     model: PreTrainedModel, tasks: Sequence[str], dtype: torch.dtype, adapters: Adapters | None
 ) -> PreTrainedModel:
-    """In that type; on a CPU what generates has its weights packed, unless an adapter computes with them. In this order:
-    most weights are never there in float32."""
+    """In that type; on a CPU what generates has its weights packed, unless an adapter computes with them. In this
+    order: most weights are never there in float32."""
     needs_weights = adapters is not None and adapters.need_weights
     if model.device.type == "cpu" and any(task in GENERATING_TASKS for task in tasks) and not needs_weights:
         pack(model)

@@ -14,7 +14,7 @@ from app.runtime.generation.pacing import Pacing
 from app.runtime.generation.request import Advance, Arrival, EngineState, Ranked
 from app.runtime.generation.rows import Rows
 from app.runtime.generation.runner import Logits, Runner
-from app.runtime.generation.scheduler import Chunk, Scheduler
+from app.runtime.generation.scheduler import Chunk, Plan, Scheduler
 from app.runtime.generation.sequence import Sequence
 
 _MAX_PREFILL_TOKENS = {"cpu": 1024}

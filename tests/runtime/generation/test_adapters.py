@@ -27,7 +27,7 @@ PROMPTS = prompts_of(3, 40, 9)
 
 
 def adapters_of(model: PreTrainedModel) -> Adapters:
-    return Adapters(model, lambda spec: Path(spec.path))
+    return Adapters(model, lambda spec: Path(spec.path), dtype=model.dtype)
 
 
 def load(adapters: Adapters, folder: Path, serial: int = 0) -> Adapter:
