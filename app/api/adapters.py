@@ -21,7 +21,7 @@ from app.api.routing import Answer, answer_routes
 from app.api.tasks import TaskAnswerer
 from app.catalog import AdapterSpec, ModelSpec
 from app.declaration.form import Name, Text
-from app.errors import InvalidInput, ModelFailed
+from app.errors import InvalidInput, ModelFailed, NotServed
 from app.fleet.requests import FleetAPI
 
 LOAD, UNLOAD = "v1/load_lora_adapter", "v1/unload_lora_adapter"
@@ -82,6 +82,8 @@ class LoraAdapters:
             spec = agreed(names, self._fleet.get).with_adapter(body.lora_name)
         else:
             spec = self._fleet.get(body.lora_name)
+        if spec.adapter is None:
+            raise NotServed(f'"{body.lora_name}" is a model, not an adapter.', param="lora_name")
         self._fleet.unload_adapter(spec)
         return f"LoRA adapter '{body.lora_name}' removed successfully."
 

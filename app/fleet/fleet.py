@@ -435,8 +435,7 @@ class Fleet:
             )
 
     def unload_adapter(self, spec: ModelSpec) -> None:
-        if spec.adapter is None:
-            raise NotServed(f'"{spec.id}" is no adapter.', param="lora_name")
+        assert spec.adapter is not None, "A model was to be unloaded as an adapter. This is a bug."
         self._forget_adapter(self._models[spec.id], spec.adapter.id)
 
     def _forget_adapter(self, model: _Model, name: str) -> None:

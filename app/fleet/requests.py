@@ -111,7 +111,7 @@ class FleetAPI(Protocol):
         ...
 
     def unload_adapter(self, spec: ModelSpec) -> None:
-        """Of a spec with an adapter. Jobs that have it go on with it. Raises NotServed."""
+        """The adapter of the spec; jobs that have it go on with it."""
         ...
 
     def load(self, model_id: str) -> AsyncIterator[Progress | ModelStatus]:
