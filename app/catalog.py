@@ -304,7 +304,8 @@ class _Reader:
     def _check_names(self, models: tuple[ModelSpec, ...]) -> None:
         taken: dict[str, int] = {}
         for index, spec in enumerate(models):
-            for name in (spec.id, *spec.aliases, *(adapter.id for adapter in spec.adapters)):
+            adapters = [name for one in spec.adapters for name in (one.id, f"{spec.id}:{one.id}")]
+            for name in (spec.id, *spec.aliases, *adapters):
                 if name in taken:
                     entry = f'models[{index}] "{spec.id}"'
                     self._complain(

@@ -322,6 +322,7 @@ def test_folder_that_is_no_adapter_fails_that_adapter_alone(tmp_path: Path, path
     ("entry", "says"),
     [
         ("{task: ner, adapters: {a: acme/x}}", '"a" is the id or an alias of models[0] already'),
+        ("{id: b, task: ner, adapters: {c: acme/x}, aliases: ['b:c']}", '"b:c" is the id or an alias of models[1]'),
         ("{id: b, task: ner, adapters: [acme/x, acme/x]}", '"acme/x" is there twice'),
         ("{id: b, task: ner, adapters: [{path: acme/x, name: y}]}", 'unknown key "name"'),
         ("{id: b, task: ner, adapters: 5}", "a mapping of names to folders or Hub ids, or a list"),

@@ -61,6 +61,8 @@ logger = logging.getLogger(__name__)
 Resolver = Callable[[ModelSpec], Awaitable[ModelSpec]]
 """Finds out what an entry is whose task is not known. Raises PipeserveError with the reason why it cannot be."""
 
+MAX_ADAPTERS = 256
+"""Of a model that takes more at run time: they stay in its workers' memory."""
 _UNKNOWN_LOAD_S = 5.0
 _MIN_RETRY_S = 1.0
 _DRAINING = "The server is shutting down and takes no new requests."
@@ -420,14 +422,19 @@ class Fleet:
         entry.become(msgspec.structs.replace(entry.spec, adapters=(*entry.spec.adapters, adapter)))
 
     def _check_adapter(self, spec: ModelSpec, adapter: AdapterSpec, *, in_place: bool) -> None:
-        """Whether its id can be given to it. Raises InvalidInput."""
-        try:
-            taken = self._directory.get(adapter.id)
-        except NotServed:
-            return
-        if taken.id != spec.id or taken.adapter is None or taken.adapter.id != adapter.id:
-            raise InvalidInput(f'lora_name: "{adapter.id}" is the name of something else here.', param="lora_name")
-        if not in_place:
+        """Whether its id can be given to it, and there is room. Raises InvalidInput."""
+        old = spec.find_adapter(adapter.id)
+        for name in (adapter.id, f"{spec.id}:{adapter.id}"):
+            try:
+                taken = self._directory.get(name)
+            except NotServed:
+                continue
+            if old is None or taken.adapter != old:
+                raise InvalidInput(f'lora_name: "{name}" is the name of something else here.', param="lora_name")
+        if old is None and len(spec.adapters) >= MAX_ADAPTERS:
+            text = f'"{spec.id}" has {MAX_ADAPTERS} adapters already; unload one of them first.'
+            raise InvalidInput(f"lora_name: {text}", param="lora_name")
+        if old is not None and not in_place:
             raise InvalidInput(
                 f'lora_name: the adapter "{adapter.id}" has been loaded already; load_inplace: true puts another in its'
                 " place.",

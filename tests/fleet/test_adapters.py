@@ -11,6 +11,7 @@ from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import DropAdapter, Load
 from app.errors import InvalidInput, NotServed
 from app.fleet.directory import Directory
+from app.fleet.fleet import MAX_ADAPTERS
 from tests.fleet.fakes import House, settle, spec_of
 
 SQL, POET = AdapterSpec(id="sql", path="/sql"), AdapterSpec(id="poet", path="acme/poet")
@@ -124,11 +125,20 @@ async def test_two_of_one_name_at_once_are_one() -> None:
         assert adapters_of(house.fleet.get("a")) == [("new", "/new")]
 
 
-@pytest.mark.parametrize("name", ["a", "b", "sql", "b:sql"])
+@pytest.mark.parametrize("name", ["a", "b", "sql", "b:sql", "7b"])
 async def test_name_of_something_else_is_refused(name: str) -> None:
-    async with House(spec_of("a"), spec_of("b", adapters=(SQL,))) as house:
+    async with House(spec_of("a"), spec_of("b", adapters=(SQL,)), spec_of("a:7b")) as house:
         with pytest.raises(InvalidInput, match="something else"):
             await house.fleet.load_adapter("a", AdapterSpec(id=name, path="/x"), in_place=True)
+
+
+async def test_memory_is_not_filled_with_adapters() -> None:
+    """There is a limit; one in the place of another is none more."""
+    full = tuple(AdapterSpec(id=f"{number}", path="/x") for number in range(MAX_ADAPTERS))
+    async with House(spec_of("a", adapters=full), answers=True) as house:
+        with pytest.raises(InvalidInput, match="unload one"):
+            await (await loading(house))
+        await (await loading(house, AdapterSpec(id="7", path="/y"), in_place=True))
 
 
 async def test_forgotten_adapter_is_not_asked_for_any_more() -> None:
