@@ -59,6 +59,8 @@ def type_of(name: str, schema: dict[str, Any]) -> str:
         return "duration"
     if name in ("memory", "max_bytes"):
         return "size"
+    if name == "adapters":
+        return "object or list"
     if name == "budget":
         return "device: size or share"
     options = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]

@@ -47,24 +47,18 @@ class _AtWork:
 class AdaptedLinear(nn.Module):
     """A linear layer, packed or not, with what the adapters at work add to it."""
 
-    layer: Any  # a module; packing puts another in its place
-
     def __init__(self, layer: nn.Module, name: str, at_work: _AtWork) -> None:
         super().__init__()
         self.layer = layer
         self._name = name
         self._at_work = at_work
 
-    @property
-    def weight(self) -> torch.Tensor:
-        """Models look at its shape and type."""
-        weight: torch.Tensor = self.layer.weight
-        return weight
-
-    @property
-    def bias(self) -> torch.Tensor | None:
-        bias: torch.Tensor | None = self.layer.bias
-        return bias
+    def __getattr__(self, name: str) -> Any:
+        """Models look at a layer's weight and sizes. `layer`: packing puts another in its place."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = self.layer(rows)

@@ -92,6 +92,18 @@ def test_packed_layers_are_adapted(llama: PreTrainedModel, folders: dict[str, Pa
         load(adapters, folders["dora"])
 
 
+def test_layer_tells_what_models_ask_of_it(llama: PreTrainedModel) -> None:
+    """Of the layer within, packed or not; what neither has is an error as everywhere."""
+    adapters_of(llama)
+    layers = [llama.lm_head, llama.model.layers[0].mlp.down_proj]
+    told = [(tuple(layer.weight.shape), layer.in_features, layer.out_features) for layer in layers]
+    assert told == [((160, 32), 32, 160), ((32, 48), 48, 32)]
+    assert type(copy.deepcopy(llama).lm_head) is type(llama.lm_head)
+    assert pack(llama)
+    assert [(tuple(layer.weight.shape), layer.in_features, layer.out_features) for layer in layers] == told
+    assert not hasattr(llama.lm_head, "nothing")
+
+
 def test_adapter_that_reads_weights_keeps_them_from_being_packed(
     llama: PreTrainedModel, folders: dict[str, Path]
 ) -> None:
