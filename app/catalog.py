@@ -64,6 +64,24 @@ class ModerationSpec(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: dict[str, float]
 
 
+ADAPTER_CONFIG = "adapter_config.json"
+AdapterKey = tuple[str, int]
+
+
+class AdapterSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A PEFT adapter of a model. serial: tells those apart that had the same id one after the other; 0: declared."""
+
+    id: str
+    path: str  # Hub id or absolute folder
+    revision: str | None = None
+    serial: int = 0
+    problem: str | None = None  # why it cannot be used
+
+    @property
+    def key(self) -> AdapterKey:
+        return self.id, self.serial
+
+
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of models.yaml, resolved: paths absolute, durations in seconds, sizes in bytes.
 
@@ -104,6 +122,10 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     allow_pickle: bool = False
     offline: bool = False
     env: str | None = None
+    adapters: tuple[AdapterSpec, ...] = ()
+    adapters_folder: str | None = None  # absolute; adapters below it may be loaded at run time
+    adapters_allow: tuple[str, ...] = ()  # patterns of Hub ids that may be
+    adapter: AdapterSpec | None = None  # the one of them that a request chose
     media: MediaLimits = MediaLimits()  # the file's `media:`, the same for every entry
     moderation: ModerationSpec | None = None  # its part of the file's `moderations:`
     problem: str | None = None  # why the entry cannot be served: it is FAILED from the start
@@ -111,6 +133,26 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def all_tasks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.tasks + self.implied_tasks))
+
+    @property
+    def name(self) -> str:
+        """With the adapter that a request chose."""
+        return self.id if self.adapter is None else f"{self.id}:{self.adapter.id}"
+
+    @property
+    def takes_adapters(self) -> bool:
+        return bool(self.adapters or self.adapters_folder is not None or self.adapters_allow)
+
+    def find_adapter(self, name: str) -> AdapterSpec | None:
+        return next((one for one in self.adapters if one.id == name), None)
+
+    def with_adapter(self, name: str) -> ModelSpec:
+        """The spec for a request that chose one. Raises NotServed."""
+        adapter = self.find_adapter(name)
+        if adapter is None:
+            known = ", ".join(one.id for one in self.adapters) or "none"
+            raise NotServed(f'"{self.id}" has no adapter "{name}"; there is {known}.', param="model")
+        return msgspec.structs.replace(self, adapter=adapter)
 
     @property
     def is_resolved(self) -> bool:
@@ -239,9 +281,26 @@ class _Reader:
             keep_alive_s=form.keep_alive,
             memory_bytes=form.memory,
             kv_cache_bytes=form.kv_cache,
+            adapters=self._adapters(form),
+            adapters_folder=self._optional_location("adapters_folder", form.adapters_folder),
+            adapters_allow=tuple(form.adapters_allow),
             **form.model_dump(include=_SAME_NAMES),
         )
         return with_files(spec, cached_files(spec))
+
+    def _adapters(self, form: EntryForm) -> tuple[AdapterSpec, ...]:
+        adapters: dict[str, AdapterSpec] = {}
+        for one in form.adapters:
+            path = self._location("adapters", one.path)
+            is_folder = Path(path).is_absolute()
+            name = _checked_id(one.id or (Path(path).name if is_folder else path), key="adapters")
+            if name in adapters:
+                raise _FormError("adapters", f"adapters: {_quoted(name)} is there twice; give one of them an `id`.")
+            if is_folder and one.revision is not None:
+                raise _FormError("adapters", "adapters: revision: a folder has none; it is for adapters of the Hub.")
+            problem = _problem_of_adapter(Path(path)) if is_folder else None
+            adapters[name] = AdapterSpec(id=name, path=path, revision=one.revision, problem=problem)
+        return tuple(adapters.values())
 
     def _location(self, key: str, model: str) -> str:
         """A folder as an absolute path (relative ones start at the file), a Hub id as it is."""
@@ -258,13 +317,15 @@ class _Reader:
     def _check_names(self, models: tuple[ModelSpec, ...]) -> None:
         taken: dict[str, int] = {}
         for index, spec in enumerate(models):
-            for name in (spec.id, *spec.aliases):
+            adapters = [name for one in spec.adapters for name in (one.id, f"{spec.id}:{one.id}")]
+            for name in (spec.id, *spec.aliases, *adapters):
                 if name in taken:
                     entry = f'models[{index}] "{spec.id}"'
                     self._complain(
                         ("models", index),
                         entry,
-                        f'"{name}" is the id or an alias of models[{taken[name]}] already; give one of them an `id`.',
+                        f'"{name}" is the id or an alias of models[{taken[name]}] already, or of an adapter of it; give'
+                        " one of them an `id`.",
                     )
                 taken.setdefault(name, index)
 
@@ -375,17 +436,25 @@ def _task(name: str) -> Task:
     raise _FormError("task", f"task: there is no task {_quoted(name)}{near}; this version serves {served}.")
 
 
-def _checked_id(name: str) -> str:
+def _checked_id(name: str, *, key: str = "id") -> str:
     """The model's name may hold spaces (a folder), an id may not."""
     if any(character.isspace() for character in name):
-        raise _FormError("id", f"id: {_quoted(name)} cannot be an id, it holds spaces; give the entry an `id`.")
+        raise _FormError(key, f"{key}: {_quoted(name)} cannot be an id, it holds spaces; give the entry an `id`.")
     return name
+
+
+def _problem_of_adapter(folder: Path) -> str | None:
+    if not folder.is_dir():
+        return f"there is no folder {folder}."
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return f"{folder} holds no {ADAPTER_CONFIG}, so it is no adapter of PEFT's."
+    return None
 
 
 def _check_keys_are_of_use(spec: ModelSpec, values: dict[str, Any]) -> None:
     """What an entry itself says must mean something for it; `defaults` may say more than an entry needs."""
     if spec.has_handler:
-        for key in ("parameters", "batch"):
+        for key in ("parameters", "batch", "adapters", "adapters_folder", "adapters_allow"):
             if key in values:
                 raise _FormError(key, f"{key}: this entry is served by its handler.py, which takes whole bodies.")
     _check_parameters(spec, values.get("parameters", {}))

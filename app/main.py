@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from app import __version__
+from app.api.adapters import LoraAdapters, adapters_document
 from app.api.anthropic.document import messages_document
 from app.api.anthropic.endpoint import Messages
 from app.api.dialects.document import dialect_document
@@ -77,7 +78,7 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     app.add_middleware(
         RequestMiddleware, telemetry=telemetry, is_accepting=lambda: fleet.is_accepting, clock=time.perf_counter
     )
-    names = DeclaredNames(catalog.models)
+    names = DeclaredNames(fleet)
     answerer = TaskAnswerer(
         fleet,
         max_body_bytes=settings.max_body_bytes,
@@ -96,6 +97,7 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
         Transcriptions(answerer, fleet),
         Speech(answerer, fleet),
         Messages(generating, answerer),
+        LoraAdapters(answerer, fleet),
     ]
     app.router.routes.extend(dialect_routes(dialects))
     app.router.routes.extend(kept_responses_routes(responses))
@@ -120,6 +122,7 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
             ollama_document,
             dialect_document,
             open_inference_document,
+            adapters_document,
         ],
     )
     return app

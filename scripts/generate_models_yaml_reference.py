@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from app.declaration.form import (
     NO_DEFAULTS,
+    AdapterForm,
     BatchForm,
     Category,
     EntryForm,
@@ -35,6 +36,9 @@ Besides its own tasks an entry answers what its model implies: feature-extractio
 MODERATIONS = """Each of `moderations`, such as `toxicity: {labels: {toxic: harassment, threat: [harassment/threatening, violence]}, threshold: 0.7}`. A category's score is the greatest of its labels' scores, whether the model gives each label a chance of its own or all of them one between them; `parameters: {function_to_apply: sigmoid}` of the entry says which, where the model's config does not. Categories that no label means have 0; there are %s. An alias such as `omni-moderation-latest` lets clients that name OpenAI's model find yours.
 
 """
+ADAPTERS = """`adapters`: `{sql: ./adapters/sql, poet: our-team/poet}`, or a list of folders and Hub ids, or of objects:
+
+"""
 
 
 def rows(form: type[Form], *, marks_defaults: bool = False) -> str:
@@ -48,6 +52,7 @@ def rows(form: type[Form], *, marks_defaults: bool = False) -> str:
 
 
 MAPPINGS = {
+    "adapters": "object or list",
     "budget": "device: size or share",
     "labels": "label: category or list of categories",
     "thresholds": "category: number",
@@ -93,6 +98,7 @@ def page() -> str:
         "¹ not under `defaults:`\n",
         "`batch`:\n\n" + rows(BatchForm),
         "`queue`:\n\n" + rows(QueueForm),
+        ADAPTERS + rows(AdapterForm),
     ]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(parts))
 

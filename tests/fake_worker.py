@@ -125,6 +125,7 @@ class ScriptedModel:
     max_length: int | None = 512
     embedding_size: int | None = None
     engine: Any = None
+    adapters: Any = None
 
     def __init__(self, max_batch: int = 1000) -> None:
         self.max_batch = max_batch

@@ -163,11 +163,11 @@ def test_handler_that_may_not_run_is_said_so(tmp_path: Path) -> None:
     assert (spec.problem, spec.has_handler, spec.tasks) == (None, False, ("fill-mask",))
 
 
-@pytest.mark.parametrize("key", ["parameters", "batch"])
+@pytest.mark.parametrize("key", ["parameters", "batch", "adapters_folder"])
 def test_key_that_a_handler_would_not_heed_is_refused(tmp_path: Path, key: str) -> None:
     """In the entry; `defaults` may say more than an entry needs."""
     handler_folder(tmp_path / "mine")
-    value = {"parameters": {"top_k": 3}, "batch": {"max_items": 4}}[key]
+    value = {"parameters": {"top_k": 3}, "batch": {"max_items": 4}, "adapters_folder": "."}[key]
     entry = {"model": "./mine", "trust_remote_code": True}
     assert "handler.py" in complaint(tmp_path, json.dumps({"models": [{**entry, key: value}]}))
     assert read(tmp_path, json.dumps({"models": [entry], "defaults": {key: value}})).models[0].has_handler
@@ -351,6 +351,54 @@ def test_name_used_twice_is_refused(tmp_path: Path) -> None:
     """Ids and aliases share one space."""
     text = "models:\n  - {id: a, task: ner}\n  - {id: b, task: ner, aliases: [a]}\n"
     assert '"a" is the id or an alias of models[0] already' in complaint(tmp_path, text)
+
+
+@pytest.mark.parametrize("adapters", [{"sql": "./sql", "acme/poet": "acme/poet"}, ["./sql", {"path": "acme/poet"}]])
+def test_adapters_are_named_or_listed(tmp_path: Path, adapters: Any) -> None:
+    """A listed one has its folder's name, or that of its repository."""
+    (tmp_path / "sql").mkdir()
+    (tmp_path / "sql" / "adapter_config.json").write_text("{}")
+    found = read_entry(tmp_path, task="fill-mask", adapters=adapters).adapters
+    assert [(one.id, one.path, one.problem) for one in found] == [
+        ("sql", str(tmp_path / "sql"), None),
+        ("acme/poet", "acme/poet", None),
+    ]
+
+
+def test_adapter_has_a_revision_on_the_hub_alone(tmp_path: Path) -> None:
+    """As models have."""
+    named = {"poet": {"path": "acme/poet", "revision": "v2"}}
+    (poet,) = read_entry(tmp_path, task="fill-mask", adapters=named).adapters
+    assert (poet.id, poet.revision) == ("poet", "v2")
+    (tmp_path / "sql").mkdir()
+    entry = {"task": "fill-mask", "adapters": [{"path": "./sql", "revision": "v2"}]}
+    assert "a folder has none" in complaint(tmp_path, json.dumps({"models": [entry]}))
+
+
+@pytest.mark.parametrize("path", ["./gone", "."])
+def test_folder_that_is_no_adapter_fails_that_adapter_alone(tmp_path: Path, path: str) -> None:
+    """Its model serves, and its other adapters."""
+    spec = read_entry(tmp_path, task="fill-mask", adapters={"sql": path, "poet": "acme/poet"})
+    assert spec.problem is None and [one.problem is None for one in spec.adapters] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("{task: ner, adapters: {a: acme/x}}", '"a" is the id or an alias of models[0] already'),
+        ("{id: b, task: ner, adapters: {c: acme/x}, aliases: ['b:c']}", '"b:c" is the id or an alias of models[1]'),
+        ("{id: b, task: ner, adapters: [acme/x, acme/x]}", '"acme/x" is there twice'),
+        ("{id: b, task: ner, adapters: [{path: acme/x, name: y}]}", 'unknown key "name"'),
+        ("{id: b, task: ner, adapters: 5}", "a mapping of names to folders or Hub ids, or a list"),
+        ("{id: b, task: ner, adapters: [{id: x}]}", "adapters[0].path"),
+        ("{id: b, task: ner, adapters: {'x y': acme/x}}", "holds spaces"),
+        ("{id: b, task: ner, adapters: ['./my sql']}", "holds spaces"),
+    ],
+)
+def test_mistake_in_adapters_is_an_error_of_form(tmp_path: Path, entry: str, says: str) -> None:
+    """Names are unique among ids, aliases and adapters of the file."""
+    found = complaint(tmp_path, f"models:\n  - {{id: a, task: fill-mask}}\n  - {entry}\n")
+    assert says in found and "models.yaml:3" in found
 
 
 def test_missing_folder_fails_its_entry_alone(tmp_path: Path) -> None:

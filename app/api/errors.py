@@ -93,18 +93,21 @@ OPENAI_PREFIXES = (
     "/v1/completions",
     "/v1/embeddings",
     "/v1/images/",
+    "/v1/load_lora_adapter",
     "/v1/models",
     "/v1/moderations",
     "/v1/responses",
+    "/v1/unload_lora_adapter",
 )
-"""Paths of OpenAI's API, whether served yet or not; every other path is answered in Hugging Face's shape."""
+"""Paths of OpenAI's API and of vLLM's additions, whether served yet or not; every other path is answered in Hugging
+Face's shape."""
 
 
 _LIKE_OPENAI = ("/score", "/v1/score", "/classify", "/v1/classify")
 """vLLM's routes that no other server has: its errors have OpenAI's shape."""
 _BELOW_MODELS = re.compile(
     r"/models/.+(/v1/(?:chat/completions|completions|embeddings|moderations|responses(?:/.*)?|messages(?:/.*)?"
-    r"|audio/(?:transcriptions|translations|speech))"
+    r"|audio/(?:transcriptions|translations|speech)|(?:un)?load_lora_adapter)"
     rf"|{'|'.join(_LIKE_OPENAI)})"
 )
 

@@ -13,9 +13,10 @@ from typing import Any
 from starlette.types import Receive
 
 from app.api.call import Call
+from app.api.names import agreed
 from app.api.record import RequestRecord
 from app.api.renaming import by_names, renamed
-from app.api.tasks import TaskAnswerer, agreed, resolved
+from app.api.tasks import TaskAnswerer, resolved
 from app.catalog import ModelSpec
 from app.errors import NotServed
 from app.fleet.requests import FleetAPI, JobResult
@@ -61,7 +62,7 @@ class Generating:
 
         Raises NotServed, InvalidInput, and what loading raises for an entry whose tasks are not known yet.
         """
-        name = agreed(self._fleet, names)
+        name = agreed(self._fleet.get, names)
         if name is None:
             return self._first()
         spec = await resolved(self._fleet, name, call)

@@ -42,8 +42,9 @@ def models_router(fleet: FleetAPI, names: DeclaredNames, *, created: int) -> API
 
     @router.get("/v1/models", responses={200: {"model": ModelList}})
     async def list_models() -> Response:
-        """Every declared model: state, tasks, device, memory, last use."""
-        return json_response(ModelList(data=[model_card(status, created=created) for status in fleet.statuses()]))
+        """Every declared model: state, tasks, device, memory, last use; behind each its adapters."""
+        found = [one for status in fleet.statuses() for one in status.with_adapters()]
+        return json_response(ModelList(data=[model_card(status, created=created) for status in found]))
 
     @router.get("/v1/models/{model_id:path}", responses={200: {"model": ModelCard}})
     async def get_model(model_id: str) -> Response:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 
 from app.catalog import ModelSpec
-from app.errors import NotServed
+from app.errors import InvalidInput, NotServed
+from app.fleet.requests import FleetAPI
 
 PLACEHOLDERS = frozenset({"", "dummy", "tgi"})
 """What clients send as `model` when the URL is all that they know."""
@@ -18,24 +19,44 @@ def named(name: str | None) -> str | None:
     return name
 
 
-class DeclaredNames:
-    """The ids and aliases of the catalog."""
+def agreed(get: Callable[[str], ModelSpec], given: Sequence[str | None]) -> str | None:
+    """The model that path, query and body name, None where none of them does; one that names an adapter as well says
+    more than one that does not. Raises InvalidInput where they name several, and what `get` raises."""
+    names = [name for name in map(named, given) if name is not None]
+    if len(names) < 2:
+        return names[0] if names else None
+    chosen = get(names[0])
+    for name in names[1:]:
+        other = get(name)
+        if other.id != chosen.id or None not in (chosen.adapter, other.adapter) and other.adapter != chosen.adapter:
+            raise InvalidInput(f'model: "{names[0]}" and "{name}" are both asked for.', param="model")
+        chosen = chosen if other.adapter is None else other
+    return chosen.name
 
-    def __init__(self, models: Iterable[ModelSpec]) -> None:
-        self._ids = {name: spec.id for spec in models for name in (*spec.aliases, spec.id)}
+
+class DeclaredNames:
+    """The ids and aliases of the catalog, and its adapters."""
+
+    def __init__(self, fleet: FleetAPI) -> None:
+        self._fleet = fleet
 
     def split(self, path: str) -> tuple[str, str]:
-        """The id of the longest declared name that the path begins with, and the rest of the path. Raises NotServed."""
+        """The longest declared name that the path begins with, as `ModelSpec.name` has it, and the rest of the path.
+        Raises NotServed."""
         path = path.strip("/")
         name = path
-        while name not in self._ids:
+        while True:
+            try:
+                return self._fleet.get(name).name, path[len(name) + 1 :]
+            except NotServed:
+                if ":" in name and "/" not in name:
+                    raise  # it may be the adapter that is unknown
             name, slash, _ = name.rpartition("/")
             if not slash:
                 raise NotServed(f'There is no model "{path}" here; {self._what_there_is()}', param="model")
-        return self._ids[name], path[len(name) + 1 :]
 
     def _what_there_is(self) -> str:
-        ids = list(dict.fromkeys(self._ids.values()))
+        ids = [status.spec.id for status in self._fleet.statuses()]
         shown = ", ".join(ids[:20])
         if not ids:
             return "none is declared."

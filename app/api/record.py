@@ -26,6 +26,7 @@ class RequestRecord:
     route: str = ""
     task: str = ""
     model: str = ""
+    adapter: str | None = None  # of the model
     status: int = 0
     code: str | None = None
     result: JobResult | None = None

@@ -38,6 +38,8 @@ class ModelCard(BaseModel):
     owned_by: str
     aliases: list[str]
     model: str = Field(description="The Hub id, or the name of a local folder.")
+    root: str = Field(description="The same; of an adapter, its own.")
+    parent: str | None = Field(description="Of an adapter: the model that it is on.")
     revision: str | None
     tasks: list[str] = Field(description="Declared tasks, the entry's own first.")
     implied_tasks: list[str] = Field(description="Tasks that the same weights answer as well.")
@@ -97,18 +99,22 @@ class ServerInfo(BaseModel):
 
 
 def model_card(status: ModelStatus, *, created: int) -> ModelCard:
-    spec = status.spec
+    """Of an adapter, where the spec has one."""
+    spec, adapter = status.spec, status.spec.adapter
+    problem = None if adapter is None else adapter.problem or status.adapter_problems.get(adapter.id)
     return ModelCard(
-        id=spec.id,
+        id=spec.id if adapter is None else adapter.id,
         created=created,
         owned_by=_owner(spec.model),
-        aliases=list(spec.aliases),
+        aliases=list(spec.aliases) if adapter is None else [spec.name],
         model=_source(spec.model),
-        revision=spec.revision,
+        root=_source(spec.model if adapter is None else adapter.path),
+        parent=None if adapter is None else spec.id,
+        revision=spec.revision if adapter is None else adapter.revision,
         tasks=list(spec.tasks),
         implied_tasks=list(spec.implied_tasks),
-        state=status.state,
-        reason=status.reason,
+        state=status.state if problem is None else "failed",
+        reason=status.reason if problem is None else problem,
         device=status.device,
         dtype=status.dtype,
         memory_bytes=status.memory_bytes,

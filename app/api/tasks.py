@@ -16,12 +16,12 @@ from app.api.accept import preferred
 from app.api.body import parse_body, parse_object, read_body
 from app.api.call import Call, read_call, read_keep_alive
 from app.api.disconnect import until_disconnect
-from app.api.names import DeclaredNames, named
+from app.api.names import DeclaredNames, agreed
 from app.api.npy import NPY, join_npy
 from app.api.record import RequestRecord, record_of
 from app.api.routing import Served
 from app.api.token_stream import STREAMED_TASKS, read_stream, stream_tokens, streaming_parameters, token_events
-from app.catalog import ModelSpec
+from app.catalog import AdapterSpec, ModelSpec
 from app.errors import DeadlineExceeded, InvalidInput, MalformedBody, ModelFailed, ModelLoading, NotServed
 from app.fleet.requests import FleetAPI, JobRequest, JobResult
 from app.tasks.base import JSON, Task
@@ -30,6 +30,7 @@ from app.tasks.custom import NAME as CUSTOM
 from app.tasks.media import RemoteMedia, remote_places, with_files
 from app.tasks.registry import ALIASES, ALL_TASKS, TASKS, find_task
 from app.tasks.requests import ParsedRequest, RequestParser
+from app.tasks.text_generation import ADAPTER_ID
 from app.telemetry import TASK_ROUTES
 
 
@@ -71,7 +72,7 @@ class TaskAnswerer:
         body = await parse_body(raw, record.headers, task)
         spec = self.choose(task, path_model, call.model, _model_in(body))
         if not spec.is_resolved and spec.trust_remote_code:
-            spec = await resolved(self._fleet, spec.id, call)
+            spec = await resolved(self._fleet, spec.name, call)
         if spec.has_handler:
             await self.answer_by_handler(spec, task, raw, scope, receive, send)
             return
@@ -94,7 +95,7 @@ class TaskAnswerer:
 
     def choose(self, task: Task, *given: str | None) -> ModelSpec:
         """The entry that path, query and body agree on, else the task's first. Raises NotServed, InvalidInput."""
-        return self._fleet.find(task.name, agreed(self._fleet, given))
+        return self._fleet.find(task.name, agreed(self._fleet.get, given))
 
     async def run(
         self,
@@ -138,7 +139,9 @@ class TaskAnswerer:
         inputs = parsed.inputs
         if places := remote_places(inputs):
             inputs = await until_disconnect(receive, self._with_files(inputs, places))
-        return _job(task, spec, parsed, inputs, media_type, call, record), parsed
+        adapter = _adapter(spec, parsed.parameters.pop(ADAPTER_ID, None))
+        record.adapter = None if adapter is None else adapter.id
+        return _job(task, spec, parsed, inputs, media_type, call, record, adapter), parsed
 
     async def answer_by_handler(
         self, spec: ModelSpec, task: Task, raw: bytes, scope: Scope, receive: Receive, send: Send
@@ -216,7 +219,7 @@ class TaskAnswerer:
         headers = [
             (b"content-type", media_type.encode()),
             (b"content-length", b"%d" % len(body)),
-            *answer_headers(result, spec, total_s=self._clock() - record.began_at),
+            *answer_headers(result, spec, record, total_s=self._clock() - record.began_at),
             *more_headers,
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -266,6 +269,7 @@ def _job(
     media_type: str,
     call: Call,
     record: RequestRecord,
+    adapter: AdapterSpec | None = None,
 ) -> JobRequest:
     in_body = read_keep_alive(parsed.keep_alive)
     waits = call.wait_for_load if call.wait_for_load is not None else parsed.wait_for_model
@@ -281,14 +285,27 @@ def _job(
         deadline_s=None if deadline_s is None else min(deadline_s, spec.queue.deadline_s),
         keep_alive_s=in_body if in_body is not None else call.keep_alive_s,
         wait_for_load=waits is not False,
+        adapter=adapter,
     )
 
 
-def answer_headers(result: JobResult, spec: ModelSpec, *, total_s: float) -> list[tuple[bytes, bytes]]:
+def _adapter(spec: ModelSpec, adapter_id: str | None) -> AdapterSpec | None:
+    """What the model's name says, or Text Generation Inference's parameter. Raises NotServed, InvalidInput."""
+    if adapter_id is None:
+        return spec.adapter
+    if spec.adapter is not None and spec.adapter.id != adapter_id:
+        name = f"parameters.{ADAPTER_ID}"
+        raise InvalidInput(f'{name}: "{spec.adapter.id}" and "{adapter_id}" are both asked for.', param=name)
+    return spec.with_adapter(adapter_id).adapter
+
+
+def answer_headers(
+    result: JobResult, spec: ModelSpec, record: RequestRecord, *, total_s: float
+) -> list[tuple[bytes, bytes]]:
     """Which model answered, and where the time went, in milliseconds. total_s: since the headers were read."""
     timings = result.timings
     return [
-        (b"x-model", model_header(spec)),
+        (b"x-model", model_header(spec, record)),
         (b"x-queue-time", b"%.3f" % (timings.queue_s * 1000)),
         (b"x-prepare-time", b"%.3f" % (timings.prepare_s * 1000)),
         (b"x-forward-time", b"%.3f" % (timings.forward_s * 1000)),
@@ -310,13 +327,14 @@ async def send_stream(
     """streaming: the response, when there is a first part of it. Until then the client's leaving ends the work;
     afterwards the response sees to that."""
     response = await until_disconnect(receive, streaming)
-    response.headers["x-model"] = model_header(spec).decode()
+    response.headers["x-model"] = model_header(spec, record_of(scope)).decode()
     response.headers.update(more_headers or {})
     await response(scope, receive, send)
 
 
-def model_header(spec: ModelSpec) -> bytes:
-    return quote(spec.id, safe="/:@+,;=~!$&'()*").encode()
+def model_header(spec: ModelSpec, record: RequestRecord) -> bytes:
+    name = spec.id if record.adapter is None else f"{spec.id}:{record.adapter}"
+    return quote(name, safe="/:@+,;=~!$&'()*").encode()
 
 
 class TaskEndpoint:
@@ -346,7 +364,7 @@ class ModelEndpoint:
         record = record_of(scope)
         record.route = TASK_ROUTES[1]
         model_id, rest = self._names.split(scope["path_params"]["path"])
-        record.model = model_id
+        record.model = self._fleet.get(model_id).id
         for others in self._below:
             if rest and rest in others.paths:
                 await others.answer(rest, model_id, scope, receive, send)
@@ -368,16 +386,6 @@ def _pipeline(model_id: str, rest: str) -> Task:
     if kind != "pipeline" or not name:
         raise NotServed(f'The model "{model_id}" has no "/{rest}"; there is "/pipeline/<task>".')
     return find_task(name)
-
-
-def agreed(fleet: FleetAPI, given: Sequence[str | None]) -> str | None:
-    """The model that path, query and body name, None where none of them does. Raises NotServed, and InvalidInput
-    where they name several."""
-    names = [name for name in map(named, given) if name is not None]
-    for other in names[1:]:
-        if fleet.status(other).spec.id != fleet.status(names[0]).spec.id:
-            raise InvalidInput(f'model: "{names[0]}" and "{other}" are both asked for.', param="model")
-    return names[0] if names else None
 
 
 async def resolved(fleet: FleetAPI, name: str, call: Call) -> ModelSpec:

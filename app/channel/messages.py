@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from app.catalog import AdapterSpec
 from app.errors import BackendFailed, PipeserveError, error_classes
 from app.tasks.completion import Delta
 
@@ -49,7 +50,8 @@ class Load(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """One job: a validated request of one or more inputs for one task. media_type: of each input's answer."""
+    """One job: a validated request of one or more inputs for one task. media_type: of each input's answer. adapter: of
+    the model, to be loaded if it is not there."""
 
     job_id: int
     task: str
@@ -58,6 +60,7 @@ class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     media_type: str = "application/json"
     is_stream: bool = False  # its parts are wanted as they are made, `FIRST_CREDIT` of them before any `Credit`
     alone: bool = False  # a suspect: share no batch with other jobs
+    adapter: AdapterSpec | None = None
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -77,6 +80,12 @@ class SetThreads(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """The compute threads granted from the next forward on."""
 
     num_threads: int
+
+
+class DropAdapter(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Nothing begins with this adapter any more; what has begun goes on."""
+
+    adapter: AdapterSpec
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -105,6 +114,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     tasks: list[str]
     max_length: int | None = None
     embedding_size: int | None = None
+    adapter_problems: dict[str, str] = {}  # why adapters of the spec cannot be used, by id
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -189,7 +199,7 @@ class JobFailed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 FIRST_CREDIT = 64
 """Parts of a stream that may be on their way to a reader before it has taken any."""
 
-ToWorker = Load | Submit | Cancel | Credit | SetThreads | Stop
+ToWorker = Load | Submit | Cancel | Credit | SetThreads | DropAdapter | Stop
 FromWorker = (
     Progress | Ready | LoadFailed | Heartbeat | StageBegan | BatchDone | Deltas | EngineReport | JobDone | JobFailed
 )

@@ -151,7 +151,10 @@ def check(
     specs = asyncio.run(_look_up(catalog.models)) if online else catalog.models
     for spec in specs:
         typer.echo(_finding(spec))
-    if any(spec.problem is not None for spec in specs):
+    adapters = [(spec, one) for spec in specs for one in spec.adapters if one.problem is not None]
+    for spec, adapter in adapters:
+        typer.echo(f"FAILED  {spec.id}:{adapter.id}: {adapter.problem}")
+    if adapters or any(spec.problem is not None for spec in specs):
         raise typer.Exit(1)
 
 

@@ -89,6 +89,24 @@ class QueueForm(Form):
     deadline: Duration = Field(default=300.0, gt=0, description="longest time of a request, its waiting included")
 
 
+class AdapterForm(Form):
+    path: Text = Field(description="its folder (relative to this file), or a Hub id")
+    id: Name | None = Field(default=None, description="unset: the folder's name, or the Hub id")
+    revision: Text | None = Field(default=None, description="branch, tag or commit of the Hub repository")
+
+
+def _adapters(value: Any) -> Any:
+    """A mapping of names, or a list, as a list of mappings."""
+    if isinstance(value, dict):
+        return [
+            {"id": name, **one} if isinstance(one, dict) and "id" not in one else {"id": name, "path": one}
+            for name, one in value.items()
+        ]
+    if isinstance(value, list):
+        return [{"path": one} if isinstance(one, str) else one for one in value]
+    raise ValueError("it must be a mapping of names to folders or Hub ids, or a list of these.")
+
+
 class EntryForm(Form):
     """One entry of `models:`; the keys that `defaults:` may hold as well are those of `DEFAULTS`."""
 
@@ -144,12 +162,23 @@ class EntryForm(Form):
     )
     normalize: bool | None = Field(default=None, description="scale those embeddings to length 1")
     parameters: dict[str, Any] = Field(default={}, description="parameters of requests that do not send them")
+    adapters: Annotated[list[AdapterForm], BeforeValidator(_adapters)] = Field(
+        default=[],
+        description="PEFT adapters on this model: a mapping of names to folders or Hub ids, or a list; see below",
+    )
+    adapters_folder: Text | None = Field(
+        default=None,
+        description="`/v1/load_lora_adapter` may load adapters from below this folder (relative to this file)",
+    )
+    adapters_allow: list[Text] = Field(
+        default=[], description="it may load these Hub repositories, such as `our-team/*`"
+    )
     trust_remote_code: bool = Field(default=False, description="run Python code of the model's repository")
     allow_pickle: bool = Field(default=False, description="load weights that are not safetensors")
     offline: bool = Field(default=False, description="never ask the Hub for this model")
 
 
-NO_DEFAULTS = ("id", "model", "task", "tasks", "aliases", "revision", "tokenizer")
+NO_DEFAULTS = ("id", "model", "task", "tasks", "aliases", "revision", "tokenizer", "adapters")
 DEFAULTS = tuple(name for name in EntryForm.model_fields if name not in NO_DEFAULTS)
 
 
@@ -212,12 +241,12 @@ class FileForm(Form):
 
 
 FORMS_INSIDE: dict[type[Form], dict[str, type[Form]]] = {
-    EntryForm: {"batch": BatchForm, "queue": QueueForm},
+    EntryForm: {"batch": BatchForm, "queue": QueueForm, "adapters": AdapterForm},
     FileForm: {"queue": TotalQueueForm, "media": MediaForm, "moderations": ModerationForm},
 }
 
 LATER_KEYS = frozenset(
-    {"quantization", "compile", "adapters", "env", "chat_template", "device_map", "devices", "priority"} | {"drain"}
+    {"quantization", "compile", "env", "chat_template", "device_map", "devices", "priority"} | {"drain"}
 )
 LATER_TOP_LEVEL_KEYS = frozenset({"environments", "catalog"})
 

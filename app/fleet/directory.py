@@ -24,17 +24,20 @@ class Directory:
         self._specs = specs
 
     def get(self, name: str) -> ModelSpec:
-        """By id or alias. Raises NotServed."""
+        """By id or alias, or by an adapter's own id or as `model:adapter`: then with that adapter. Raises NotServed."""
         specs = list(self._specs())
+        if (spec := _of_name(specs, name)) is not None:
+            return spec
         for spec in specs:
-            if name == spec.id:
-                return spec
-        for spec in specs:
-            if name in spec.aliases:
-                return spec
-        raise NotServed(
-            f'There is no model "{name}" here; there is {_listed(spec.id for spec in specs)}.', param="model"
-        )
+            if spec.find_adapter(name) is not None:
+                return spec.with_adapter(name)
+        place = name.find(":")
+        while place > 0:  # ids may hold colons too
+            if (spec := _of_name(specs, name[:place])) is not None:
+                return spec.with_adapter(name[place + 1 :])
+            place = name.find(":", place + 1)
+        names = (one for spec in specs for one in (spec.id, *(adapter.id for adapter in spec.adapters)))
+        raise NotServed(f'There is no model "{name}" here; there is {_listed(names)}.', param="model")
 
     def find(self, task: str, name: str | None) -> ModelSpec:
         """The named entry, else the first that declares the task, else the first that answers it besides its own, else
@@ -61,7 +64,17 @@ class Directory:
         raise NotServed(f"No model here serves {task}; what is served: {_listed(served)}.", param="model")
 
     def _is_declared(self, name: str) -> bool:
-        return any(name == spec.id or name in spec.aliases for spec in self._specs())
+        return _of_name(self._specs(), name) is not None
+
+
+def _of_name(specs: Iterable[ModelSpec], name: str) -> ModelSpec | None:
+    by_alias = None
+    for spec in specs:
+        if name == spec.id:
+            return spec
+        if by_alias is None and name in spec.aliases:
+            by_alias = spec
+    return by_alias
 
 
 def _listed(names: Iterable[str]) -> str:

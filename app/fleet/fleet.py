@@ -11,12 +11,13 @@ from typing import Any
 
 import msgspec
 
-from app.catalog import Catalog, ModelSpec
+from app.catalog import AdapterSpec, Catalog, ModelSpec
 from app.channel.messages import BatchDone, EngineReport, ErrorInfo, JobDone, Progress, Ready, Timings
 from app.errors import (
     Cancelled,
     DeadlineExceeded,
     Draining,
+    InvalidInput,
     ModelFailed,
     ModelLoading,
     NotAvailable,
@@ -52,6 +53,7 @@ from app.fleet.residency import (
 from app.fleet.threads import Threads, available_cores
 from app.settings import Settings
 from app.tasks.completion import Delta
+from app.tasks.load_adapter import TASK as LOAD_ADAPTER
 from app.tasks.registry import ALSO_ANSWERED_BY, UNLISTED_TASKS
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,8 @@ logger = logging.getLogger(__name__)
 Resolver = Callable[[ModelSpec], Awaitable[ModelSpec]]
 """Finds out what an entry is whose task is not known. Raises PipeserveError with the reason why it cannot be."""
 
+MAX_ADAPTERS = 256
+"""Of a model that takes more at run time: they stay in its workers' memory."""
 _UNKNOWN_LOAD_S = 5.0
 _MIN_RETRY_S = 1.0
 _DRAINING = "The server is shutting down and takes no new requests."
@@ -156,6 +160,7 @@ class Fleet:
         self._directory = Directory(lambda: (model.spec for model in self._models.values()))
         self._alarm = Alarm(self._clock, self._on_alarm)
         self._job_ids = itertools.count(1)
+        self._adapter_serials = itertools.count(1)
         self._jobs: dict[Lease, Job] = {}
         self._actions: deque[Action] = deque()
         self._is_performing = False
@@ -352,6 +357,9 @@ class Fleet:
 
     # Models
 
+    def get(self, name: str) -> ModelSpec:
+        return self._directory.get(name)
+
     def find(self, task: str, model: str | None) -> ModelSpec:
         return self._directory.find(task, model)
 
@@ -360,8 +368,9 @@ class Fleet:
         return [self._status(model, ungranted[model_id]) for model_id, model in self._models.items()]
 
     def status(self, model_id: str) -> ModelStatus:
-        model = self._get(model_id)
-        return self._status(model, self._ungranted_items()[model.spec.id])
+        spec = self._directory.get(model_id)
+        status = self._status(self._models[spec.id], self._ungranted_items()[spec.id])
+        return msgspec.structs.replace(status, spec=spec)
 
     async def load(self, model_id: str) -> AsyncIterator[Progress | ModelStatus]:
         model = self._get(model_id)
@@ -389,6 +398,61 @@ class Fleet:
             model.waiting_for_rest.append(resting)
             await resting
         return self.status(model.spec.id)
+
+    async def load_adapter(self, model: str, adapter: AdapterSpec, *, in_place: bool) -> None:
+        """A worker has loaded it before others hear of it. Those that come later load it with the model, those that are
+        there already at the first job that has it."""
+        entry = self._get(model)
+        self._check_adapter(entry.spec, adapter, in_place=in_place)
+        adapter = msgspec.structs.replace(adapter, serial=next(self._adapter_serials))
+        try:
+            await self.submit(
+                JobRequest(
+                    model_id=entry.spec.id,
+                    task=LOAD_ADAPTER.name,
+                    inputs=[adapter.id],
+                    parameters={},
+                    num_items=1,
+                    adapter=adapter,
+                )
+            )
+            self._check_adapter(entry.spec, adapter, in_place=in_place)
+        except BaseException:
+            entry.replicas.drop_adapter(adapter)
+            raise
+        self._forget_adapter(entry, adapter.id)
+        entry.become(msgspec.structs.replace(entry.spec, adapters=(*entry.spec.adapters, adapter)))
+
+    def _check_adapter(self, spec: ModelSpec, adapter: AdapterSpec, *, in_place: bool) -> None:
+        """Whether its id can be given to it, and there is room. Raises InvalidInput."""
+        old = spec.find_adapter(adapter.id)
+        for name in (adapter.id, f"{spec.id}:{adapter.id}"):
+            try:
+                taken = self._directory.get(name)
+            except NotServed:
+                continue
+            if old is None or taken.adapter != old:
+                raise InvalidInput(f'lora_name: "{name}" is the name of something else here.', param="lora_name")
+        if old is None and len(spec.adapters) >= MAX_ADAPTERS:
+            text = f'"{spec.id}" has {MAX_ADAPTERS} adapters already; unload one of them first.'
+            raise InvalidInput(f"lora_name: {text}", param="lora_name")
+        if old is not None and not in_place:
+            raise InvalidInput(
+                f'lora_name: the adapter "{adapter.id}" has been loaded already; load_inplace: true puts another in its'
+                " place.",
+                param="lora_name",
+            )
+
+    def unload_adapter(self, spec: ModelSpec) -> None:
+        assert spec.adapter is not None, "A model was to be unloaded as an adapter. This is a bug."
+        self._forget_adapter(self._models[spec.id], spec.adapter.id)
+
+    def _forget_adapter(self, model: _Model, name: str) -> None:
+        old = model.spec.find_adapter(name)
+        if old is not None:
+            kept = tuple(one for one in model.spec.adapters if one is not old)
+            model.become(msgspec.structs.replace(model.spec, adapters=kept))
+            model.replicas.drop_adapter(old)
 
     def _get(self, name: str) -> _Model:
         return self._models[self._directory.get(name).id]
@@ -420,6 +484,7 @@ class Fleet:
             in_flight=self._admission.in_use(model_id),
             queued=ungranted_items + model.replicas.queued_items(),
             replicas=model.replicas.num_ready,
+            adapter_problems=ready.adapter_problems if ready is not None else {},
         )
 
     # What residency decides
@@ -587,6 +652,7 @@ class Fleet:
             error_info = ErrorInfo(code=ModelFailed.code, message=f'What "{model.spec.id}" is cannot be found out.')
             self._perform(self._residency.unresolvable(model.spec.id, error_info))
         else:
+            spec = msgspec.structs.replace(spec, adapters=model.spec.adapters)  # others may have come meanwhile
             model.become(spec)
             self._perform(self._residency.resolved(spec, self._clock.now()))
 

@@ -11,12 +11,13 @@ from typing import Protocol
 
 import msgspec
 
-from app.catalog import ModelSpec
+from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import (
     BatchDone,
     Cancel,
     Credit,
     Deltas,
+    DropAdapter,
     EngineReport,
     ErrorInfo,
     FromWorker,
@@ -161,6 +162,7 @@ class WorkerHandle:
             media_type=request.media_type,
             is_stream=job.stream is not None,
             alone=alone,
+            adapter=request.adapter,
         )
         self._process.connection.send(message)
         self.in_flight[job.job_id] = job
@@ -185,6 +187,10 @@ class WorkerHandle:
         if self._process is not None and self.ready is not None and num_threads != self._told_threads:
             self._told_threads = num_threads
             self._process.connection.send(SetThreads(num_threads=num_threads))
+
+    def drop_adapter(self, adapter: AdapterSpec) -> None:
+        if self._process is not None:
+            self._process.connection.send(DropAdapter(adapter=adapter))
 
     def stop(self) -> None:
         """Let it end by itself, if it can; `on_end` follows."""

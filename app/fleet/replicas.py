@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from app.catalog import ModelSpec
+from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import BatchDone, EngineReport, ErrorInfo, JobDone, JobFailed, Progress, Ready
 from app.errors import ModelFailed, PipeserveError, WorkerLost
 from app.fleet.clock import Clock, Timer
@@ -132,6 +132,10 @@ class Replicas(HandleOwner):
                 return
         if job in self._pending:
             self._pending.remove(job)
+
+    def drop_adapter(self, adapter: AdapterSpec) -> None:
+        for handle in self._handles():
+            handle.drop_adapter(adapter)
 
     def stop(self) -> None:
         """Have the workers end; `on_stopped` follows, at once if there are none."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from app.catalog import ModelSpec
+from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import Progress, Timings
 from app.tasks.completion import Delta
 
@@ -28,6 +28,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     deadline_s: float | None = None
     keep_alive_s: float | None = None
     wait_for_load: bool = True
+    adapter: AdapterSpec | None = None  # of the model
 
 
 class JobResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +60,12 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int = 0  # permits in use
     queued: int = 0  # of these, how many wait for the model to load or for a forward
     replicas: int = 0
+    adapter_problems: dict[str, str] = {}  # by id
+
+    def with_adapters(self) -> list[ModelStatus]:
+        """This one, and one for each adapter."""
+        specs = [self.spec, *(self.spec.with_adapter(one.id) for one in self.spec.adapters)]
+        return [msgspec.structs.replace(self, spec=spec) for spec in specs]
 
 
 class FleetAPI(Protocol):
@@ -87,11 +94,24 @@ class FleetAPI(Protocol):
     def statuses(self) -> list[ModelStatus]: ...
 
     def status(self, model_id: str) -> ModelStatus:
-        """By id or alias. Raises NotServed."""
+        """By id or alias, or by the name of an adapter: then its model's, with `spec.adapter`. Raises NotServed."""
+        ...
+
+    def get(self, name: str) -> ModelSpec:
+        """The spec of `status`."""
         ...
 
     def find(self, task: str, model: str | None) -> ModelSpec:
-        """The entry that answers `task`: the named one (id or alias), else the first declared. Raises NotServed."""
+        """The entry that answers `task`: the named one (as for `status`), else the first declared. Raises NotServed."""
+        ...
+
+    async def load_adapter(self, model: str, adapter: AdapterSpec, *, in_place: bool) -> None:
+        """Have the model take one more adapter, also after its workers were replaced. in_place: it may take the place
+        of one of the same id. Raises InvalidInput for what is wrong with it, and as `submit`."""
+        ...
+
+    def unload_adapter(self, spec: ModelSpec) -> None:
+        """The adapter of the spec; jobs that have it go on with it."""
         ...
 
     def load(self, model_id: str) -> AsyncIterator[Progress | ModelStatus]:

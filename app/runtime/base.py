@@ -15,11 +15,13 @@ class Item:
     max(cost) * len(batch).
     group: only items with equal groups may share a forward (its parameters, its input keys).
     features: model inputs and whatever `finish` needs, owned by the stages.
+    adapter: of `app/runtime/adapters.py`, which the forward is to compute with; the worker puts it in.
     """
 
     features: Any
     cost: int
     group: Hashable = None
+    adapter: Any = None
 
 
 class Watch(Protocol):
@@ -88,6 +90,7 @@ class LoadedModel(Protocol):
     max_length: int | None  # tokens
     embedding_size: int | None
     engine: Any  # an `Engine` of app/runtime/generation, for the tasks whose stages are `GeneratingStages`; or None
+    adapters: Any  # `Adapters` of app/runtime/adapters.py, where the model takes some; or None
 
     def tasks(self) -> list[str]: ...
 

@@ -19,15 +19,17 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError,
 )
 from huggingface_hub.utils.tqdm import tqdm
 
+from app.catalog import ADAPTER_CONFIG
 from app.channel.messages import Progress
 from app.errors import ModelFailed
 from app.hub import no_answer, refusal
 
 ReportProgress = Callable[[Progress], None]
+Stems = tuple[str, str]
 
 _TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".bpe")
 _MODULE_FOLDER = re.compile(r"\d+_\w+")  # of sentence-transformers, such as 1_Pooling
-_FIRST_FILES = ("config.json", "tokenizer_config.json", "tokenizer.json", "vocab.txt", "handler.py")
+_FIRST_FILES = ("config.json", ADAPTER_CONFIG, "tokenizer_config.json", "tokenizer.json", "vocab.txt", "handler.py")
 _REPORT_BYTES = 2**20
 
 
@@ -41,16 +43,20 @@ def fetch(
     with_weights: bool,
     report: ReportProgress,
     is_whole: bool = False,
+    stems: Stems = ("model", "pytorch_model"),
 ) -> Path:
     """The folder of a model or, without weights, of a tokenizer. is_whole: all of the repository's files, whatever they
-    are (a handler may read any); then nothing is asked of its weights.
+    are (a handler may read any); then nothing is asked of its weights. stems: of the names of its weights, in
+    safetensors and in pickles.
 
     Reads HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME. Raises ModelFailed with what to do about it.
     """
     folder = Path(model)
     if folder.is_absolute():
-        return _local(folder, allow_pickle=allow_pickle, with_weights=with_weights and not is_whole)
-    cached = partial(_cached, model, revision, allow_pickle=allow_pickle, with_weights=with_weights and not is_whole)
+        return _local(folder, stems, allow_pickle=allow_pickle, with_weights=with_weights and not is_whole)
+    cached = partial(
+        _cached, model, revision, stems=stems, allow_pickle=allow_pickle, with_weights=with_weights and not is_whole
+    )
     if is_offline or constants.HF_HUB_OFFLINE:
         return cached("the Hub is not to be asked (offline)")
     try:
@@ -58,7 +64,9 @@ def fetch(
         names = [file.rfilename for file in info.siblings or []]
         chosen = names
         if not is_whole:
-            chosen = _chosen(names, model, allow_pickle=allow_pickle, with_code=with_code, with_weights=with_weights)
+            chosen = _chosen(
+                names, model, stems, allow_pickle=allow_pickle, with_code=with_code, with_weights=with_weights
+            )
         return Path(
             snapshot_download(model, revision=revision, allow_patterns=chosen, tqdm_class=_progress_bar(report))
         )
@@ -68,7 +76,28 @@ def fetch(
         return cached(no_answer(error))
 
 
-def _cached(model: str, revision: str | None, why: str, *, allow_pickle: bool, with_weights: bool) -> Path:
+def fetch_adapter(
+    path: str, *, revision: str | None, is_offline: bool, allow_pickle: bool, report: ReportProgress
+) -> Path:
+    """The folder of a PEFT adapter. Raises ModelFailed with what to do about it."""
+    folder = fetch(
+        path,
+        revision=revision,
+        is_offline=is_offline,
+        allow_pickle=allow_pickle,
+        with_code=False,
+        with_weights=True,
+        report=report,
+        stems=("adapter_model", "adapter_model"),
+    )
+    if not (folder / ADAPTER_CONFIG).is_file():
+        raise ModelFailed(f"{path} holds no {ADAPTER_CONFIG}, so it is no adapter of PEFT's.")
+    return folder
+
+
+def _cached(
+    model: str, revision: str | None, why: str, *, stems: Stems, allow_pickle: bool, with_weights: bool
+) -> Path:
     """The repository as it was downloaded before.
 
     Not by `snapshot_download(local_files_only=True)`: it wants all files of the repository, and we take only some.
@@ -81,7 +110,7 @@ def _cached(model: str, revision: str | None, why: str, *, allow_pickle: bool, w
     names = _names(folder)
     if with_weights and (not any(name.endswith((".safetensors", ".bin")) for name in names) or _missing_shards(folder)):
         raise ModelFailed(f"The weights of {model}{at} are not in the local cache, and {why}.")
-    return _local(folder, allow_pickle=allow_pickle, with_weights=with_weights)
+    return _local(folder, stems, allow_pickle=allow_pickle, with_weights=with_weights)
 
 
 def _in_cache(model: str, name: str, revision: str | None) -> Path | None:
@@ -105,33 +134,35 @@ def _names(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
 
 
-def _local(folder: Path, *, allow_pickle: bool, with_weights: bool) -> Path:
+def _local(folder: Path, stems: Stems, *, allow_pickle: bool, with_weights: bool) -> Path:
     if not folder.is_dir():
         raise ModelFailed(f"The folder {folder} does not exist.")
     if with_weights:
-        _weights(_names(folder), str(folder), allow_pickle=allow_pickle)
+        _weights(_names(folder), str(folder), stems, allow_pickle=allow_pickle)
     return folder
 
 
-def _chosen(names: list[str], model: str, *, allow_pickle: bool, with_code: bool, with_weights: bool) -> list[str]:
+def _chosen(
+    names: list[str], model: str, stems: Stems, *, allow_pickle: bool, with_code: bool, with_weights: bool
+) -> list[str]:
     """The files to download: texts and weights at the root and in sentence-transformers' module folders."""
     chosen = [name for name in names if _is_near(name) and name.endswith(_TEXT_SUFFIXES)]
     if with_code:
         chosen += [name for name in names if name.endswith(".py")]
     if with_weights:
-        chosen += _weights(names, model, allow_pickle=allow_pickle)
+        chosen += _weights(names, model, stems, allow_pickle=allow_pickle)
     return chosen
 
 
-def _weights(names: Iterable[str], model: str, *, allow_pickle: bool) -> list[str]:
+def _weights(names: Iterable[str], model: str, stems: Stems, *, allow_pickle: bool) -> list[str]:
     """Of each folder the safetensors files, else the pickled ones if they are allowed. Raises ModelFailed."""
     folders: dict[str, list[str]] = {}
     for name in filter(_is_near, names):
         folders.setdefault(name.rpartition("/")[0], []).append(name)
     chosen: list[str] = []
     for files in folders.values():
-        safe = [name for name in files if _is_weights(name, "model", ".safetensors")]
-        pickled = [name for name in files if _is_weights(name, "pytorch_model", ".bin")]
+        safe = [name for name in files if _is_weights(name, stems[0], ".safetensors")]
+        pickled = [name for name in files if _is_weights(name, stems[1], ".bin")]
         if not safe and pickled and not allow_pickle:
             raise ModelFailed(
                 f"{model} has its weights only in pickle files ({pickled[0]}), which can run any code:"
@@ -139,7 +170,7 @@ def _weights(names: Iterable[str], model: str, *, allow_pickle: bool) -> list[st
             )
         chosen += safe or pickled
     if not chosen:
-        raise ModelFailed(f"{model} has no weights: there is neither model.safetensors nor pytorch_model.bin.")
+        raise ModelFailed(f"{model} has no weights: there is neither {stems[0]}.safetensors nor {stems[1]}.bin.")
     return chosen
 
 

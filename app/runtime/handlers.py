@@ -75,6 +75,7 @@ class HandlerModel:
         self.max_length: int | None = None
         self.embedding_size: int | None = None
         self.engine = None
+        self.adapters = None
 
     def tasks(self) -> list[str]:
         return list(self._tasks)

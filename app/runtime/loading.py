@@ -23,13 +23,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from app.catalog import ModelSpec
+from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import Progress
 from app.errors import ModelFailed, NotAvailable, OutOfMemory
+from app.runtime.adapters import Adapters
 from app.runtime.audio.vocoder import Vocoder
 from app.runtime.base import LoadedModel
 from app.runtime.embeddings import TOKEN_VECTORS
-from app.runtime.fetching import fetch
+from app.runtime.fetching import fetch, fetch_adapter
 from app.runtime.generation.making import make_engine
 from app.runtime.generation.packing import computes, pack
 from app.runtime.handlers import load_handler
@@ -80,9 +81,31 @@ def _load(spec: ModelSpec, progress: Callable[[Progress], None]) -> LoadedModel:
     device = _device(spec.device)
     model = _load_weights(spec, transformer, tasks, device)
     num_parameters = int(model.num_parameters())
-    model = _as_the_device_computes(model, spec, tasks)
-    parts = _parts(spec, transformer, tasks, model, progress)
+    dtype = _computed_in(model, spec)
+    adapters = _adapters(spec, model, dtype, progress)
+    model = _as_the_device_computes(model, tasks, dtype, adapters)
+    parts = replace(_parts(spec, transformer, tasks, model, progress), adapters=adapters)
     return TransformersModel(_with_engine(spec, parts, tasks), tasks, files, num_parameters=num_parameters)
+
+
+def _adapters(
+    spec: ModelSpec, model: PreTrainedModel, dtype: torch.dtype, progress: Callable[[Progress], None]
+) -> Adapters | None:
+    if not spec.takes_adapters:
+        return None
+
+    def get_folder(adapter: AdapterSpec) -> Path:
+        return fetch_adapter(
+            adapter.path,
+            revision=adapter.revision,
+            is_offline=spec.offline,
+            allow_pickle=spec.allow_pickle,
+            report=progress,
+        )
+
+    adapters = Adapters(model, get_folder, dtype=dtype, allow_pickle=spec.allow_pickle)
+    adapters.load_declared(spec.adapters)
+    return adapters
 
 
 def _with_engine(spec: ModelSpec, parts: Parts, tasks: Sequence[str]) -> Parts:
@@ -96,6 +119,7 @@ def _with_engine(spec: ModelSpec, parts: Parts, tasks: Sequence[str]) -> Parts:
         pool_bytes=spec.kv_cache_bytes,
         batch=spec.batch,
         takes_files=TEXT_TASK not in tasks and any(task in FILE_TASKS for task in tasks),
+        adapters=parts.adapters,
     )
     return replace(parts, engine=engine)
 
@@ -232,14 +256,22 @@ def _load_weights(spec: ModelSpec, folder: Path, tasks: Sequence[str], device: t
     return model.to(device).eval()
 
 
-def _as_the_device_computes(model: PreTrainedModel, spec: ModelSpec, tasks: Sequence[str]) -> PreTrainedModel:
-    """On a CPU what generates has its weights packed, encoder-decoders aside, and half precision that the CPU does not
-    compute in is float32, unless the entry wants otherwise. In this order: most weights are never there in float32."""
-    if model.device.type != "cpu":
-        return model
-    if any(task in GENERATING_TASKS for task in tasks) and ENCODED_TASK not in tasks:
+def _computed_in(model: PreTrainedModel, spec: ModelSpec) -> torch.dtype:
+    """Half precision that the CPU does not compute in is float32, unless the entry wants otherwise."""
+    is_fit = model.device.type != "cpu" or computes(model.dtype) or spec.dtype != "auto"
+    return model.dtype if is_fit else torch.float32
+
+
+def _as_the_device_computes(
+    model: PreTrainedModel, tasks: Sequence[str], dtype: torch.dtype, adapters: Adapters | None
+) -> PreTrainedModel:
+    """In that type; on a CPU what generates has its weights packed, encoder-decoders aside, unless an adapter computes
+    with them. In this order: most weights are never there in float32."""
+    generates = any(task in GENERATING_TASKS for task in tasks) and ENCODED_TASK not in tasks
+    needs_weights = adapters is not None and adapters.need_weights
+    if model.device.type == "cpu" and generates and not needs_weights:
         pack(model)
-    return model if computes(model.dtype) or spec.dtype != "auto" else model.float()
+    return model if model.dtype == dtype else model.to(dtype)
 
 
 def _auto_class(spec: ModelSpec, tasks: Sequence[str], config: Any) -> Any:

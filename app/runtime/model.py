@@ -38,7 +38,7 @@ class TransformersModel:
         self.dtype = str(model.dtype).removeprefix("torch.")
         self.num_parameters = num_parameters
         self.max_length, self.embedding_size = parts.max_length, None
-        self.engine = parts.engine
+        self.engine, self.adapters = parts.engine, parts.adapters
         self._has_one_space = all(hasattr(model, f"get_{medium}_features") for medium in ("text", "image"))
         if any(task in EMBEDDING_TASKS for task in tasks) and not self._has_one_space:
             has_head = any(task not in EMBEDDING_TASKS for task in tasks)

@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from app.media.limits import MediaLimits
+from app.runtime.adapters import Adapters
 from app.runtime.base import UNWATCHED, Item, Watch
 from app.runtime.generation.making import TextEngine
 from app.runtime.tokenizing import Tokenizers
@@ -23,7 +24,7 @@ class Parts:
 
     A processor whose tokenizer is called must be a copy of one's own (`copy.deepcopy`); image processors and feature
     extractors keep no state. limit: tokens that model and tokenizer take, None if there is no limit. engine: what
-    generates texts, where a task of the model's does.
+    generates texts, where a task of the model's does. adapters: where the model may have some.
     """
 
     model: PreTrainedModel
@@ -37,6 +38,7 @@ class Parts:
     vocoder: Any = None
     media: MediaLimits = field(default_factory=MediaLimits)
     engine: TextEngine | None = None
+    adapters: Adapters | None = None
 
     @cached_property
     def device(self) -> Any:

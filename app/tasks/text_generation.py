@@ -10,6 +10,9 @@ from app.tasks.base import Example, Task, assemble_list
 from app.tasks.generation_parameters import GenerationParameters
 from app.tasks.text import Text
 
+ADAPTER_ID = "adapter_id"
+"""The parameter by which Text Generation Inference's clients choose an adapter."""
+
 
 class Message(BaseModel):
     """One turn of a conversation. role: as the model's chat template knows it, such as system, user, assistant."""
@@ -65,12 +68,12 @@ class TextGenerationParameters(GenerationParameters):
         default=None, ge=0, le=20, description="With details: so many alternatives at each token's place."
     )
     watermark: bool | None = Field(default=None, description="Only false: answers are not marked.")
-    adapter_id: str | None = Field(default=None, description="Not in this version.")
+    adapter_id: str | None = Field(default=None, description="One of the model's adapters; as `model:adapter`.")
     grammar: Grammar | None = Field(
         default=None, description='What the answer must be: {"type": "json" | "json_schema" | "regex", "value": ...}.'
     )
 
-    @field_validator("watermark", "adapter_id")
+    @field_validator("watermark")
     @classmethod
     def _refuse_what_is_not_here(cls, value: Any) -> None:
         if value:

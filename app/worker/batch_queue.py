@@ -32,7 +32,7 @@ class Entry:
     @property
     def lane(self) -> Hashable:
         """Entries of equal lanes may share a forward. An `alone` job has lanes of its own."""
-        return self.task, self.item.group, self.job_id if self.alone else None
+        return self.task, self.item.group, self.item.adapter, self.job_id if self.alone else None
 
 
 class BatchQueue:

@@ -7,15 +7,16 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
-from app.catalog import ModelSpec
+from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import ErrorInfo, JobDelta, Progress, StageBegan, Submit
-from app.errors import BackendFailed, ModelFailed, OutOfMemory, PipeserveError
+from app.errors import BackendFailed, ModelFailed, NotAvailable, OutOfMemory, PipeserveError
 from app.runtime.base import Item, LoadedModel, Stages
-from app.runtime.generation.request import Advance, Arrival, EngineState, Ranked
+from app.runtime.generation.request import Advance, Arrival, EngineState, GenerationRequest, Ranked
 from app.worker.batch_queue import Entry
 from app.worker.encoding import encode
 from app.worker.memory import empty_cache, is_device_lost, is_out_of_memory
@@ -64,6 +65,21 @@ class LoadBroke:
 @dataclass(frozen=True, slots=True)
 class ThreadsWork:
     num_threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterWork:
+    """Have an adapter loaded that jobs wait for."""
+
+    adapter: AdapterSpec
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterLoaded:
+    """error: why it cannot be used."""
+
+    adapter: AdapterSpec
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +221,18 @@ class ThreadBroke:
     error: BaseException
 
 
-Event = Loaded | LoadBroke | Prepared | Written | Forwarded | Stepped | EngineRested | Finished | ThreadBroke
+Event = (
+    Loaded
+    | LoadBroke
+    | AdapterLoaded
+    | Prepared
+    | Written
+    | Forwarded
+    | Stepped
+    | EngineRested
+    | Finished
+    | ThreadBroke
+)
 
 
 class EngineControl:
@@ -292,11 +319,28 @@ class StageThread(Generic[WorkT]):
 # The stages catch BaseException: a panic in a Rust tokenizer is not an Exception, and it too is one job's error.
 
 
+class AdapterLoader:
+    """Reads adapters on a thread of its own: a download holds nobody up."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._adapters = model.adapters
+
+    def handle(self, work: AdapterWork) -> AdapterLoaded:
+        try:
+            if self._adapters is None:
+                raise NotAvailable("This model takes no adapters.")
+            self._adapters.load(work.adapter)
+        except BaseException as error:
+            return AdapterLoaded(work.adapter, error)
+        return AdapterLoaded(work.adapter)
+
+
 class Preparer:
     """Handles lists of jobs on the prepare thread, with stages (so, tokenizers) of its own."""
 
     def __init__(self, model: LoadedModel, clock: Clock) -> None:
         self._stages = _StagesByTask(model)
+        self._adapters = model.adapters
         self._clock = clock
 
     def prime(self) -> None:
@@ -311,9 +355,18 @@ class Preparer:
             items = self._stages.of(job.task).prepare(job.inputs, job.parameters)
             if len(items) != len(job.inputs):
                 raise RuntimeError(f"prepare made items for {len(items)} of {len(job.inputs)} inputs. This is a bug.")
+            if job.adapter is not None:
+                adapter = self._adapters.get(job.adapter)
+                items = [[_with_adapter(item, adapter) for item in row] for row in items]
         except BaseException as error:
             return PreparedJob(job.job_id, [], 0.0, error_info(error, job.job_id, "prepare"))
         return PreparedJob(job.job_id, items, self._clock() - began_at)
+
+
+def _with_adapter(item: Item, adapter: Any) -> Item:
+    if isinstance(item.features, GenerationRequest):
+        return replace(item, features=replace(item.features, adapter=adapter), adapter=adapter)
+    return replace(item, adapter=adapter)
 
 
 class Finisher:
@@ -454,7 +507,8 @@ class Device:
         began_at = self._clock()
         try:
             watch = BatchWatch(batch, self._send, self._tell, self._clock)
-            outputs = list(self._stages.of(batch.task).forward([entry.item for entry in batch.entries], watch))
+            with self._adapted(batch.entries[0].item.adapter):
+                outputs = list(self._stages.of(batch.task).forward([entry.item for entry in batch.entries], watch))
         except BaseException as error:
             # The frames hold the tensors of the failed forward: let go of them before a smaller batch is tried.
             _clear_frames(error)
@@ -462,6 +516,12 @@ class Device:
                 empty_cache()
             return Forwarded(batch, seconds=self._clock() - began_at, error=error)
         return Forwarded(batch, outputs, self._clock() - began_at)
+
+    def _adapted(self, adapter: Any) -> AbstractContextManager[None]:
+        if adapter is None or self._model is None:
+            return nullcontext()
+        context: AbstractContextManager[None] = self._model.adapters.active(adapter)
+        return context
 
 
 def _clear_frames(error: BaseException) -> None:

@@ -16,17 +16,18 @@ import threading
 from collections import deque
 from collections.abc import Callable, Container, Iterable
 from queue import Empty, SimpleQueue
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from app.catalog import BatchSpec, ModelSpec
+from app.catalog import AdapterKey, AdapterSpec, BatchSpec, ModelSpec
 from app.channel.connection import Disconnected
 from app.channel.messages import (
     BatchDone,
     Cancel,
     Credit,
     Deltas,
+    DropAdapter,
     ErrorInfo,
     FromWorker,
     Heartbeat,
@@ -47,6 +48,9 @@ from app.worker import memory
 from app.worker.batch_queue import BatchQueue, Entry
 from app.worker.jobs import Job
 from app.worker.stage_threads import (
+    AdapterLoaded,
+    AdapterLoader,
+    AdapterWork,
     Batch,
     Clock,
     Device,
@@ -117,6 +121,10 @@ class Worker:
         self._jobs: dict[int, Job] = {}
         self._early_cancels: dict[int, None] = {}
         self._unprepared: deque[Job] = deque()
+        self._adapters: Any = None  # `Adapters`, where the model has some
+        self._adapter_loader: StageThread[AdapterWork] | None = None
+        self._unadapted: dict[AdapterKey, list[Job]] = {}  # jobs whose adapters are not loaded yet
+        self._dropped_early: list[AdapterSpec] = []
         self._batch = BatchSpec()
         self._queue = BatchQueue(max_items=1, max_tokens=1)  # until the model is there
         self._computing: Batch | None = None
@@ -160,9 +168,9 @@ class Worker:
         """Those that hang are not waited for: the process ends."""
         self._ended.set()
         self._device.end()
-        if self._prepare is not None and self._finish is not None:
-            self._prepare.end()
-            self._finish.end()
+        for thread in (self._prepare, self._finish, self._adapter_loader):
+            if thread is not None:
+                thread.end()
 
     def _next_events(self) -> list[ToWorker | Disconnected | Event]:
         """Everything in the inbox; waits for the first, or until a batch that waits for company is due."""
@@ -200,6 +208,10 @@ class Worker:
                 self._on_credit(event)
             case Cancel():
                 self._on_cancel(event.job_id)
+            case AdapterLoaded():
+                self._on_adapter(event)
+            case DropAdapter():
+                self._on_drop_adapter(event.adapter)
             case SetThreads():
                 self._device.put(ThreadsWork(event.num_threads))
             case Load():
@@ -237,8 +249,13 @@ class Worker:
         self._finisher = finisher
         self._prepare = StageThread("prepare", preparer.handle, self._inbox, preparer.prime)
         self._finish = StageThread("finish", finisher.handle, self._inbox, finisher.prime)
+        self._adapter_loader = StageThread("adapter", AdapterLoader(model).handle, self._inbox)
         self._prepare.start()
         self._finish.start()
+        self._adapter_loader.start()
+        self._adapters = model.adapters
+        for adapter in self._dropped_early:
+            self._on_drop_adapter(adapter)
         self._connection.send(_ready(model, event.load_s))
 
     # Jobs come and go
@@ -249,7 +266,25 @@ class Worker:
             return
         job = Job(submit, self._clock())
         self._jobs[job.job_id] = job
-        self._unprepared.append(job)
+        adapter = submit.adapter
+        if adapter is None or (self._adapters is not None and self._adapters.is_loaded(adapter.key)):
+            self._unprepared.append(job)
+        else:
+            self._unadapted.setdefault(adapter.key, []).append(job)
+
+    def _on_adapter(self, event: AdapterLoaded) -> None:
+        self._busy.discard("adapter")
+        for job in self._unadapted.pop(event.adapter.key, []):
+            if event.error is None:
+                self._unprepared.append(job)
+            else:
+                self._fail(job.job_id, error_info(event.error, job.job_id, "load-adapter"))
+
+    def _on_drop_adapter(self, adapter: AdapterSpec) -> None:
+        if self._adapters is None:
+            self._dropped_early.append(adapter)
+        else:
+            self._adapters.drop(adapter.key)
 
     def _on_cancel(self, job_id: int) -> None:
         if job_id in self._jobs:
@@ -521,6 +556,7 @@ class Worker:
         for event in good:
             self._gather(event)
         self._dispatch_finish()
+        self._dispatch_adapter()
         self._dispatch_prepare()
         for stage in self._announced - self._busy:
             self._connection.send(StageBegan(stage=stage, job_ids=[]))
@@ -565,6 +601,14 @@ class Worker:
             self._unwritten.clear()
             finish, job_ids = self._finish, list(dict.fromkeys(work.job_id for work in works))
             self._announce("finish", job_ids, lambda: finish.put(works))
+
+    def _dispatch_adapter(self) -> None:
+        if self._adapter_loader is None or "adapter" in self._busy or not self._unadapted:
+            return
+        loader, jobs = self._adapter_loader, next(iter(self._unadapted.values()))
+        adapter = jobs[0].submit.adapter
+        assert adapter is not None, "A job without an adapter waits for one. This is a bug."
+        self._announce("adapter", [job.job_id for job in jobs], lambda: loader.put(AdapterWork(adapter)))
 
     def _dispatch_prepare(self) -> None:
         """Prepare ahead of the device, no further than the queue looks."""
@@ -612,6 +656,7 @@ def _ready(model: LoadedModel, load_s: float) -> Ready:
         tasks=model.tasks(),
         max_length=model.max_length,
         embedding_size=model.embedding_size,
+        adapter_problems={} if model.adapters is None else model.adapters.problems,
     )
 
 

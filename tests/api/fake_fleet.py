@@ -12,9 +12,10 @@ import numpy as np
 import orjson
 
 from app.api.npy import NPY
-from app.catalog import Catalog, ModelSpec
+from app.catalog import AdapterSpec, Catalog, ModelSpec
 from app.channel.messages import Progress, Timings
 from app.errors import Draining, ModelFailed, ModelLoading, NotServed, PipeserveError
+from app.fleet.directory import Directory
 from app.fleet.requests import JobRequest, JobResult, ModelStatus
 from app.tasks.completion import Completion, Delta, Token
 from app.tasks.registry import ALL_TASKS
@@ -178,6 +179,19 @@ class FakeFleet:
     def statuses(self) -> list[ModelStatus]:
         return [self.status(model_id) for model_id in self.specs]
 
+    def get(self, name: str) -> ModelSpec:
+        return self._spec(name)
+
+    async def load_adapter(self, model: str, adapter: AdapterSpec, *, in_place: bool) -> None:
+        if self.error is not None:
+            raise self.error
+        spec = self._spec(model)
+        self.specs[spec.id] = msgspec.structs.replace(spec, adapters=(*spec.adapters, adapter))
+
+    def unload_adapter(self, spec: ModelSpec) -> None:
+        kept = tuple(one for one in self.specs[spec.id].adapters if one != spec.adapter)
+        self.specs[spec.id] = msgspec.structs.replace(self.specs[spec.id], adapters=kept)
+
     def status(self, model_id: str) -> ModelStatus:
         spec = self._spec(model_id)
         return ModelStatus(
@@ -185,10 +199,7 @@ class FakeFleet:
         )
 
     def _spec(self, name: str) -> ModelSpec:
-        for spec in self.specs.values():
-            if name == spec.id or name in spec.aliases:
-                return spec
-        raise NotServed(f'There is no model "{name}" here.', param="model")
+        return Directory(self.specs.values).get(name)
 
     def find(self, task: str, model: str | None) -> ModelSpec:
         if model is not None:

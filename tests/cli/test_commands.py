@@ -44,6 +44,10 @@ def test_check_reports_form_and_files(tmp_path: Path) -> None:
     done = pipeserve("check", str(tmp_path / "gone.yaml"))
     assert done.returncode == 1
     assert "There is no folder" in done.stdout
+    (tmp_path / "adapters.yaml").write_text("models: [{id: a, task: ner, adapters: {sql: ./gone}}]")
+    done = pipeserve("check", str(tmp_path / "adapters.yaml"))
+    assert done.returncode == 1
+    assert "FAILED  a:sql: there is no folder" in done.stdout
 
 
 def test_online_check_asks_the_hub(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import huggingface_hub
 import pytest
 
+from app.errors import ModelFailed
+from app.runtime.fetching import fetch_adapter
 from tests.fake_hub import COMMIT, TOKEN, FakeHub, serve
 from tests.models import build
 
@@ -52,8 +54,17 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
         (handler / name).write_text("anything")
     repositories = {"acme/tiny": tiny, "acme/gated": tiny, "acme/pickled": pickled, "acme/empty": empty}
     repositories["acme/handler"] = handler
+    repositories["acme/adapter"] = adapter_folder(cache / "adapter", "adapter_model.bin", "optimizer.pt", "README.md")
     with serve(FakeHub(repositories, gated=frozenset({"acme/gated"}))) as serving:
         yield serving
+
+
+def adapter_folder(folder: Path, *more: str) -> Path:
+    """The files alone, none of which can be read."""
+    folder.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors", *more):
+        (folder / name).write_text("anything")
+    return folder
 
 
 def fetched(hub: FakeHub, home: Path, model: str, environment: dict[str, str] | None = None, **options: Any) -> Any:
@@ -160,3 +171,32 @@ def test_repository_with_a_handler_comes_whole(hub: FakeHub, tmp_path: Path) -> 
     assert hub.downloaded() == hub.files("acme/handler")
     offline = {"HF_HUB_OFFLINE": "1"}
     assert fetched(hub, tmp_path, "acme/handler", offline, with_code=True, is_whole=True)["folder"] == folder
+
+
+def test_adapter_comes_with_its_own_weights_alone(hub: FakeHub, tmp_path: Path) -> None:
+    """The safe ones; then from the cache."""
+    stems = ["adapter_model", "adapter_model"]
+    folder = fetched(hub, tmp_path, "acme/adapter", stems=stems)["folder"]
+    assert hub.downloaded() == ["adapter_config.json", "adapter_model.safetensors"]
+    assert fetched(hub, tmp_path, "acme/adapter", {"HF_HUB_OFFLINE": "1"}, stems=stems)["folder"] == folder
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [
+        ("adapter_config.json", "holds no adapter_config.json"),
+        ("adapter_model.safetensors", "declare allow_pickle: true"),
+        ("", ""),
+    ],
+)
+def test_folder_of_an_adapter_is_complete(tmp_path: Path, missing: str, says: str) -> None:
+    folder = adapter_folder(tmp_path / "one", "adapter_model.bin")
+    options: dict[str, Any] = {"revision": None, "is_offline": True, "report": print}
+    if not missing:
+        assert fetch_adapter(str(folder), allow_pickle=False, **options) == folder
+        return
+    (folder / missing).unlink()
+    with pytest.raises(ModelFailed, match=says):
+        fetch_adapter(str(folder), allow_pickle=False, **options)
+    if missing.endswith(".safetensors"):
+        assert fetch_adapter(str(folder), allow_pickle=True, **options) == folder

@@ -44,7 +44,7 @@ class Messages:
         record, call = record_of(scope), _call_of(scope)
         body = read_messages_body(await self._answerer.read_object(receive, record))
         wanted, spec = wanted_of(body), await self._generating.choose((path_model, call.model, body.model), call)
-        head = {"id": f"msg_{secrets.token_hex(12)}", "model": body.model or spec.id}
+        head = {"id": f"msg_{secrets.token_hex(12)}", "model": body.model or spec.name}
         if body.stream:
             await self._stream(wanted, spec, MessageWriter(head), call, scope, receive, send)
             return

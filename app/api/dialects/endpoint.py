@@ -14,12 +14,12 @@ from app.api.call import Call, read_call
 from app.api.dialects.base import Answers, Asked
 from app.api.dialects.table import PLACES, Place, rule_for
 from app.api.dialects.vertex import as_predictions, groups_of, instances_of
-from app.api.names import named
+from app.api.names import agreed, named
 from app.api.openai.endpoint import CHAT, COMPLETIONS, OpenAIGeneration
 from app.api.record import RequestRecord, record_of
 from app.api.renaming import by_names, renamed
 from app.api.routing import root_routes
-from app.api.tasks import Answered, TaskAnswerer, agreed, resolved
+from app.api.tasks import Answered, TaskAnswerer, resolved
 from app.catalog import ModelSpec
 from app.errors import NotServed
 from app.fleet.requests import FleetAPI
@@ -75,7 +75,7 @@ class Dialects:
             return
         rule = rule_for(rules, spec)
         if body is None or rule is None:
-            await self._answerer.answer(find_task(spec.tasks[0]), spec.id, scope, _again(raw, receive), send)
+            await self._answerer.answer(find_task(spec.tasks[0]), spec.name, scope, _again(raw, receive), send)
             return
         asked = rule.asked(body)
         if asked.is_stream:
@@ -88,7 +88,7 @@ class Dialects:
     async def _choose(self, tasks: Iterable[str], names: list[str], call: Call) -> ModelSpec:
         """The named entry, else the first declared that serves one of the tasks. Raises NotServed, InvalidInput."""
         wanted = dict.fromkeys(tasks)
-        if (name := agreed(self._fleet, names)) is not None:
+        if (name := agreed(self._fleet.get, names)) is not None:
             return await self._named(wanted, name, call)
         specs = [status.spec for status in self._fleet.statuses()]
         for spec in specs:

@@ -94,7 +94,7 @@ class Ollama:
         record = record_of(scope)
         call = read_call(scope["query_string"], record.headers)
         spec = await self._generating.choose((call.model, known_name(self._fleet, body.model)), call)
-        head = {"model": body.model or spec.id, "created_at": timestamp(self._clock())}
+        head = {"model": body.model or spec.name, "created_at": timestamp(self._clock())}
         writer = Writer(head=head, is_chat=isinstance(body, ChatBody), has_logprobs=bool(body.logprobs))
         if wanted is not None and body.stream is not False:
             await self._stream(wanted, spec, writer, call, scope, receive, send)
@@ -156,7 +156,7 @@ class Ollama:
         record = record_of(scope)
         total_s = self._timer() - record.began_at
         told = {
-            "model": body.model or spec.id,
+            "model": body.model or spec.name,
             "total_duration": round(total_s * 1e9),
             "load_duration": round(answered.result.load_wait_s * 1e9),
             "prompt_eval_count": answered.result.num_tokens,
@@ -199,9 +199,10 @@ class Ollama:
 
     async def tags(self, scope: Scope, receive: Receive, send: Send) -> None:
         told = [
-            tag_of(status, modified_at=self._began_at)
+            tag_of(one, modified_at=self._began_at)
             for status in self._fleet.statuses()
             if is_for_ollama(status.spec)
+            for one in status.with_adapters()
         ]
         await _json({"models": told})(scope, receive, send)
 

@@ -38,8 +38,8 @@ def is_for_ollama(spec: ModelSpec) -> bool:
 def tag_of(status: ModelStatus, *, modified_at: float) -> dict[str, Any]:
     spec = status.spec
     return {
-        "name": spec.id,
-        "model": spec.id,
+        "name": spec.name,
+        "model": spec.name,
         "modified_at": timestamp(modified_at),
         "size": status.memory_bytes or 0,
         "digest": _digest(spec),
@@ -66,7 +66,7 @@ def running_of(status: ModelStatus, *, now: float) -> dict[str, Any]:
 
 def shown(status: ModelStatus, *, modified_at: float) -> dict[str, Any]:
     spec = status.spec
-    info: dict[str, Any] = {"general.architecture": "transformers", "general.basename": spec.id}
+    info: dict[str, Any] = {"general.architecture": "transformers", "general.basename": spec.name}
     if status.num_parameters is not None:
         info["general.parameter_count"] = status.num_parameters
     if status.max_length is not None:
@@ -99,7 +99,7 @@ def _capabilities(spec: ModelSpec) -> list[str]:
 def _details(status: ModelStatus) -> dict[str, Any]:
     family = status.spec.tasks[0] if status.spec.tasks else ""
     return {
-        "parent_model": "",
+        "parent_model": "" if status.spec.adapter is None else status.spec.id,
         "format": "safetensors",
         "family": family,
         "families": list(status.spec.all_tasks),
@@ -118,4 +118,4 @@ def _short(number: int | None) -> str:
 
 def _digest(spec: ModelSpec) -> str:
     """Of the declaration: the same as long as it is."""
-    return hashlib.sha256(f"{spec.id}\n{spec.model}\n{spec.revision}".encode()).hexdigest()
+    return hashlib.sha256(f"{spec.name}\n{spec.model}\n{spec.revision}".encode()).hexdigest()

@@ -82,7 +82,7 @@ class OpenInference:
         _check_method(scope, method)
         record = record_of(scope)
         record.route = "/v2/models/{model}" + (f"/{action}" if action else "")
-        record.model = model_id
+        record.model = self._fleet.get(model_id).id
         if action == "infer":
             await self._infer(model_id, scope, receive, send)
         elif action == "ready":
@@ -101,7 +101,7 @@ class OpenInference:
         """Its first task's tensors; none are named while its task is not known, and of a handler that takes none."""
         tensors = self._tensors_of(spec.tasks[0]) if spec.tasks and not spec.has_handler else None
         return {
-            "name": spec.id,
+            "name": spec.name,
             "versions": [VERSION],
             "platform": f"transformers_{spec.backend}",
             "inputs": [] if tensors is None else tensors.inputs(),
@@ -133,7 +133,7 @@ class OpenInference:
 
         def write() -> InferAnswer:
             outputs = tensors.answer(answered.fragments, request.outputs)
-            return write_answer(request, spec.id, VERSION, outputs)
+            return write_answer(request, spec.name, VERSION, outputs)
 
         answer = await _maybe_in_thread(sum(map(len, answered.fragments)), write)
         media_type, headers = "application/json", []
@@ -162,7 +162,7 @@ class OpenInference:
         if action not in ("load", "unload"):
             raise NotServed(f'The model "{model_id}" has no "/{action}" here; there are /load and /unload.')
         record = record_of(scope)
-        record.route, record.model = f"/v2/repository/models/{{model}}/{action}", model_id
+        record.route, record.model = f"/v2/repository/models/{{model}}/{action}", self._fleet.get(model_id).id
         parameters = (await self._object(scope, receive, ("parameters",))).get("parameters", {})
         _check_repository_parameters(parameters, action)
         if action == "load":

@@ -62,7 +62,7 @@ class OpenAIEmbeddings:
         with renamed(by_names({"inputs[0]" if is_one else "inputs": "input", "parameters.dimensions": "dimensions"})):
             answered = await self._answerer.run(_TASK, spec, asked, call, record, receive)
         check_pooled(answered.fragments, spec)
-        told = _shown(answered.fragments, body.model or spec.id, answered.result.num_tokens)
+        told = _shown(answered.fragments, body.model or spec.name, answered.result.num_tokens)
         await self._answerer.send(send, told, answered.result, spec, record)
 
 

@@ -81,7 +81,7 @@ class OpenAIGeneration:
         answerer = Answerer(
             request_id=record.request_id,
             created=int(self._clock()),
-            model=parsed.model or spec.id,
+            model=parsed.model or spec.name,
             names_tool=isinstance(parsed, ChatBody) and _names_tool(parsed),
             as_ids=bool(parsed.return_tokens_as_token_ids),
             has_logprobs=_has_logprobs(parsed),

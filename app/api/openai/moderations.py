@@ -11,9 +11,10 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.call import Call, read_call
 from app.api.fields import Body, Unused, read_as
+from app.api.names import agreed
 from app.api.record import record_of
 from app.api.renaming import by_names, renamed
-from app.api.tasks import TaskAnswerer, agreed, resolved
+from app.api.tasks import TaskAnswerer, resolved
 from app.catalog import ModelSpec, ModerationSpec
 from app.declaration.form import Category
 from app.errors import CatalogError, InvalidInput, NotAvailable, NotServed
@@ -92,7 +93,7 @@ class OpenAIModerations:
                 "No model here moderates: `moderations:` in models.yaml says which entry for text-classification does,"
                 " and which category each of its labels means."
             )
-        name = agreed(self._fleet, names)
+        name = agreed(self._fleet.get, names)
         spec = await resolved(self._fleet, moderating[0].id if name is None else name, call)
         if spec.moderation is None:
             listed = ", ".join(one.id for one in moderating)

@@ -119,7 +119,7 @@ class Responses:
             "instructions": body.instructions,
             "max_output_tokens": body.max_output_tokens,
             "max_tool_calls": None,
-            "model": body.model or asked.spec.id,
+            "model": body.model or asked.spec.name,
             "output": [],
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": body.previous_response_id,

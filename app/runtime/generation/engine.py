@@ -14,7 +14,7 @@ from app.runtime.generation.pacing import Pacing
 from app.runtime.generation.request import Advance, Arrival, EngineState, Ranked
 from app.runtime.generation.rows import Rows
 from app.runtime.generation.runner import Logits, Runner
-from app.runtime.generation.scheduler import Chunk, Scheduler
+from app.runtime.generation.scheduler import Chunk, Plan, Scheduler
 from app.runtime.generation.sequence import Sequence
 
 _MAX_PREFILL_TOKENS = {"cpu": 1024}
@@ -127,11 +127,21 @@ class ContinuousEngine:
         created, dropped = self._rows.take_changes()
         self._runner.change(created)
         try:
-            advances = self._computed(plan.chunks, lambda: self._runner.run(plan), control)
+            advances = self._run(plan, control)
         finally:
             self._runner.drop(dropped)
         self._pacing.learn(plan.num_tokens, self._clock() - began_at)
         self._account.num_steps += 1
+        return advances
+
+    def _run(self, plan: Plan, control: Control) -> list[Advance]:
+        parts = self._runner.parts_of(plan.chunks)
+        if len(parts) == 1:
+            return self._computed(plan.chunks, lambda: self._runner.run(plan), control)
+        self._runner.copy(plan)
+        advances = []
+        for part in parts:
+            advances += self._computed(part, lambda part=part: self._runner.compute(part), control)  # type: ignore[misc]
         return advances
 
     def _computed(self, chunks: Ordered[Chunk], compute: Callable[[], Logits], control: Control) -> list[Advance]:

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from app.catalog import BatchSpec
+from app.runtime.adapters import Adapters
 from app.runtime.generation.attention import NotPossible
 from app.runtime.generation.defaults import end_ids_of
 from app.runtime.generation.engine import ContinuousEngine, Control
@@ -36,11 +37,19 @@ def make_engine(
     pool_bytes: int | None,
     takes_files: bool,
     batch: BatchSpec = _USUAL_BATCH,
+    adapters: Adapters | None = None,
 ) -> TextEngine:
     """max_length: tokens that the model takes. pool_bytes: declared memory for keys and values. takes_files: its chats
     may hold images or sounds, which go through `generate`. batch: the most that a call of that holds."""
     end_ids = end_ids_of(model, tokenizer)
-    whole = GenerateEngine(model, tokenizer, end_ids=end_ids, max_rows=batch.max_items, max_tokens=batch.max_tokens)
+    whole = GenerateEngine(
+        model,
+        tokenizer,
+        end_ids=end_ids,
+        max_rows=batch.max_items,
+        max_tokens=batch.max_tokens,
+        adapters=adapters,
+    )
     if takes_files:
         return TextEngine(None, whole, pool_bytes=0)
     try:
@@ -48,6 +57,7 @@ def make_engine(
     except NotPossible as reason:
         logger.info("texts go through generate, not the continuous engine: %s", reason)
         return TextEngine(None, whole, pool_bytes=0)
+    runner.take_adapters(adapters)
     each = runner.memory.bytes_per_token
     context = max_length or _UNLIMITED
     if pool_bytes is None:

@@ -98,7 +98,7 @@ class GenerationRequest:
 
     stops: texts that end it. stop_ids: tokens that end it beside the model's own. values: keywords of `generate` that
     only it knows (beams). inputs: what the model is given in the place of the bare prompt, files included: one row.
-    group: requests of equal groups may share a call of `generate`. adapter: the LoRA adapter's name.
+    group: requests of equal groups may share a call of `generate`. adapter: an `Adapter` of app/runtime/adapters.py.
     """
 
     prompt: Sequence[int]
@@ -111,7 +111,7 @@ class GenerationRequest:
     stop_ids: frozenset[int] = frozenset()
     ignores_eos: bool = False
     grammar: Grammar | None = None
-    adapter: str | None = None
+    adapter: Any = None
     values: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] | None = None
     group: Hashable = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from app.runtime.adapters import Adapters
 from app.runtime.generation.attention import (
     DecodeGroup,
     KeysAndValues,
@@ -46,8 +48,39 @@ class Runner:
         self._model = model
         self._device = model.device
         self._takes_cache = "use_cache" in signature
+        self._adapters: Adapters | None = None
         with torch.inference_mode():
             self.memory: KeysAndValues = install(model, lambda: self._forward([0, 0], [0, 1], [1]))
+
+    def take_adapters(self, adapters: Adapters | None) -> None:
+        """Sequences may have these from now on."""
+        if adapters is not None:
+            with torch.inference_mode(), self.attending():
+                adapters.learn_mixing(self._forward_of_nothing)
+        self._adapters = adapters
+
+    def _forward_of_nothing(self, num_tokens: int) -> None:
+        """A packed row whose tokens attend to nothing."""
+        self.memory.layout = Layout()
+        try:
+            self._forward([0] * num_tokens, list(range(num_tokens)), [num_tokens - 1])
+        finally:
+            self.memory.layout = None
+
+    def parts_of(self, chunks: Sequence[Chunk]) -> list[list[Chunk]]:
+        """What cannot share a forward: chunks of adapters that change more than can be added to some tokens."""
+        if self._adapters is None:
+            return [list(chunks)]
+        parts: dict[Any, list[Chunk]] = {}
+        for chunk in chunks:
+            adapter = chunk.sequence.request.adapter
+            parts.setdefault(None if self._adapters.can_mix(adapter) else adapter, []).append(chunk)
+        return list(parts.values())
+
+    def _adapted(self, chunks: Sequence[Chunk]) -> AbstractContextManager[None]:
+        if self._adapters is None:
+            return nullcontext()
+        return self._adapters.packed([(chunk.sequence.request.adapter, chunk.num_tokens) for chunk in chunks])
 
     @property
     def vocabulary_size(self) -> int:
@@ -74,9 +107,14 @@ class Runner:
     def run(self, plan: Plan) -> Logits:
         """Logits of each chunk's last token if the next token follows from it, of all its tokens if they are asked
         for."""
+        self.copy(plan)
+        return self.compute(plan.chunks)
+
+    @torch.inference_mode()
+    def copy(self, plan: Plan) -> None:
+        """The keys and values that its chunks begin with."""
         for copy in plan.copies:
             self.memory.copy(_place(copy.source), _place(copy.target), copy.num_tokens)
-        return self.compute(plan.chunks)
 
     @torch.inference_mode()
     def compute(self, chunks: Sequence[Chunk]) -> Logits:
@@ -98,7 +136,8 @@ class Runner:
             positions += range(chunk.start, end)
         self.memory.layout = self._layout(decodes, prefills)
         try:
-            return Logits(self._forward(tokens, positions, kept), of)
+            with self._adapted([*decodes, *prefills]):
+                return Logits(self._forward(tokens, positions, kept), of)
         finally:
             self.memory.layout = None
 

@@ -183,10 +183,10 @@ class Scheduler:
         """Whether a prompt that is being computed begins as this one does, further than it is computed yet."""
         if sequence.request.sampling.num_prompt_logprobs is not None:
             return False
-        _, there = self._rows.find_prefix(sequence.tokens, sequence.request.adapter)
+        _, there = self._rows.find_prefix(sequence.tokens, sequence.kind)
         for other in self.running:
             is_computing = other.num_missing > 1 or other.num_new == 0
-            if not is_computing or other.request.adapter != sequence.request.adapter:
+            if not is_computing or other.kind != sequence.kind:
                 continue
             common = common_length(other.tokens, sequence.tokens, len(sequence.tokens) - 1)
             if common - max(there, other.num_computed) >= WORTH_WAITING:
@@ -221,10 +221,10 @@ class Scheduler:
     def _shared(self, sequence: Sequence) -> tuple[Row | None, int]:
         if sequence.request.sampling.num_prompt_logprobs is not None and sequence.num_new == 0:
             return None, 0  # its prompt's logits are asked for: they are computed
-        return self._rows.find_prefix(sequence.tokens, sequence.request.adapter)
+        return self._rows.find_prefix(sequence.tokens, sequence.kind)
 
     def _begin(self, sequence: Sequence, row: Row, length: int) -> None:
-        row.tokens, row.length, row.kind = sequence.tokens, length, sequence.request.adapter
+        row.tokens, row.length, row.kind = sequence.tokens, length, sequence.kind
         sequence.row, sequence.num_computed = row, length
         if not sequence.was_admitted:
             sequence.num_cached = min(length, sequence.num_prompt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,11 @@ class Sequence:
     was_admitted: bool = False
     generator: Any = None
     history: Any = None
+
+    @property
+    def kind(self) -> Hashable:
+        """Keys and values are of use to sequences of the same kind alone: they are the adapter's."""
+        return None if self.request.adapter is None else self.request.adapter.key
 
     @property
     def num_new(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence as Ordered
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
 from typing import Any
 
@@ -23,6 +24,7 @@ from transformers import (
 )
 
 from app.errors import InvalidInput
+from app.runtime.adapters import Adapter, Adapters
 from app.runtime.generation.account import Account
 from app.runtime.generation.engine import Control
 from app.runtime.generation.generator import Generated as SearchedRow
@@ -61,12 +63,14 @@ class GenerateEngine:
         end_ids: Ordered[int],
         max_rows: int,
         max_tokens: int,
+        adapters: Adapters | None = None,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._max_rows = max_rows
         self._max_tokens = max_tokens
         self._pad_id: int = getattr(tokenizer, "pad_token_id", None) or 0
+        self._adapters = adapters
         self._is_stateful = bool(getattr(model, "_is_stateful", False))
         self._account = Account(tokenizer, end_ids)
         self._generator = Generator(model, tokenizer)
@@ -80,7 +84,8 @@ class GenerateEngine:
                 return
             call = self._next_call()
             try:
-                advances = self._beams(call, control) if call[0].request.values else self._generate(call, control)
+                with self._adapted(call[0].request.adapter):
+                    advances = self._beams(call, control) if call[0].request.values else self._generate(call, control)
             except Exception as error:
                 if control.is_fatal(error):
                     raise
@@ -91,6 +96,9 @@ class GenerateEngine:
                 control.emit(advances, self._state())
             if control.is_wanted_elsewhere():
                 return
+
+    def _adapted(self, adapter: Adapter | None) -> AbstractContextManager[None]:
+        return nullcontext() if self._adapters is None else self._adapters.active(adapter)
 
     def _listen(self, control: Control) -> None:
         for arrival in control.arrivals():
