@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.declaration.form import (
+    DEVICE_MAPS,
     NO_DEFAULTS,
     BatchForm,
     EntryForm,
@@ -23,12 +24,19 @@ INTRODUCTION = """# models.yaml
 
 Every key that this version takes. An unknown key is an error that names file, line, entry and key; `pipeserve check [FILE]` tells without starting anything. Generated from `app/declaration/form.py` by `scripts/generate_models_yaml_reference.py`; a test holds the two together.
 
-Durations are seconds or text such as `500ms`, `20s`, `5m`, `1h`; sizes are bytes or text such as `512MiB`, `8GiB`. Relative folders are relative to the file. An entry needs `task` or `model`, or both.
+Durations are seconds or text such as `500ms`, `20s`, `5m`, `1h`; sizes are bytes or text such as `512MiB`, `8GiB`. Devices are `cpu`, `mps`, `cuda:0`, `xpu:0`, and numbers for CUDA's, counted as `nvidia-smi` counts those that CUDA_VISIBLE_DEVICES leaves. Relative folders are relative to the file. An entry needs `task` or `model`, or both.
 
 Errors of form (YAML, an unknown key or task, an id used twice) stop `serve`. Whatever is wrong with one model's files or with the Hub makes that entry FAILED with a sentence, in `/v1/models` and in answers; the others serve.
 
 Besides its own tasks an entry answers what its model implies: feature-extraction also sentence-similarity, a text-classification model of natural language inference also zero-shot-classification.
 """
+
+
+_DEVICE_KEYS = {
+    "device": "device",
+    "devices": "list of devices",
+    "device_map": ", ".join(f"`{name}`" for name in DEVICE_MAPS) + " or module: device",
+}
 
 
 def rows(form: type[Form], *, marks_defaults: bool = False) -> str:
@@ -54,6 +62,8 @@ def type_of(name: str, schema: dict[str, Any]) -> str:
         return "duration"
     if name in ("memory", "max_bytes"):
         return "size"
+    if name in _DEVICE_KEYS:
+        return _DEVICE_KEYS[name]
     if name == "budget":
         return "device: size or share"
     options = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]

@@ -96,7 +96,7 @@ class ScriptedStages:
 
 
 class ScriptedModel:
-    device = "cpu"
+    devices: tuple[str, ...] = ("cpu",)
     dtype = "float32"
     num_parameters = 3
     max_length: int | None = 512

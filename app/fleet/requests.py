@@ -48,9 +48,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     spec: ModelSpec
     state: str
     reason: str | None = None  # why it failed
-    device: str | None = None
+    memory: dict[str, int] = {}  # of all replicas, in bytes by device; empty: not loaded
     dtype: str | None = None
-    memory_bytes: int | None = None
     num_parameters: int | None = None
     max_length: int | None = None
     embedding_size: int | None = None
@@ -59,6 +58,15 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int = 0  # permits in use
     queued: int = 0  # of these, how many wait for the model to load or for a forward
     replicas: int = 0
+
+    @property
+    def device(self) -> str | None:
+        """Or devices: `cuda:0,cuda:1`."""
+        return ",".join(self.memory) or None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        return sum(self.memory.values()) if self.memory else None
 
 
 class FleetAPI(Protocol):

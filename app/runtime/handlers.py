@@ -69,7 +69,9 @@ class HandlerModel:
         self._tasks = list(tasks)
         self._handler = handler
         self._folder = folder
-        self.device = "cuda:0" if torch.cuda.is_available() and torch.cuda.memory_allocated() else "cpu"
+        self.devices: tuple[str, ...] = (
+            "cuda:0" if torch.cuda.is_available() and torch.cuda.memory_allocated() else "cpu",
+        )
         self.dtype = "unknown"
         self.num_parameters = 0
         self.max_length: int | None = None

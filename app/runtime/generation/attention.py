@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -37,6 +37,9 @@ class DecodeGroup:
     longest: int
     masks: dict[int | None, torch.Tensor] = field(default_factory=dict)
 
+    def to(self, device: torch.device) -> DecodeGroup:
+        return replace(self, rows=self.rows.to(device), positions=self.positions.to(device), masks={})
+
     def mask(self, window: int | None) -> torch.Tensor:
         """float32 [rows, 1, 1, longest]: 0 for what a token sees, else -inf. window: how far back, itself included."""
         if window not in self.masks:
@@ -60,7 +63,7 @@ class PrefillChunk:
     slab_id: int
     row: int
     start: int
-    masks: dict[int | None, torch.Tensor] = field(default_factory=dict)
+    masks: dict[tuple[int | None, torch.device], torch.Tensor] = field(default_factory=dict)
 
     @property
     def end(self) -> int:
@@ -68,14 +71,14 @@ class PrefillChunk:
 
     def mask(self, window: int | None, device: torch.device) -> torch.Tensor:
         """bool [tokens, end]: what each sees."""
-        if window not in self.masks:
+        if (window, device) not in self.masks:
             position = torch.arange(self.start, self.end, device=device)[:, None]
             places = torch.arange(self.end, device=device)[None]
             seen = places <= position
             if window is not None:
                 seen &= places > position - window
-            self.masks[window] = seen
-        return self.masks[window]
+            self.masks[window, device] = seen
+        return self.masks[window, device]
 
 
 @dataclass(eq=False, slots=True)
@@ -84,15 +87,26 @@ class Layout:
 
     decodes: list[DecodeGroup] = field(default_factory=list)
     prefills: list[PrefillChunk] = field(default_factory=list)
+    elsewhere: dict[torch.device, Layout] = field(default_factory=dict)
+
+    def on(self, device: torch.device) -> Layout:
+        """Itself, or its copy on another device that the model is spread over: one a device and step."""
+        if not self.decodes or self.decodes[0].rows.device == device:
+            return self
+        if device not in self.elsewhere:
+            decodes = [group.to(device) for group in self.decodes]
+            self.elsewhere[device] = Layout(decodes, self.prefills)
+        return self.elsewhere[device]
 
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """heads and head_size: of keys and values."""
+    """heads and head_size: of keys and values. device: that the layer computes on."""
 
     heads: int
     head_size: int
     dtype: torch.dtype
+    device: torch.device
 
     @property
     def num_bytes(self) -> int:
@@ -110,11 +124,13 @@ class KeysAndValues:
         self.layout: Layout | None = None
 
     @property
-    def bytes_per_token(self) -> int:
-        return sum(
-            2 * layer.heads * layer.head_size * torch.empty(0, dtype=layer.dtype).element_size()
-            for layer in self.layers
-        )
+    def bytes_per_token(self) -> dict[torch.device, int]:
+        """By device."""
+        each: dict[torch.device, int] = {}
+        for layer in self.layers:
+            num_bytes = 2 * layer.heads * layer.head_size * layer.num_bytes
+            each[layer.device] = each.get(layer.device, 0) + num_bytes
+        return each
 
     def create(self, slab_id: int, num_rows: int, capacity: int) -> None:
         """Keys and values of each layer: [rows, heads, capacity, head_size]."""
@@ -125,7 +141,7 @@ class KeysAndValues:
     def _empty(self, layer: LayerShape, num_rows: int, capacity: int) -> torch.Tensor:
         # Zeros: what stands behind a row's end is multiplied by 0, which NaN would survive.
         shape = (num_rows, layer.heads, capacity, layer.head_size)
-        return torch.zeros(shape, dtype=layer.dtype, device=self.device)
+        return torch.zeros(shape, dtype=layer.dtype, device=layer.device)
 
     def drop(self, slab_id: int) -> None:
         del self._slabs[slab_id]
@@ -171,6 +187,7 @@ def attend(
     store = cache.keys_and_values
     layout = store.layout
     assert layout is not None, "A model attended without a step. This is a bug."
+    layout = layout.on(query.device)
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     output = torch.empty_like(query)
     for group in layout.decodes:
@@ -291,7 +308,7 @@ class _Probe:
         if kw.get("position_bias") is not None:
             raise NotPossible("its attention has a bias of its own")
         self.modules.append(module)
-        self.layers.append(LayerShape(key.shape[1], key.shape[-1], key.dtype))
+        self.layers.append(LayerShape(key.shape[1], key.shape[-1], key.dtype, key.device))
         return torch.zeros_like(query).transpose(1, 2), None
 
 

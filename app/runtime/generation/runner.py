@@ -46,6 +46,7 @@ class Runner:
         self._model = model
         self._device = model.device
         self._takes_cache = "use_cache" in signature
+        self._is_spread = hasattr(model, "_hf_hook")
         with torch.inference_mode():
             self.memory: KeysAndValues = install(model, lambda: self._forward([0, 0], [0, 1], [1]))
 
@@ -125,10 +126,12 @@ class Runner:
     def _forward(self, tokens: list[int], positions: list[int], kept: list[int]) -> torch.Tensor:
         """[kept, vocabulary]. kept: places whose logits are wanted."""
         more: dict[str, Any] = {"use_cache": False} if self._takes_cache else {}
+        # A model that is spread moves tensors to its first device, and takes the logits' hidden states from its last.
+        wanted = kept or [0]
         output = self._model(
             input_ids=torch.tensor([tokens], device=self._device),
             position_ids=torch.tensor([positions], device=self._device),
-            logits_to_keep=torch.tensor(kept or [0], device=self._device),
+            logits_to_keep=wanted if self._is_spread else torch.tensor(wanted, device=self._device),
             **more,
         )
         logits: torch.Tensor = output.logits[0]
