@@ -148,8 +148,8 @@ def _num_wanted(chunk: Chunk) -> int:
 
 
 def _row(chunk: Chunk) -> Row:
-    row = chunk.sequence.row
-    assert row is not None, "A sequence without a row was to be computed. This is a bug."
+    row = chunk.sequence.place
+    assert isinstance(row, Row), "A sequence without a row was to be computed. This is a bug."
     return row
 
 

@@ -67,8 +67,7 @@ def test_each_layer_has_its_keys_and_values_on_its_own_device(family: str) -> No
             for chunk in plan.chunks:
                 scheduler.computed(chunk)
                 chunk.sequence.tokens.append(5)
-    assert texts[0].row is not None
-    devices = [runner.memory.of(texts[0].row.slab.slab_id, layer)[0].device for layer in (0, 1)]
+    devices = [runner.memory.of(texts[0].place.slab.slab_id, layer)[0].device for layer in (0, 1)]
     assert devices == [CPU, META]
 
 
