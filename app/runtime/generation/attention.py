@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -114,14 +114,13 @@ class LayerShape:
         return torch.empty(0, dtype=self.dtype).element_size()
 
 
-class KeysAndValues:
-    """The memory of all slabs of one model. Owned by the device thread. layers: in the order in which they attend."""
+class Memory:
+    """Of keys and values. Owned by the device thread. layers: in the order in which they attend. device: that takes the
+    tokens."""
 
     def __init__(self, layers: list[LayerShape], device: torch.device) -> None:
         self.layers = layers
         self.device = device
-        self._slabs: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
-        self.layout: Layout | None = None
 
     @property
     def bytes_per_token(self) -> dict[torch.device, int]:
@@ -131,6 +130,15 @@ class KeysAndValues:
             num_bytes = 2 * layer.heads * layer.head_size * layer.num_bytes
             each[layer.device] = each.get(layer.device, 0) + num_bytes
         return each
+
+
+class KeysAndValues(Memory):
+    """The memory of all slabs of one model."""
+
+    def __init__(self, layers: list[LayerShape], device: torch.device) -> None:
+        super().__init__(layers, device)
+        self._slabs: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        self.layout: Layout | None = None
 
     def create(self, slab_id: int, num_rows: int, capacity: int) -> None:
         """Keys and values of each layer: [rows, heads, capacity, head_size]."""
@@ -162,10 +170,15 @@ class KeysAndValues:
 
 @dataclass(eq=False, slots=True)
 class LayerCache:
-    """What one attention module finds its keys and values by."""
+    """What one attention module finds its keys and values by. memory: of what the attention function works with."""
 
-    keys_and_values: KeysAndValues
+    memory: Any
     index: int
+
+    @staticmethod
+    def of(module: torch.nn.Module) -> LayerCache:
+        cache: LayerCache = getattr(module, _CACHE)
+        return cache
 
 
 def attend(
@@ -183,8 +196,8 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """query: [1, heads, tokens, head_size]; key, value: [1, key heads, tokens, head_size]. Returns [1, tokens, heads,
     head_size] (transformers' interface, version 5.23)."""
-    cache: LayerCache = getattr(module, _CACHE)
-    store = cache.keys_and_values
+    cache = LayerCache.of(module)
+    store: KeysAndValues = cache.memory
     layout = store.layout
     assert layout is not None, "A model attended without a step. This is a bug."
     layout = layout.on(query.device)
@@ -312,32 +325,30 @@ class _Probe:
         return torch.zeros_like(query).transpose(1, 2), None
 
 
-def install(model: PreTrainedModel, forward: Callable[[], object]) -> KeysAndValues:
+_Memory = TypeVar("_Memory", bound=Memory)
+
+
+def install(
+    model: PreTrainedModel, forward: Callable[[], object], make: Callable[[list[LayerShape], torch.device], _Memory]
+) -> _Memory:
     """Find the model's attention in one forward of two tokens, and have each module find its keys and values.
 
-    The model attends as before until `attending`. Raises NotPossible.
+    The model attends as before outside `implementation`. Raises NotPossible.
     """
     probe = _Probe()
-    with _implementation(model, f"{NAME}_probe", probe):
+    with implementation(model, f"{NAME}_probe", probe):
         forward()
     if not probe.modules:
         raise NotPossible("it calls no attention function")
-    store = KeysAndValues(probe.layers, model.device)
+    memory = make(probe.layers, model.device)
     for index, module in enumerate(probe.modules):
-        setattr(module, _CACHE, LayerCache(store, index))
-    return store
+        setattr(module, _CACHE, LayerCache(memory, index))
+    return memory
 
 
 @contextmanager
-def attending(model: PreTrainedModel) -> Iterator[None]:
-    """Within, the model attends over rows."""
-    with _implementation(model, NAME, attend):
-        yield
-
-
-@contextmanager
-def _implementation(model: PreTrainedModel, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """A name without a mask function has transformers make no mask."""
+def implementation(model: PreTrainedModel, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Within, the model attends by the function. A name without a mask function has transformers make no mask."""
     AttentionInterface.register(name, function)
     before = model.config._attn_implementation
     model.set_attn_implementation(name)

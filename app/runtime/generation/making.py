@@ -48,7 +48,8 @@ def make_engine(
     continuous = ContinuousEngine(
         runner, tokenizer, end_ids=end_ids, limit_tokens=limit, max_length=context, max_sequences=MAX_SEQUENCES
     )
-    return TextEngine(continuous, whole, pool={str(device): limit * size for device, size in each.items()})
+    untaken = {} if runner.takes_all_at_once else {str(device): limit * size for device, size in each.items()}
+    return TextEngine(continuous, whole, pool=untaken)
 
 
 def pool_tokens(
@@ -60,8 +61,8 @@ def pool_tokens(
 
 
 class TextEngine:
-    """Gives each request to the engine that can compute it. Owned by the device thread. pool: bytes set aside for keys
-    and values, by device."""
+    """Gives each request to the engine that can compute it. Owned by the device thread. pool: bytes that keys and
+    values may yet take, by device."""
 
     def __init__(self, continuous: ContinuousEngine | None, whole: GenerateEngine, *, pool: dict[str, int]) -> None:
         self._continuous = continuous

@@ -120,9 +120,7 @@ class Rows:
             return None
         return self._begun(row, tokens, kind, length, None if donor is None else Copy(donor, row, length))
 
-    def _begun(
-        self, row: Row, tokens: Sequence[int], kind: Hashable, length: int, copy: Copy | None = None
-    ) -> Placed:
+    def _begun(self, row: Row, tokens: Sequence[int], kind: Hashable, length: int, copy: Copy | None = None) -> Placed:
         row.tokens, row.length, row.kind = tokens, length, kind
         return Placed(row, length, copy)
 

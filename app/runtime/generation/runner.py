@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -12,15 +14,19 @@ import torch
 from transformers import PreTrainedModel
 
 from app.runtime.generation.attention import (
+    NAME,
     DecodeGroup,
     KeysAndValues,
     Layout,
+    Memory,
     NotPossible,
     PrefillChunk,
-    attending,
+    attend,
+    implementation,
     install,
 )
-from app.runtime.generation.rows import Row, Slab
+from app.runtime.generation.room import Copy, Room
+from app.runtime.generation.rows import Row, Rows
 from app.runtime.generation.scheduler import Chunk, Plan
 
 MAX_GAP = 4
@@ -35,8 +41,15 @@ class Logits:
     of: list[tuple[Chunk, slice]]
 
 
-class Runner:
-    """Owned by the device thread. Raises NotPossible for models that it cannot compute."""
+class Runner(ABC):
+    """Owned by the device thread. Raises NotPossible for models that it cannot compute.
+
+    What lies where, and how the model attends to it, is the affair of those made of it: `RowsRunner`, and `PagedRunner`
+    in `paged.py`.
+    """
+
+    memory: Memory
+    takes_all_at_once = False  # the memory of all its room, when it makes it
 
     def __init__(self, model: PreTrainedModel) -> None:
         signature = inspect.signature(model.forward).parameters
@@ -48,36 +61,44 @@ class Runner:
         self._takes_cache = "use_cache" in signature
         self._is_spread = hasattr(model, "_hf_hook")
         with torch.inference_mode():
-            self.memory: KeysAndValues = install(model, lambda: self._forward([0, 0], [0, 1], [1]))
+            self.memory = self._install(lambda: self._forward([0, 0], [0, 1], [1]))
 
     @property
     def vocabulary_size(self) -> int:
         """Rows of the logits: often more than the tokenizer has."""
         return int(self._model.get_output_embeddings().weight.shape[0])
 
-    def attending(self) -> Any:
+    @abstractmethod
+    def _install(self, forward: Callable[[], object]) -> Memory:
+        """Its memory, which the model's attention finds from now on."""
+
+    @abstractmethod
+    def make_room(self, *, limit_tokens: int, max_length: int) -> Room:
+        """In place of any that was made before. limit_tokens: of keys and values; max_length: of one sequence."""
+
+    @abstractmethod
+    def attending(self) -> AbstractContextManager[None]:
         """The context in which `run` may be called."""
-        return attending(self._model)
 
-    def change(self, created: Iterable[Slab]) -> None:
-        for slab in created:
-            self.memory.create(slab.slab_id, slab.num_rows, slab.capacity)
+    def step(self) -> AbstractContextManager[None]:
+        """The context in which a plan may be run: before it, memory is made that the plan counts on, and after it what
+        the plan gave up is given back."""
+        return nullcontext()
 
-    def drop(self, dropped: Iterable[Slab]) -> None:
-        for slab in dropped:
-            self.memory.drop(slab.slab_id)
-
+    @abstractmethod
     def forget(self) -> None:
-        """Drop all slabs."""
-        self.memory.forget()
+        """Give back all memory."""
 
     @torch.inference_mode()
     def run(self, plan: Plan) -> Logits:
         """Logits of each chunk's last token if the next token follows from it, of all its tokens if they are asked
         for."""
         for copy in plan.copies:
-            self.memory.copy(_place(copy.source), _place(copy.target), copy.num_tokens)
+            self._copy(copy)
         return self.compute(plan.chunks)
+
+    def _copy(self, copy: Copy) -> None:
+        raise NotImplementedError("A runner that copies nothing was to copy. This is a bug.")
 
     @torch.inference_mode()
     def compute(self, chunks: Sequence[Chunk]) -> Logits:
@@ -86,7 +107,7 @@ class Runner:
         positions: list[int] = []
         kept: list[int] = []
         of: list[tuple[Chunk, slice]] = []
-        decodes = sorted((chunk for chunk in chunks if chunk.num_tokens == 1), key=lambda chunk: _place(_row(chunk)))
+        decodes = self._ordered([chunk for chunk in chunks if chunk.num_tokens == 1])
         prefills = [chunk for chunk in chunks if chunk.num_tokens > 1]
         for chunk in (*decodes, *prefills):
             end = chunk.start + chunk.num_tokens
@@ -97,9 +118,89 @@ class Runner:
                 kept.extend(range(first, first + wanted))
             tokens += chunk.sequence.tokens[chunk.start : end]
             positions += range(chunk.start, end)
+        return Logits(self._logits(tokens, positions, kept, decodes, prefills), of)
+
+    def _ordered(self, decodes: list[Chunk]) -> list[Chunk]:
+        """As they lie best beside each other."""
+        return decodes
+
+    @abstractmethod
+    def _logits(
+        self,
+        tokens: list[int],
+        positions: list[int],
+        kept: list[int],
+        decodes: Sequence[Chunk],
+        prefills: Sequence[Chunk],
+    ) -> torch.Tensor:
+        """[kept, vocabulary]. kept: places whose logits are wanted. The tokens are those of decodes, then prefills."""
+
+    def _forward(self, tokens: list[int], positions: list[int], kept: list[int]) -> torch.Tensor:
+        # A model that is spread moves tensors to its first device, and takes the logits' hidden states from its last.
+        wanted = kept or [0]
+        logits = self._call(
+            torch.tensor([tokens], device=self._device),
+            torch.tensor([positions], device=self._device),
+            wanted if self._is_spread else torch.tensor(wanted, device=self._device),
+        )
+        return logits if kept else logits[:0]
+
+    def _call(self, tokens: torch.Tensor, positions: torch.Tensor, kept: torch.Tensor | list[int]) -> torch.Tensor:
+        more: dict[str, Any] = {"use_cache": False} if self._takes_cache else {}
+        output = self._model(input_ids=tokens, position_ids=positions, logits_to_keep=kept, **more)
+        logits: torch.Tensor = output.logits[0]
+        return logits
+
+
+class RowsRunner(Runner):
+    """Over rows of slabs: for CPUs."""
+
+    memory: KeysAndValues
+    _rows: Rows | None = None
+
+    def _install(self, forward: Callable[[], object]) -> KeysAndValues:
+        return install(self._model, forward, KeysAndValues)
+
+    def make_room(self, *, limit_tokens: int, max_length: int) -> Rows:
+        self.memory.forget()
+        self._rows = Rows(limit_tokens=limit_tokens, max_length=max_length)
+        return self._rows
+
+    def attending(self) -> AbstractContextManager[None]:
+        return implementation(self._model, NAME, attend)
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        assert self._rows is not None, "A runner without room was to compute. This is a bug."
+        created, dropped = self._rows.take_changes()
+        for slab in created:
+            self.memory.create(slab.slab_id, slab.num_rows, slab.capacity)
+        try:
+            yield
+        finally:
+            for slab in dropped:
+                self.memory.drop(slab.slab_id)
+
+    def forget(self) -> None:
+        self.memory.forget()
+
+    def _copy(self, copy: Copy) -> None:
+        self.memory.copy(_place(copy.source), _place(copy.target), copy.num_tokens)
+
+    def _ordered(self, decodes: list[Chunk]) -> list[Chunk]:
+        return sorted(decodes, key=lambda chunk: _place(_row(chunk)))
+
+    def _logits(
+        self,
+        tokens: list[int],
+        positions: list[int],
+        kept: list[int],
+        decodes: Sequence[Chunk],
+        prefills: Sequence[Chunk],
+    ) -> torch.Tensor:
         self.memory.layout = self._layout(decodes, prefills)
         try:
-            return Logits(self._forward(tokens, positions, kept), of)
+            return self._forward(tokens, positions, kept)
         finally:
             self.memory.layout = None
 
@@ -122,20 +223,6 @@ class Runner:
             layout.prefills.append(PrefillChunk(tokens, row.slab.slab_id, row.index, chunk.start))
             place += chunk.num_tokens
         return layout
-
-    def _forward(self, tokens: list[int], positions: list[int], kept: list[int]) -> torch.Tensor:
-        """[kept, vocabulary]. kept: places whose logits are wanted."""
-        more: dict[str, Any] = {"use_cache": False} if self._takes_cache else {}
-        # A model that is spread moves tensors to its first device, and takes the logits' hidden states from its last.
-        wanted = kept or [0]
-        output = self._model(
-            input_ids=torch.tensor([tokens], device=self._device),
-            position_ids=torch.tensor([positions], device=self._device),
-            logits_to_keep=wanted if self._is_spread else torch.tensor(wanted, device=self._device),
-            **more,
-        )
-        logits: torch.Tensor = output.logits[0]
-        return logits if kept else logits[:0]
 
 
 def _num_wanted(chunk: Chunk) -> int:

@@ -10,9 +10,9 @@ from app.runtime.generation.request import GenerationRequest, Matcher, Ranked
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """tokens: the prompt's and the new ones. num_computed: how many of them have keys and values in `place`, a row
-    or pages. num_cached: how many of the prompt's came from other sequences. order: of arrival; those that came first go first. generator,
-    history: the sampler's."""
+    """tokens: the prompt's and the new ones. num_computed: how many of them have keys and values in `place`, a row or
+    pages. num_cached: how many of the prompt's came from other sequences. order: of arrival; those that came first go
+    first. generator, history: the sampler's."""
 
     key: int
     request: GenerationRequest

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 from app.runtime.generation.attention import DecodeGroup, Layout, PrefillChunk
 from app.runtime.generation.gate import runner_of
 from app.runtime.generation.making import make_engine, pool_tokens
+from app.runtime.generation.paged import PagedRunner
 from app.runtime.generation.request import GenerationRequest
-from app.runtime.generation.rows import Rows
-from app.runtime.generation.runner import Runner
+from app.runtime.generation.runner import RowsRunner
 from app.runtime.generation.scheduler import Scheduler
 from app.runtime.generation.sequence import Sequence
 from tests.runtime.generation.driving import Script, arrival, by_generate, prompts_of
@@ -49,26 +49,41 @@ def test_each_layer_has_its_keys_and_values_on_its_own_device(family: str) -> No
     """Through a prompt and the steps after it. (The second device is one that computes shapes alone.)"""
     model = spread(family, "meta")
     model._hf_hook.io_same_device = False  # nothing comes back from there
-    runner = Runner(model)
+    runner = RowsRunner(model)
     assert [layer.device for layer in runner.memory.layers] == [CPU, META]
     assert runner.memory.bytes_per_token == {CPU: 128, META: 128}
-    rows = Rows(limit_tokens=256, max_length=64)
-    scheduler = Scheduler(rows, max_sequences=2)
+    scheduler = Scheduler(runner.make_room(limit_tokens=256, max_length=64), max_sequences=2)
     texts = [Sequence(key, GenerationRequest(prompt=[1, 2, 3]), key, [key, 2, 3], 3) for key in range(2)]
     for text in texts:
         scheduler.add(text)
     with runner.attending():
         for _ in range(3):
             plan = scheduler.schedule(64)
-            created, _ = rows.take_changes()
-            runner.change(created)
-            logits = runner.run(plan)
+            with runner.step():
+                logits = runner.run(plan)
             assert logits.values.device == META and len(logits.values) == 2
             for chunk in plan.chunks:
                 scheduler.computed(chunk)
                 chunk.sequence.tokens.append(5)
     devices = [runner.memory.of(texts[0].place.slab.slab_id, layer)[0].device for layer in (0, 1)]
     assert devices == [CPU, META]
+
+
+def test_pages_lie_on_the_devices_of_their_layers() -> None:
+    """And a step's places are copied to each of them once."""
+    model = spread("llama", "meta")
+    model._hf_hook.io_same_device = False  # nothing comes back from there
+    runner = PagedRunner(model, page_tokens=16, kernel_of=lambda layer: None)
+    scheduler = Scheduler(runner.make_room(limit_tokens=64, max_length=64), max_sequences=1)
+    text = Sequence(0, GenerationRequest(prompt=[1, 2, 3]), 0, [1, 2, 3], 3)
+    scheduler.add(text)
+    with runner.attending():
+        for _ in range(2):
+            plan = scheduler.schedule(64)
+            assert runner.run(plan).values.device == META
+            scheduler.computed(*plan.chunks)
+            text.tokens.append(5)
+    assert [runner.memory.of(layer)[0].device for layer in (0, 1)] == [CPU, META]
 
 
 def test_layout_is_copied_once_for_each_device() -> None:
