@@ -101,7 +101,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     feature_extractor: str | None = None
     vocoder: str | None = None
     auto_class: str | None = None
-    device: str | None = None  # None: an accelerator where there is one
+    device: str | None = None  # None, and no devices: an accelerator where there is one
+    devices: tuple[str, ...] = ()  # of all replicas; for a worker: those that its model is spread over
+    device_map: str | dict[str, str] | None = None  # how it is spread
     dtype: str = "auto"
     backend: str = "torch"
     attn_implementation: str | None = None
@@ -284,6 +286,7 @@ class _Reader:
             adapters=self._adapters(form),
             adapters_folder=self._optional_location("adapters_folder", form.adapters_folder),
             adapters_allow=tuple(form.adapters_allow),
+            devices=_checked_devices(form),
             **form.model_dump(include=_SAME_NAMES),
         )
         return with_files(spec, cached_files(spec))
@@ -377,6 +380,7 @@ class _Reader:
 _SAME_NAMES = {
     "auto_class",
     "device",
+    "device_map",
     "dtype",
     "backend",
     "attn_implementation",
@@ -394,6 +398,8 @@ _SAME_NAMES = {
 
 
 _MODERATING = "text-classification"
+_PLACE_KEYS = ("device", "devices", "device_map")
+
 HEADS = frozenset(head for task in TASKS for head in heads_of(task))
 
 
@@ -404,7 +410,10 @@ class _FormError(Exception):
 
 
 def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """The entry's own keys win; inside `batch`, `queue` and `parameters` key by key."""
+    """The entry's own keys win; inside `batch`, `queue` and `parameters` key by key. An entry that says where it goes
+    heeds no default about it."""
+    if any(key in values for key in _PLACE_KEYS):
+        defaults = {key: value for key, value in defaults.items() if key not in _PLACE_KEYS}
     merged = {**defaults, **values}
     for key in ("batch", "queue", "parameters"):
         if isinstance(defaults.get(key), dict) and isinstance(values.get(key), dict):
@@ -425,6 +434,32 @@ def _declared_tasks(form: EntryForm) -> tuple[str, ...]:
                 f"auto_class: {form.auto_class} cannot do {task}, which needs {' or '.join(sorted(needed))}.",
             )
     return tasks
+
+
+def _checked_devices(form: EntryForm) -> tuple[str, ...]:
+    """`devices`, if they, `device`, `device_map` and `replicas` agree."""
+    devices = tuple(form.devices or ())
+    spread = dict.fromkeys(form.device_map.values()) if isinstance(form.device_map, dict) else devices
+    key = "device_map" if isinstance(form.device_map, dict) else "devices"
+    other = "devices" if devices else "device_map"
+    if form.device is not None and (devices or form.device_map is not None):
+        raise _FormError("device", f"device: {form.device} is for a model on one device; leave it out beside {other}.")
+    if isinstance(form.device_map, dict) and devices:
+        raise _FormError("devices", "devices: device_map names the devices of its modules already.")
+    if len(set(devices)) < len(devices):
+        raise _FormError("devices", "devices: it names a device twice.")
+    if len({device.partition(":")[0] for device in spread}) > 1:
+        named = ", ".join(spread)
+        raise _FormError(key, f"{key}: {named}: a model is spread over devices of one kind.")
+    if form.device_map is not None and form.replicas > 1 and not spread:
+        raise _FormError("device_map", "device_map: with replicas, say which `devices` they share.")
+    is_spread = form.device_map is not None or len(devices) > form.replicas
+    if is_spread and any((form.adapters, form.adapters_folder, form.adapters_allow)):
+        key = "device_map" if form.device_map is not None else "devices"
+        raise _FormError(key, f"{key}: a model that is spread over several devices takes no adapters.")
+    if devices and len(devices) % form.replicas and form.replicas % len(devices):
+        raise _FormError("devices", f"devices: {len(devices)} devices cannot be shared by {form.replicas} replicas.")
+    return devices
 
 
 def _task(name: str) -> Task:
@@ -451,12 +486,23 @@ def _problem_of_adapter(folder: Path) -> str | None:
     return None
 
 
+_NOT_FOR_HANDLERS = {
+    "parameters": "takes whole bodies",
+    "batch": "takes whole bodies",
+    "devices": "chooses its devices itself",
+    "device_map": "chooses its devices itself",
+    "adapters": "takes whole bodies",
+    "adapters_folder": "takes whole bodies",
+    "adapters_allow": "takes whole bodies",
+}
+
+
 def _check_keys_are_of_use(spec: ModelSpec, values: dict[str, Any]) -> None:
     """What an entry itself says must mean something for it; `defaults` may say more than an entry needs."""
     if spec.has_handler:
-        for key in ("parameters", "batch", "adapters", "adapters_folder", "adapters_allow"):
+        for key, why in _NOT_FOR_HANDLERS.items():
             if key in values:
-                raise _FormError(key, f"{key}: this entry is served by its handler.py, which takes whole bodies.")
+                raise _FormError(key, f"{key}: this entry is served by its handler.py, which {why}.")
     _check_parameters(spec, values.get("parameters", {}))
     if "revision" in values and Path(spec.model).is_absolute():
         raise _FormError("revision", "revision: a folder has none; it is for models of the Hub.")

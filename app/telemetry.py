@@ -392,13 +392,12 @@ class Telemetry:
 
     def _refresh_memory(self, status: ModelStatus) -> None:
         """A model that is not loaded has 0 bytes on every device it has been on, or would go to."""
-        model = status.spec.id
-        device = status.device or status.spec.device or "cpu"
+        model, spec = status.spec.id, status.spec
         devices = self._devices.setdefault(model, set())
-        devices.add(device)
-        for known in devices:
-            is_there = known == device and status.state in ("ready", "unloading")
-            self._model_memory.labels(model, known).set((status.memory_bytes or 0) if is_there else 0)
+        devices.update(status.memory or spec.devices or (spec.device or "cpu",))
+        is_there = status.state in ("ready", "unloading")
+        for device in devices:
+            self._model_memory.labels(model, device).set(status.memory.get(device, 0) if is_there else 0)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its content type, in the form that `Accept` asks for. Any thread may call it."""

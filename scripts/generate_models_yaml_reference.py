@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from app.declaration.form import (
+    DEVICE_MAPS,
     NO_DEFAULTS,
     AdapterForm,
     BatchForm,
@@ -26,7 +27,7 @@ INTRODUCTION = """# models.yaml
 
 Every key that this version takes. An unknown key is an error that names file, line, entry and key; `pipeserve check [FILE]` tells without starting anything. Generated from `app/declaration/form.py` by `scripts/generate_models_yaml_reference.py`; a test holds the two together.
 
-Durations are seconds or text such as `500ms`, `20s`, `5m`, `1h`; sizes are bytes or text such as `512MiB`, `8GiB`. Relative folders are relative to the file. An entry needs `task` or `model`, or both.
+Durations are seconds or text such as `500ms`, `20s`, `5m`, `1h`; sizes are bytes or text such as `512MiB`, `8GiB`. Devices are `cpu`, `mps`, `cuda:0`, `xpu:0`, and numbers for CUDA's, counted as `nvidia-smi` counts those that CUDA_VISIBLE_DEVICES leaves. Relative folders are relative to the file. An entry needs `task` or `model`, or both.
 
 Errors of form (YAML, an unknown key or task, an id used twice) stop `serve`. Whatever is wrong with one model's files or with the Hub makes that entry FAILED with a sentence, in `/v1/models` and in answers; the others serve.
 
@@ -51,9 +52,12 @@ def rows(form: type[Form], *, marks_defaults: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-MAPPINGS = {
+_TYPES = {
     "adapters": "object or list",
     "budget": "device: size or share",
+    "device": "device",
+    "device_map": ", ".join(f"`{name}`" for name in DEVICE_MAPS) + " or module: device",
+    "devices": "list of devices",
     "labels": "label: category or list of categories",
     "thresholds": "category: number",
     "moderations": "entry: object",
@@ -73,8 +77,8 @@ def type_of(name: str, schema: dict[str, Any]) -> str:
         return "duration"
     if name in ("memory", "max_bytes"):
         return "size"
-    if name in MAPPINGS:
-        return MAPPINGS[name]
+    if name in _TYPES:
+        return _TYPES[name]
     options = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
     return " or ".join(_type_of(option) for option in options).replace("|", "\\|")
 

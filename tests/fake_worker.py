@@ -119,7 +119,7 @@ class ScriptedWriter:
 
 
 class ScriptedModel:
-    device = "cpu"
+    devices: tuple[str, ...] = ("cpu",)
     dtype = "float32"
     num_parameters = 3
     max_length: int | None = 512

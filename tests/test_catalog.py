@@ -143,6 +143,24 @@ def test_hub_model_without_files_is_unresolved(tmp_path: Path) -> None:
     assert spec.problem is None
 
 
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"device": 1}, ("cuda:1", (), None)),
+        ({"device": "cuda"}, ("cuda:0", (), None)),
+        ({"devices": [0, "cuda:1"]}, (None, ("cuda:0", "cuda:1"), None)),
+        ({"devices": [0, 1], "device_map": "sequential"}, (None, ("cuda:0", "cuda:1"), "sequential")),
+        ({"device_map": {"model": 0, "lm_head": "cuda:1"}}, (None, (), {"model": "cuda:0", "lm_head": "cuda:1"})),
+        ({}, ("cpu", (), None)),
+    ],
+)
+def test_devices_are_numbers_or_names(tmp_path: Path, entry: dict[str, Any], expected: tuple[Any, ...]) -> None:
+    """As torch names them. An entry that says where it goes heeds no default about it."""
+    catalog = read(tmp_path, json.dumps({"models": [{"model": "x/y", **entry}], "defaults": {"device": "cpu"}}))
+    (spec,) = catalog.models
+    assert (spec.device, spec.devices, spec.device_map) == expected
+
+
 def test_handler_serves_where_its_code_may_run(tmp_path: Path) -> None:
     """One request at a time; with no config to read, and no task that could be told."""
     handler_folder(tmp_path / "mine")
@@ -163,11 +181,19 @@ def test_handler_that_may_not_run_is_said_so(tmp_path: Path) -> None:
     assert (spec.problem, spec.has_handler, spec.tasks) == (None, False, ("fill-mask",))
 
 
-@pytest.mark.parametrize("key", ["parameters", "batch", "adapters_folder"])
-def test_key_that_a_handler_would_not_heed_is_refused(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("parameters", {"top_k": 3}),
+        ("batch", {"max_items": 4}),
+        ("adapters_folder", "."),
+        ("devices", [0, 1]),
+        ("device_map", "auto"),
+    ],
+)
+def test_key_that_a_handler_would_not_heed_is_refused(tmp_path: Path, key: str, value: Any) -> None:
     """In the entry; `defaults` may say more than an entry needs."""
     handler_folder(tmp_path / "mine")
-    value = {"parameters": {"top_k": 3}, "batch": {"max_items": 4}, "adapters_folder": "."}[key]
     entry = {"model": "./mine", "trust_remote_code": True}
     assert "handler.py" in complaint(tmp_path, json.dumps({"models": [{**entry, key: value}]}))
     assert read(tmp_path, json.dumps({"models": [entry], "defaults": {key: value}})).models[0].has_handler
@@ -228,6 +254,24 @@ def test_budget_and_total_queue(tmp_path: Path) -> None:
         ("{model: x/y, replicas: {min: 1, max: 2}}", "replicas: a range is not supported by this version"),
         ("{model: x/y, memory: 80%}", "memory: '80%' is not a size"),
         ("{model: x/y, device: gpu}", 'device: there is no device "gpu"'),
+        ("{model: x/y, devices: 0}", "devices: it must be a list, not 0"),
+        ("{model: x/y, devices: [-1]}", 'devices[0]: there is no device "cuda:-1"'),
+        ("{model: x/y, devices: [0, cuda]}", "devices: it names a device twice"),
+        ("{model: x/y, devices: [0, cpu]}", "devices: cuda:0, cpu: a model is spread over devices of one kind"),
+        (
+            "{model: x/y, devices: [0, 1], device: 0}",
+            "device: cuda:0 is for a model on one device; leave it out beside",
+        ),
+        ("{model: x/y, devices: [0, 1, 2], replicas: 2}", "devices: 3 devices cannot be shared by 2 replicas"),
+        ("{model: x/y, devices: [0], device_map: {model: 0}}", "devices: device_map names the devices"),
+        ("{model: x/y, device_map: evenly}", "device_map: it must be auto, balanced, balanced_low_0, sequential, or"),
+        ("{model: x/y, device_map: {}}", "device_map: it must be auto"),
+        ("{model: x/y, device_map: {model: disk}}", 'device_map: there is no device "disk"'),
+        ("{model: x/y, device_map: {model: true}}", "device_map: it must map names of modules to devices, not to true"),
+        ("{model: x/y, device_map: {model: 0, lm_head: cpu}}", "device_map: cuda:0, cpu: a model is spread over"),
+        ("{model: x/y, devices: [0, 1], adapters_folder: .}", "devices: a model that is spread over several devices"),
+        ("{model: x/y, device_map: auto, adapters: {sql: a/b}}", "device_map: a model that is spread over several"),
+        ("{model: x/y, device_map: auto, replicas: 2}", "device_map: with replicas, say which `devices` they share"),
         ("{model: x/y, auto_class: AutoModelForMasked}", 'has no "AutoModelForMasked" (did you mean "AutoModelForMask'),
         ("{model: x/y, task: ner, auto_class: AutoModelForMaskedLM}", "AutoModelForMaskedLM cannot do token-classif"),
         ("{model: x/y, task: ner, pooling: mean}", "pooling: it is for embeddings"),
@@ -531,7 +575,7 @@ def test_any_text_is_a_catalogue_or_a_catalogue_error(tmp_path_factory: pytest.T
 
 KEYS = st.sampled_from(
     ["id", "model", "task", "tasks", "tokenizer", "batch", "queue", "keep_alive", "parameters", "aliases", "memory"]
-    + ["revision", "device", "auto_class", "replicas", "threads", "pooling"]
+    + ["revision", "device", "devices", "device_map", "auto_class", "replicas", "threads", "pooling"]
 )
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),

@@ -83,14 +83,14 @@ def test_life_of_a_model_is_counted(telemetry: Telemetry) -> None:
 
 def test_gauges_follow_the_statuses(telemetry: Telemetry) -> None:
     """One state at a time; memory goes back to 0 where it was."""
-    ready = ModelStatus(spec=SPEC, state="ready", device="cuda:0", memory_bytes=5, in_flight=3, queued=2, replicas=1)
+    ready = ModelStatus(spec=SPEC, state="ready", memory={"cuda:0": 5}, in_flight=3, queued=2, replicas=1)
     telemetry.refresh([ready])
     text = text_of(telemetry)
     assert metric(text, "pipeserve_model_state", state="ready") == metric(text, "pipeserve_model_state") == 1
     assert metric(text, "pipeserve_model_memory_bytes", device="cuda:0") == 5
     assert metric(text, "pipeserve_in_flight_items") == 3
     assert metric(text, "pipeserve_queue_items") == 2
-    telemetry.refresh([ModelStatus(spec=SPEC, state="unloaded", memory_bytes=5)])
+    telemetry.refresh([ModelStatus(spec=SPEC, state="unloaded", memory={"cuda:0": 5})])
     text = text_of(telemetry)
     assert metric(text, "pipeserve_model_state", state="unloaded") == metric(text, "pipeserve_model_state") == 1
     assert metric(text, "pipeserve_model_memory_bytes") == 0

@@ -104,10 +104,9 @@ class Progress(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """The model answers from now on."""
+    """The model answers from now on. memory: bytes by device, in the order in which it is spread over them."""
 
-    memory_bytes: int
-    device: str
+    memory: dict[str, int]
     dtype: str
     num_parameters: int
     load_s: float

@@ -15,6 +15,8 @@ from app.tasks.architectures import AUTO_CLASSES
 
 LATER_BACKENDS = ("optimum", "onnx", "openvino", "vllm")
 
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?|xpu(:\d{1,3})?", re.ASCII)
 
 
@@ -31,10 +33,28 @@ def _name(text: str) -> str:
     return text
 
 
-def _device(text: str) -> str:
-    if _DEVICE.fullmatch(text) is None:
-        raise ValueError(f'there is no device "{text[:40]}"; write cpu, cuda, cuda:0, mps or xpu.')
-    return text
+def _device(value: Any) -> Any:
+    """As torch writes it: 0 and cuda are cuda:0."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = f"cuda:{value}"
+    if not isinstance(value, str):
+        return value
+    if _DEVICE.fullmatch(value) is None:
+        raise ValueError(f'there is no device "{value[:40]}"; write cpu, cuda, cuda:0, mps or xpu.')
+    return f"{value}:0" if value in ("cuda", "xpu") else value
+
+
+def _device_map(value: Any) -> Any:
+    if isinstance(value, str) and value in DEVICE_MAPS:
+        return value
+    if not isinstance(value, dict) or not value:
+        kinds = ", ".join(DEVICE_MAPS)
+        raise ValueError(f"it must be {kinds}, or a mapping of modules to devices, not {_shown(value)}.")
+    placed = {module: _device(device) for module, device in value.items()}
+    for device in placed.values():
+        if not isinstance(device, str):
+            raise ValueError(f"it must map names of modules to devices, not to {_shown(device)}.")
+    return placed
 
 
 def _auto_class(text: str) -> str:
@@ -71,7 +91,7 @@ SizeOrShare = Annotated[int | float, BeforeValidator(parse_size_or_share)]
 Count = Annotated[int, Field(ge=1, le=2**40)]
 Text = Annotated[str, AfterValidator(_printable), StringConstraints(min_length=1, max_length=4096)]
 Name = Annotated[str, AfterValidator(_name), StringConstraints(min_length=1, max_length=512)]
-Device = Annotated[str, AfterValidator(_device)]
+Device = Annotated[str, BeforeValidator(_device)]
 
 
 class Form(BaseModel):
@@ -131,6 +151,17 @@ class EntryForm(Form):
         default=None, description="the transformers class that loads it; unset: the task's"
     )
     device: Device | None = Field(default=None, description="unset: an accelerator where there is one")
+    devices: list[Device] | None = Field(
+        default=None,
+        min_length=1,
+        description="such as `[0, 1]`: the accelerators that one model is spread over; with `replicas`, each has its"
+        " share of them",
+    )
+    device_map: Annotated[str | dict[str, str], BeforeValidator(_device_map)] | None = Field(
+        default=None,
+        description="how a model is spread over `devices`, or over all accelerators: `auto` (the same as `balanced`),"
+        " `balanced_low_0`, `sequential`; or its modules' devices, such as `{model.layers.0: 0, ...}`. Unset: `auto`",
+    )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto", description="auto: as the checkpoint says; float32 on a CPU that does not compute in its type"
     )
@@ -245,9 +276,7 @@ FORMS_INSIDE: dict[type[Form], dict[str, type[Form]]] = {
     FileForm: {"queue": TotalQueueForm, "media": MediaForm, "moderations": ModerationForm},
 }
 
-LATER_KEYS = frozenset(
-    {"quantization", "compile", "env", "chat_template", "device_map", "devices", "priority"} | {"drain"}
-)
+LATER_KEYS = frozenset({"quantization", "compile", "env", "chat_template", "priority"} | {"drain"})
 LATER_TOP_LEVEL_KEYS = frozenset({"environments", "catalog"})
 
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -74,6 +74,7 @@ class _Model:
 
     def __init__(self, spec: ModelSpec, fleet: Fleet, replicas: Callable[[_Model], Replicas]) -> None:
         self.spec = spec
+        self.places: list[tuple[str, ...]] = []  # the devices of each replica, from the estimate on
         self.readies: list[Ready] = []
         self.loaded_at: float | None = None
         self.last_used_at: float | None = None
@@ -473,9 +474,8 @@ class Fleet:
             spec=model.spec,
             state=state.value,
             reason=error.message if error is not None and state is State.FAILED else None,
-            device=ready.device if ready is not None else None,
+            memory=_total(one.memory for one in model.readies),
             dtype=ready.dtype if ready is not None else None,
-            memory_bytes=sum(one.memory_bytes for one in model.readies) if ready is not None else None,
             num_parameters=ready.num_parameters if ready is not None else None,
             max_length=ready.max_length if ready is not None else None,
             embedding_size=ready.embedding_size if ready is not None else None,
@@ -542,7 +542,7 @@ class Fleet:
         model.load_started_at = self._clock.now()
         model.progress = None
         self._events.load_started(model.spec.id)
-        model.replicas.start()
+        model.replicas.start(model.places)
 
     def _stop_workers(self, model: _Model, action: StopWorkers) -> None:
         if action.is_loaded:
@@ -577,10 +577,9 @@ class Fleet:
         model.readies = readies
         model.loaded_at = self._clock.unix_time()
         self._finish_load(model, "ready")
-        each = max(ready.memory_bytes for ready in readies)
-        device = readies[0].device
-        self._spawn(self._memory.keep(model.spec, device, each), f"keep the size of {model.spec.id}")
-        self._perform(self._residency.ready(model.spec.id, device, each * max(1, model.spec.replicas), now))
+        for taken in {tuple(ready.memory): ready.memory for ready in readies}.values():
+            self._spawn(self._memory.keep(model.spec, taken), f"keep the size of {model.spec.id}")
+        self._perform(self._residency.ready(model.spec.id, _taken(model, readies), now))
 
     def _on_lost(self, model: _Model) -> None:
         self._perform(self._residency.lost(model.spec.id))
@@ -624,7 +623,7 @@ class Fleet:
             devices = await self._memory.devices()
         except Exception:  # a task's boundary: loads wait for an answer
             logger.exception("the devices cannot be measured: no limit is set on their memory")
-            devices = Devices(default="cpu", budgets={})
+            devices = Devices(budgets={})
         if self._devices is not None:
             self._devices.set_result(devices)
         self._perform(self._residency.set_budgets(devices.budgets, self._clock.now()))
@@ -633,14 +632,14 @@ class Fleet:
         if self._devices is None:
             raise RuntimeError("A model is to be loaded by a fleet that was not started. This is a bug.")
         devices = await asyncio.shield(self._devices)
-        device = devices.place(model.spec)
+        model.places = devices.place(model.spec)
         try:
-            each = await self._memory.estimate(model.spec, device)
+            needs = [await self._memory.estimate(model.spec, place) for place in model.places]
         except Exception:  # a task's boundary: the load waits for an answer
             logger.exception("the need of %s cannot be estimated", model.spec.id)
-            each = None
-        need = None if each is None else each * max(1, model.spec.replicas)
-        self._perform(self._residency.estimated(model.spec.id, device, need, self._clock.now()))
+            needs = []
+        need = _total([*(one or {} for one in needs), *(dict.fromkeys(place, 0) for place in model.places)])
+        self._perform(self._residency.estimated(model.spec.id, need, self._clock.now()))
 
     async def _resolve(self, model: _Model) -> None:
         try:
@@ -666,6 +665,23 @@ class Fleet:
         if not spec.tasks:
             raise ModelFailed(f'The task of "{spec.id}" is not known; declare `task:` for it.')
         return spec
+
+
+def _total(shares: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Bytes by device."""
+    total: dict[str, int] = {}
+    for share in shares:
+        for device, num_bytes in share.items():
+            total[device] = total.get(device, 0) + num_bytes
+    return total
+
+
+def _taken(model: _Model, readies: list[Ready]) -> dict[str, int]:
+    """What all replicas take by device, those that do not answer yet like the largest of those that do."""
+    own = tuple(readies[0].memory)
+    places = model.places if own in model.places else [own] * len(model.places)  # or the worker found another device
+    largest = [max(sizes) for sizes in zip(*(ready.memory.values() for ready in readies), strict=True)]
+    return _total(dict(zip(place, largest, strict=True)) for place in places)
 
 
 def _due_at(model: _Model, job: Job) -> float:

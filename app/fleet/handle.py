@@ -145,7 +145,7 @@ class WorkerHandle:
     @property
     def fixed_threads(self) -> int | None:
         """What the entry declares; where an accelerator computes, one thread feeds it."""
-        if self.spec.threads is None and self.ready is not None and not self.ready.device.startswith("cpu"):
+        if self.spec.threads is None and self.ready is not None and "cpu" not in self.ready.memory:
             return 1
         return self.spec.threads
 

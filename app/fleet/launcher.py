@@ -432,6 +432,7 @@ def child_environment(environ: Mapping[str, str], log_level: str) -> dict[str, s
         changed["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), environ.get("PYTHONPATH"))))
     changed.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's BLAS starts its threads when it is imported
     changed.setdefault("TOKENIZERS_PARALLELISM", "false")  # the prepare thread runs beside the device thread
+    changed.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # CUDA counts devices as nvidia-smi does
     changed.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking for CUDA must not initialise it before a fork
     return changed
 

@@ -40,14 +40,31 @@ class DeviceMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class Devices:
-    """default: where a model goes that names no device. budgets: bytes; None: no limit is known."""
+    """budgets: bytes; None: no limit is known. accelerators: those that are known here; a worker may see others (mps,
+    or CUDA where nvidia-smi is missing)."""
 
-    default: str
     budgets: Mapping[str, int | None]
+    accelerators: tuple[str, ...] = ()
 
-    def place(self, spec: ModelSpec) -> str:
-        device = spec.device or self.default
-        return "cuda:0" if device == "cuda" else device
+    def place(self, spec: ModelSpec) -> list[tuple[str, ...]]:
+        """The devices of each replica, as they are declared. Where none are, each replica has one accelerator, in
+        turn, and a model with a `device_map` has all of them."""
+        if isinstance(spec.device_map, dict):
+            return [tuple(dict.fromkeys(spec.device_map.values()))] * spec.replicas
+        devices = spec.devices or ((spec.device,) if spec.device else self.accelerators or ("cpu",))
+        size = len(devices) // spec.replicas if spec.devices or spec.device_map is not None else 1
+        if size <= 1:
+            return [(devices[number % len(devices)],) for number in range(spec.replicas)]
+        return [devices[number * size : (number + 1) * size] for number in range(spec.replicas)]
+
+
+def placed(spec: ModelSpec, devices: tuple[str, ...]) -> ModelSpec:
+    """The entry as a replica on these devices gets it."""
+    if isinstance(spec.device_map, dict) or (spec.device is None and not spec.devices and devices == ("cpu",)):
+        return spec  # its map says all; a worker that is told no device looks for an accelerator itself
+    if len(devices) == 1:
+        return msgspec.structs.replace(spec, device=devices[0], devices=(), device_map=None)
+    return msgspec.structs.replace(spec, device=None, devices=devices)
 
 
 def measure_devices(budget: Mapping[str, int | float]) -> Devices:
@@ -57,7 +74,6 @@ def measure_devices(budget: Mapping[str, int | float]) -> Devices:
 
 
 def share_out(found: Mapping[str, DeviceMemory], budget: Mapping[str, int | float]) -> Devices:
-    budget = {"cuda:0" if device == "cuda" else device: limit for device, limit in budget.items()}
     budgets: dict[str, int | None] = {
         device: int(memory.free_bytes * (1 - MARGIN)) if memory.total_bytes else None
         for device, memory in found.items()
@@ -67,7 +83,7 @@ def share_out(found: Mapping[str, DeviceMemory], budget: Mapping[str, int | floa
             budgets[device] = limit
         elif device in found:
             budgets[device] = int(found[device].total_bytes * limit)
-    return Devices(default="cuda:0" if "cuda:0" in found else "cpu", budgets=budgets)
+    return Devices(budgets=budgets, accelerators=tuple(device for device in found if device != "cpu"))
 
 
 # The host
@@ -168,15 +184,20 @@ class Measurements:
         self._path = path
         self._bytes: dict[str, int] | None = None
 
-    def of(self, spec: ModelSpec, device: str) -> int | None:
-        return self._read().get(_key(spec, device))
+    def of(self, spec: ModelSpec, devices: tuple[str, ...]) -> dict[str, int] | None:
+        known = self._read()
+        try:
+            return {device: known[_key(spec, device, devices)] for device in devices}
+        except KeyError:
+            return None
 
-    def keep(self, spec: ModelSpec, device: str, num_bytes: int) -> None:
+    def keep(self, spec: ModelSpec, taken: Mapping[str, int]) -> None:
         """A folder that cannot be written costs a warning, not the model."""
         known = self._read()
-        if known.get(_key(spec, device)) == num_bytes:
+        measured = {_key(spec, device, tuple(taken)): num_bytes for device, num_bytes in taken.items()}
+        if measured.items() <= known.items():
             return
-        known[_key(spec, device)] = num_bytes
+        known |= measured
         fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,8 +218,10 @@ class Measurements:
         return self._bytes
 
 
-def _key(spec: ModelSpec, device: str) -> str:
-    return " ".join((spec.model, spec.revision or "-", spec.dtype, spec.backend, device))
+def _key(spec: ModelSpec, device: str, devices: tuple[str, ...]) -> str:
+    """devices: all that the model is spread over, in order."""
+    where = (device,) if len(devices) == 1 else (device, ",".join(devices))
+    return " ".join((spec.model, spec.revision or "-", spec.dtype, spec.backend, *where))
 
 
 class Memory(Protocol):
@@ -206,12 +229,12 @@ class Memory(Protocol):
 
     async def devices(self) -> Devices: ...
 
-    async def estimate(self, spec: ModelSpec, device: str) -> int | None:
-        """Bytes that one replica takes; None: unknown."""
+    async def estimate(self, spec: ModelSpec, devices: tuple[str, ...]) -> Mapping[str, int] | None:
+        """Bytes that one replica takes on each of its devices; None: unknown."""
         ...
 
-    async def keep(self, spec: ModelSpec, device: str, num_bytes: int) -> None:
-        """One replica was measured."""
+    async def keep(self, spec: ModelSpec, taken: Mapping[str, int]) -> None:
+        """One replica was measured, on all of its devices."""
         ...
 
 
@@ -226,19 +249,21 @@ class MachineMemory:
     async def devices(self) -> Devices:
         return await asyncio.to_thread(measure_devices, self._budget)
 
-    async def estimate(self, spec: ModelSpec, device: str) -> int | None:
+    async def estimate(self, spec: ModelSpec, devices: tuple[str, ...]) -> dict[str, int] | None:
         async with self._turn:
-            return await asyncio.to_thread(self._estimate, spec, device)
+            return await asyncio.to_thread(self._estimate, spec, devices)
 
-    async def keep(self, spec: ModelSpec, device: str, num_bytes: int) -> None:
+    async def keep(self, spec: ModelSpec, taken: Mapping[str, int]) -> None:
         async with self._turn:
-            await asyncio.to_thread(self._measurements.keep, spec, device, num_bytes)
+            await asyncio.to_thread(self._measurements.keep, spec, taken)
 
-    def _estimate(self, spec: ModelSpec, device: str) -> int | None:
-        measured = self._measurements.of(spec, device)
+    def _estimate(self, spec: ModelSpec, devices: tuple[str, ...]) -> dict[str, int] | None:
+        """In equal parts, until it is measured what lies where."""
+        measured = self._measurements.of(spec, devices)
         if measured is not None:
             return measured
-        return spec.memory_bytes if spec.memory_bytes is not None else weights_estimate(spec)
+        whole = spec.memory_bytes if spec.memory_bytes is not None else weights_estimate(spec)
+        return None if whole is None else dict.fromkeys(devices, math.ceil(whole / len(devices)))
 
 
 def weights_estimate(spec: ModelSpec, in_cache: Callable[[ModelSpec], Path | None] | None = None) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from app.errors import ModelFailed, PipeserveError, WorkerLost
 from app.fleet.clock import Clock, Timer
 from app.fleet.handle import HandleOwner, Limits, WorkerEnd, WorkerHandle
 from app.fleet.jobs import Job
+from app.fleet.memory import placed
 from app.fleet.processes import Launcher
 from app.fleet.threads import Threads
 
@@ -61,6 +62,7 @@ class ReplicasOwner(Protocol):
 class _Slot:
     """The place of one worker, and of those that replace it."""
 
+    devices: tuple[str, ...]
     handle: WorkerHandle | None = None
     suspects: deque[Job] = field(default_factory=deque)
     exclusive: Job | None = None  # the suspect that has the worker for itself
@@ -106,12 +108,12 @@ class Replicas(HandleOwner):
 
     # What the owner asks
 
-    def start(self) -> None:
-        """Launch the workers. Jobs that are here already wait for them."""
+    def start(self, places: Sequence[tuple[str, ...]]) -> None:
+        """Launch a worker on the devices of each place. Jobs that are here already wait for them."""
         if self.is_alive:
             raise RuntimeError(f"{self.spec.id} was started twice. This is a bug.")
         self._is_stopping = False
-        self._slots = [_Slot() for _ in range(max(1, self.spec.replicas))]
+        self._slots = [_Slot(devices) for devices in places]
         for slot in self._slots:
             self._launch(slot)
 
@@ -179,7 +181,12 @@ class Replicas(HandleOwner):
     def _launch(self, slot: _Slot) -> None:
         slot.restart = None
         slot.handle = WorkerHandle(
-            self.spec, self._launcher, self._clock, self._limits, self, grant=self._threads.begin
+            placed(self.spec, slot.devices),
+            self._launcher,
+            self._clock,
+            self._limits,
+            self,
+            grant=self._threads.begin,
         )
         slot.handle.start()
 

@@ -49,9 +49,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     spec: ModelSpec
     state: str
     reason: str | None = None  # why it failed
-    device: str | None = None
+    memory: dict[str, int] = {}  # of all replicas, in bytes by device; empty: not loaded
     dtype: str | None = None
-    memory_bytes: int | None = None
     num_parameters: int | None = None
     max_length: int | None = None
     embedding_size: int | None = None
@@ -66,6 +65,15 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
         """This one, and one for each adapter."""
         specs = [self.spec, *(self.spec.with_adapter(one.id) for one in self.spec.adapters)]
         return [msgspec.structs.replace(self, spec=spec) for spec in specs]
+
+    @property
+    def device(self) -> str | None:
+        """Or devices: `cuda:0,cuda:1`."""
+        return ",".join(self.memory) or None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        return sum(self.memory.values()) if self.memory else None
 
 
 class FleetAPI(Protocol):

@@ -112,11 +112,10 @@ class _Entry:
     spec: ModelSpec
     state: State
     keep_alive_s: float
-    device: str = ""
     error: ErrorInfo | None = None
     phase: _Phase = _Phase.ESTIMATING
-    need: int | None = None  # bytes; None: unknown
-    num_bytes: int = 0  # reserved
+    need: Mapping[str, int] = field(default_factory=dict)  # bytes by device; 0: unknown
+    taken: Mapping[str, int] = field(default_factory=dict)  # reserved
     leases: dict[Lease, None] = field(default_factory=dict)
     is_wanted: bool = False  # somebody asked for the load without a lease
     is_resolving: bool = False
@@ -158,6 +157,19 @@ class _Room:
     free: float
     leaving: float
 
+    @property
+    def coming(self) -> float:
+        """Free now or soon."""
+        return self.free + self.leaving
+
+    def promise(self, num_bytes: float) -> None:
+        at_once = min(num_bytes, max(0.0, self.free))
+        self.free -= at_once
+        self.leaving -= num_bytes - at_once
+
+
+_Rooms = dict[str, _Room]
+
 
 class Residency:
     """Owned by the event loop. Budgets are known later than models: until then loads wait."""
@@ -185,7 +197,7 @@ class Residency:
         return len(self._entries[model_id].leases)
 
     def reserved_bytes(self, device: str) -> int:
-        return sum(entry.num_bytes for entry in self._entries.values() if entry.device == device)
+        return sum(entry.taken.get(device, 0) for entry in self._entries.values())
 
     def next_due(self, now: float) -> float | None:
         """When `tick` has something to do that it had not at `now`."""
@@ -274,24 +286,24 @@ class Residency:
         entry.is_resolving = False
         return self._fail(entry, error)
 
-    def estimated(self, model_id: str, device: str, need: int | None, now: float) -> list[Action]:
-        """need: bytes of all replicas; None: unknown."""
+    def estimated(self, model_id: str, need: Mapping[str, int], now: float) -> list[Action]:
+        """need: bytes of all replicas, by device; 0: unknown."""
         entry = self._entries[model_id]
         if entry.state is not State.LOADING or entry.phase is not _Phase.ESTIMATING:
             return []
-        entry.device, entry.need = device, need
+        entry.need = need
         self._wait_for_room(entry, now)
         return self._make_room(now)
 
-    def ready(self, model_id: str, device: str, num_bytes: int, now: float) -> list[Action]:
-        """The model answers, and this is what it takes (all replicas)."""
+    def ready(self, model_id: str, taken: Mapping[str, int], now: float) -> list[Action]:
+        """The model answers, and this is what it takes (all replicas), by device."""
         entry = self._entries[model_id]
         if entry.is_stopping:
             return []
-        entry.device, entry.num_bytes, entry.need = device, num_bytes, num_bytes
+        entry.taken = entry.need = taken
         self._is_over = True  # perhaps: `_make_room` looks
-        if (limit := self._limit(device)) < num_bytes:
-            return self._give_up(entry, _too_big(entry, num_bytes, limit))
+        if (error := self._too_big(entry)) is not None:
+            return self._give_up(entry, error)
         if entry.state is not State.LOADING:
             return self._make_room(now)
         entry.has_retried = entry.is_wanted = False
@@ -318,7 +330,7 @@ class Residency:
         entry = self._entries[model_id]
         if entry.is_stopping:
             return self.stopped(model_id, now)
-        entry.num_bytes = 0
+        entry.taken = {}
         if error.code == OutOfMemory.code and not entry.has_retried and entry.state is State.LOADING:
             entry.has_retried = entry.evicts_more = True
             self._wait_for_room(entry, now)
@@ -328,7 +340,7 @@ class Residency:
     def stopped(self, model_id: str, now: float) -> list[Action]:
         """All processes are reaped."""
         entry = self._entries[model_id]
-        entry.num_bytes = 0
+        entry.taken = {}
         entry.is_stopping = entry.is_leaving = entry.is_restarting = False
         entry.state = State.UNLOADED
         if entry.failure is not None:
@@ -441,16 +453,31 @@ class Residency:
         return math.inf if limit is None else limit
 
     def _on(self, device: str) -> list[_Entry]:
-        return [entry for entry in self._entries.values() if entry.device == device]
+        return [entry for entry in self._entries.values() if device in entry.taken]
 
     def _idle_on(self, device: str) -> list[_Entry]:
         """Evictable, the least recently used first."""
         return sorted((entry for entry in self._on(device) if entry.is_evictable), key=lambda entry: entry.idle_since)
 
+    def _idle_beside(self, entry: _Entry) -> set[str]:
+        """Evictable, on any of the devices that the entry needs."""
+        return {idle.spec.id for device in entry.need for idle in self._idle_on(device)}
+
     def _busy_on(self, device: str) -> list[_Entry]:
         """In use, and could be told to end after it: the longest resident first."""
         busy = [e for e in self._on(device) if e.state is State.READY and e.leases and not e.spec.pinned]
         return sorted(busy, key=lambda entry: entry.ready_since)
+
+    def _too_big(self, entry: _Entry) -> ErrorInfo | None:
+        """Why it will never fit, if it will not."""
+        for device, need in entry.need.items():
+            if need > (limit := self._limit(device)):
+                return ErrorInfo(
+                    code=ModelFailed.code,
+                    message=f'"{entry.spec.id}" needs {show_bytes(need)} of memory on {device}, where models may take'
+                    f" {show_bytes(limit)} in all (`budget` in models.yaml).",
+                )
+        return None
 
     def _make_room(self, now: float) -> list[Action]:
         """Start the waiting loads that fit, in order; evict for those that will.
@@ -459,90 +486,93 @@ class Residency:
         """
         if self._budgets is None or not (self._waiting or self._is_over):
             return []
-        rooms = {device: self._room(device) for device in {entry.device for entry in self._entries.values()}}
+        devices = [device for entry in self._entries.values() for device in (*entry.taken, *entry.need)]
+        rooms = {device: self._room(device) for device in dict.fromkeys(devices)}
         actions: list[Action] = []
-        for device, room in rooms.items():
-            if room.free + room.leaving < 0:  # measured to be more than estimated
-                actions += self._evict(self._idle_on(device), -(room.free + room.leaving), room)
-        self._is_over = any(room.free + room.leaving < 0 for room in rooms.values())
+        for device, room in rooms.items():  # where more was measured than estimated
+            actions += self._evict(self._idle_on(device), device, -room.coming, rooms)
+        self._is_over = any(room.coming < 0 for room in rooms.values())
         for entry in list(self._waiting):
-            actions += self._consider(entry, rooms[entry.device], now)
+            actions += self._consider(entry, rooms, now)
         return actions
 
     def _room(self, device: str) -> _Room:
         entries = self._on(device)
-        leaving = sum(entry.num_bytes for entry in entries if entry.state is State.UNLOADING)
-        return _Room(self._limit(device) - sum(entry.num_bytes for entry in entries), leaving)
+        leaving = sum(entry.taken[device] for entry in entries if entry.state is State.UNLOADING)
+        return _Room(self._limit(device) - sum(entry.taken[device] for entry in entries), leaving)
 
-    def _consider(self, entry: _Entry, room: _Room, now: float) -> list[Action]:
-        need, limit = entry.need or 0, self._limit(entry.device)
-        if need > limit:
+    def _consider(self, entry: _Entry, rooms: _Rooms, now: float) -> list[Action]:
+        if (error := self._too_big(entry)) is not None:
             self._waiting.remove(entry)
-            return self._fail(entry, _too_big(entry, need, limit))
+            return self._fail(entry, error)
         actions: list[Action] = []
         if entry.evicts_more:
-            if not self._idle_on(entry.device) and self._has_others(entry) and not _is_impatient(entry, now):
+            if not self._idle_beside(entry) and self._has_others(entry) and not _is_impatient(entry, now):
                 return []
-            actions += self._evict_more(entry, room)
-        if need <= room.free and not entry.waits_for:
-            room.free -= need
+            actions += self._evict_more(entry, rooms)
+        if not entry.waits_for and all(need <= rooms[device].free for device, need in entry.need.items()):
+            for device, need in entry.need.items():
+                rooms[device].free -= need
             return actions + self._start(entry)
-        actions += self._evict_for(entry, need, room, now)
-        if need <= room.free + room.leaving:
-            promised = min(need, max(0.0, room.free))
-            room.free -= promised
-            room.leaving -= need - promised
+        actions += self._evict_for(entry, rooms, now)
+        if all(need <= rooms[device].coming for device, need in entry.need.items()):
+            for device, need in entry.need.items():
+                rooms[device].promise(need)
         return actions
 
     def _start(self, entry: _Entry) -> list[Action]:
         self._waiting.remove(entry)
         entry.phase = _Phase.STARTING
-        entry.num_bytes = entry.need or 0
+        entry.taken = entry.need
         return [StartLoad(entry.spec.id)]
 
-    def _evict_for(self, entry: _Entry, need: int, room: _Room, now: float) -> list[Action]:
-        """Idle models, if they suffice; else, after a while, those in use as soon as they are not."""
-        missing = need - (room.free + room.leaving)
-        if missing <= 0:
-            return []
-        candidates = self._idle_on(entry.device)
-        if _is_impatient(entry, now):
-            candidates += self._busy_on(entry.device)
-        if sum(candidate.num_bytes for candidate in candidates) < missing:
-            return []
-        return self._evict(candidates, missing, room)
+    def _evict_for(self, entry: _Entry, rooms: _Rooms, now: float) -> list[Action]:
+        """Idle models, if they suffice; else, after a while, those in use as soon as they are not. On all devices that
+        lack room, or on none."""
+        candidates: dict[str, list[_Entry]] = {}
+        for device, need in entry.need.items():
+            if need <= rooms[device].coming:
+                continue
+            candidates[device] = self._idle_on(device)
+            if _is_impatient(entry, now):
+                candidates[device] += self._busy_on(device)
+            if sum(candidate.taken[device] for candidate in candidates[device]) < need - rooms[device].coming:
+                return []
+        actions: list[Action] = []
+        for device, chosen in candidates.items():
+            actions += self._evict(chosen, device, entry.need[device] - rooms[device].coming, rooms)
+        return actions
 
-    def _evict_more(self, entry: _Entry, room: _Room) -> list[Action]:
-        """The device ran out though the bytes seemed to fit: make as much room again, all that is idle if unknown."""
-        before = {idle.spec.id for idle in self._idle_on(entry.device)}
-        actions = self._evict(self._idle_on(entry.device), entry.need or math.inf, room)
+    def _evict_more(self, entry: _Entry, rooms: _Rooms) -> list[Action]:
+        """A device ran out though the bytes seemed to fit: make as much room again, all that is idle if unknown."""
+        before = self._idle_beside(entry)
+        wanted = {device: rooms[device].leaving + (need or math.inf) for device, need in entry.need.items()}
+        actions: list[Action] = []
+        for device, leaving in wanted.items():
+            actions += self._evict(self._idle_on(device), device, leaving - rooms[device].leaving, rooms)
         entry.evicts_more = False
-        entry.waits_for = before - {idle.spec.id for idle in self._idle_on(entry.device)}
+        entry.waits_for = before - self._idle_beside(entry)
         return actions
 
     def _has_others(self, entry: _Entry) -> bool:
-        others = (other for other in self._on(entry.device) if other is not entry and not other.spec.pinned)
+        on_its_devices = (other for device in entry.need for other in self._on(device))
+        others = (other for other in on_its_devices if other is not entry and not other.spec.pinned)
         return any(other.state is State.READY or other.state is State.UNLOADING for other in others)
 
-    def _evict(self, candidates: Iterable[_Entry], num_bytes: float, room: _Room) -> list[Action]:
-        """Until so many bytes are on their way back."""
+    def _evict(self, candidates: Iterable[_Entry], device: str, num_bytes: float, rooms: _Rooms) -> list[Action]:
+        """Until so many bytes of the device are on their way back; a model goes from all of its devices."""
         actions: list[Action] = []
         for candidate in candidates:
             if num_bytes <= 0:
                 break
-            num_bytes -= candidate.num_bytes
-            room.leaving += candidate.num_bytes
+            if candidate.state is not State.READY:
+                continue  # it goes for the sake of another device already
+            num_bytes -= candidate.taken[device]
+            for other, taken in candidate.taken.items():
+                rooms[other].leaving += taken
             actions += self._drain(candidate, "memory")
         return actions
 
 
 def _is_impatient(entry: _Entry, now: float) -> bool:
     return now >= entry.waiting_since + PATIENCE_S
-
-
-def _too_big(entry: _Entry, need: float, limit: float) -> ErrorInfo:
-    return ErrorInfo(
-        code=ModelFailed.code,
-        message=f'"{entry.spec.id}" needs {show_bytes(need)} of memory on {entry.device}, where models may take'
-        f" {show_bytes(limit)} in all (`budget` in models.yaml).",
-    )

@@ -82,9 +82,9 @@ class Stages(Protocol):
 
 
 class LoadedModel(Protocol):
-    """A model on its device, serving one or more tasks from one copy of its weights."""
+    """A model on its devices, serving one or more tasks from one copy of its weights."""
 
-    device: str  # "cpu", "cuda:0"
+    devices: tuple[str, ...]  # "cpu", "cuda:0"; the first takes the inputs
     dtype: str  # "float32", ...
     num_parameters: int
     max_length: int | None  # tokens

@@ -66,8 +66,8 @@ class Embedder:
     @torch.inference_mode()
     def embed(self, inputs: dict[str, Any], poolings: Sequence[Pooling]) -> list[torch.Tensor]:
         """Float32 on CPU for each row: its vector, or all its token vectors, padding included, in [tokens, size]."""
-        hidden = self.model(**inputs)[0].float()
         mask = inputs["attention_mask"]
+        hidden = self.model(**inputs)[0].to(mask.device, torch.float32)  # a model's end may be on another device
         rows: dict[Pooling, list[int]] = {}
         for index, pooling in enumerate(poolings):
             rows.setdefault(pooling, []).append(index)

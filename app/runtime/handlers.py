@@ -69,7 +69,7 @@ class HandlerModel:
         self._tasks = list(tasks)
         self._handler = handler
         self._folder = folder
-        self.device = "cuda:0" if torch.cuda.is_available() and torch.cuda.memory_allocated() else "cpu"
+        self.devices = _devices_in_use()
         self.dtype = "unknown"
         self.num_parameters = 0
         self.max_length: int | None = None
@@ -91,6 +91,12 @@ class HandlerModel:
 
     def set_num_threads(self, num_threads: int) -> None:
         torch.set_num_threads(num_threads)
+
+
+def _devices_in_use() -> tuple[str, ...]:
+    """Where the handler has taken memory."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return tuple(f"cuda:{index}" for index in range(count) if torch.cuda.memory_allocated(index)) or ("cpu",)
 
 
 class HandlerStages:

@@ -36,6 +36,7 @@ from app.runtime.generation.packing import computes, pack
 from app.runtime.handlers import load_handler
 from app.runtime.model import EMBEDDING_TASKS, TransformersModel
 from app.runtime.parts import Parts, tokenizer_of
+from app.runtime.placement import Placement, free_bytes, placement_of
 from app.runtime.sentence_files import SentenceFiles, pooling_modes, read_sentence_files, transformer_folder
 from app.runtime.tokenizing import Tokenizers, token_limit
 from app.tasks.architectures import ARCHITECTURES
@@ -78,14 +79,15 @@ def _load(spec: ModelSpec, progress: Callable[[Progress], None]) -> LoadedModel:
     tasks = _tasks(spec, folder)
     files = _sentence_files(spec, folder) if any(task in EMBEDDING_TASKS for task in tasks) else TOKEN_VECTORS
     transformer = transformer_folder(folder) if files.has_files else folder
-    device = _device(spec.device)
-    model = _load_weights(spec, transformer, tasks, device)
+    placement = placement_of(spec)
+    model = _load_weights(spec, transformer, tasks, placement)
     num_parameters = int(model.num_parameters())
     dtype = _computed_in(model, spec)
     adapters = _adapters(spec, model, dtype, progress)
     model = _as_the_device_computes(model, tasks, dtype, adapters)
     parts = replace(_parts(spec, transformer, tasks, model, progress), adapters=adapters)
-    return TransformersModel(_with_engine(spec, parts, tasks), tasks, files, num_parameters=num_parameters)
+    parts = _with_engine(spec, parts, tasks)
+    return TransformersModel(parts, tasks, files, devices=placement.names, num_parameters=num_parameters)
 
 
 def _adapters(
@@ -217,30 +219,11 @@ def _changed(files: SentenceFiles, **changes: Any) -> SentenceFiles:
     return SentenceFiles(**{**{name: getattr(files, name) for name in files.__dataclass_fields__}, **changes})
 
 
-def _device(declared: str | None) -> torch.device:
-    if declared is None:
-        return torch.device(_accelerator() or "cpu")
-    try:
-        device = torch.device(declared)
-    except RuntimeError as error:
-        raise ModelFailed(f'"{declared}" is not a device.') from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise NotAvailable(f"There is no device {declared} here: {torch.cuda.device_count()} CUDA devices are seen.")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise NotAvailable("There is no device mps here.")
-    return device
-
-
-def _accelerator() -> str | None:
-    if torch.cuda.is_available():
-        return "cuda:0"
-    return "mps" if torch.backends.mps.is_available() else None
-
-
-def _load_weights(spec: ModelSpec, folder: Path, tasks: Sequence[str], device: torch.device) -> PreTrainedModel:
+def _load_weights(spec: ModelSpec, folder: Path, tasks: Sequence[str], placement: Placement) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
     auto_class = _auto_class(spec, tasks, config)
     options: dict[str, Any] = {"dtype": _dtype(spec.dtype), "trust_remote_code": spec.trust_remote_code}
+    options |= placement.options(free_bytes)
     if spec.attn_implementation is not None:
         options["attn_implementation"] = spec.attn_implementation
     if not spec.allow_pickle:
@@ -253,7 +236,8 @@ def _load_weights(spec: ModelSpec, folder: Path, tasks: Sequence[str], device: t
             f"{spec.id} cannot do {tasks[0]}: its weights lack {missing[0]}"
             + (f" and {len(missing) - 1} more." if len(missing) > 1 else ".")
         )
-    return model.to(device).eval()
+    placement.check(model)
+    return (model if placement.device_map is not None else model.to(placement.devices[0])).eval()
 
 
 def _computed_in(model: PreTrainedModel, spec: ModelSpec) -> torch.dtype:

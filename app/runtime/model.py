@@ -27,14 +27,20 @@ class TransformersModel:
     """Implements `LoadedModel`. Its parts are never changed after loading."""
 
     def __init__(
-        self, parts: Parts, tasks: Sequence[str], sentence_files: SentenceFiles, *, num_parameters: int
+        self,
+        parts: Parts,
+        tasks: Sequence[str],
+        sentence_files: SentenceFiles,
+        *,
+        devices: tuple[str, ...],
+        num_parameters: int,
     ) -> None:
-        """parts.model: in evaluation mode, on its device; for embedding tasks its base model makes the vectors."""
+        """parts.model: in evaluation mode, on its devices; for embedding tasks its base model makes the vectors."""
         self._tasks = list(tasks)
         self._parts = parts
         self._embedding_parts: EmbeddingParts | None = None
         model = parts.model
-        self.device = str(model.device)
+        self.devices = devices
         self.dtype = str(model.dtype).removeprefix("torch.")
         self.num_parameters = num_parameters
         self.max_length, self.embedding_size = parts.max_length, None

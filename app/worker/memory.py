@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,20 @@ def rss_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def model_bytes() -> int:
-    """What the end of this process gives back: private pages, resident mapped weights, and CUDA's reserved memory."""
+def model_bytes(devices: Sequence[str], pool: Mapping[str, int]) -> dict[str, int]:
+    """What the end of this process gives back, by device: private pages and resident mapped weights, which count where
+    the model begins, and the memory that each device has reserved. pool: bytes that are yet to be taken."""
+    taken = {device: _reserved_bytes(device) + pool.get(device, 0) for device in devices}
+    taken[devices[0]] += host_bytes()
+    return taken
+
+
+def host_bytes() -> int:
     try:
         with open("/proc/self/smaps") as smaps:
-            host_bytes = private_and_weights_bytes(smaps)
+            return private_and_weights_bytes(smaps)
     except OSError:
-        host_bytes = rss_bytes()
-    return host_bytes + _cuda_reserved_bytes()
+        return rss_bytes()
 
 
 def private_and_weights_bytes(smaps: Iterable[str]) -> int:
@@ -63,11 +69,9 @@ def empty_cache() -> None:
         torch.cuda.empty_cache()
 
 
-def _cuda_reserved_bytes() -> int:
-    torch = _torch_with_cuda()
-    if torch is None:
-        return 0
-    return sum(int(torch.cuda.memory_reserved(index)) for index in range(torch.cuda.device_count()))
+def _reserved_bytes(device: str) -> int:
+    torch = _torch_with_cuda() if device.startswith("cuda") else None
+    return 0 if torch is None else int(torch.cuda.memory_reserved(device))
 
 
 def _torch_with_cuda() -> Any:

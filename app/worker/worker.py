@@ -243,7 +243,7 @@ class Worker:
             max_items=self._batch.max_items,
             max_tokens=self._batch.max_tokens,
             max_wait_s=self._batch.max_wait_ms / 1000,
-            overhead_tokens=_OVERHEAD_TOKENS.get(model.device, _ACCELERATOR_OVERHEAD_TOKENS),
+            overhead_tokens=_OVERHEAD_TOKENS.get(model.devices[0], _ACCELERATOR_OVERHEAD_TOKENS),
         )
         preparer, finisher = Preparer(model, self._clock), Finisher(model, self._clock)
         self._finisher = finisher
@@ -648,8 +648,7 @@ def _take(waiting: deque[T], identify: Callable[[T], tuple[int, bool]], live: Co
 
 def _ready(model: LoadedModel, load_s: float) -> Ready:
     return Ready(
-        memory_bytes=memory.model_bytes() + (0 if model.engine is None else model.engine.pool_bytes),
-        device=model.device,
+        memory=memory.model_bytes(model.devices, {} if model.engine is None else model.engine.pool),
         dtype=model.dtype,
         num_parameters=model.num_parameters,
         load_s=load_s,

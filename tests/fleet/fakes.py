@@ -184,13 +184,16 @@ class FakeWorker:
         if not self.is_hung:
             self.say(Heartbeat(rss_bytes=1))
 
-    def be_ready(self, memory_bytes: int | None = None, device: str = "cpu") -> None:
+    def be_ready(self, memory_bytes: int | None = None, device: str | None = None) -> None:
+        """On the devices that its entry names, the bytes on each."""
+        num_bytes = self._launcher.size_of(self.spec) if memory_bytes is None else memory_bytes
+        devices = (device,) if device is not None else self.spec.devices or (self.spec.device or "cpu",)
+        memory = dict.fromkeys(devices, num_bytes)
         self.is_ready = True
         self.say(Progress(phase="load"))
         self.say(
             Ready(
-                memory_bytes=self._launcher.size_of(self.spec) if memory_bytes is None else memory_bytes,
-                device=device,
+                memory=memory,
                 dtype="float32",
                 num_parameters=7,
                 load_s=0.5,
@@ -308,13 +311,15 @@ class FakeMemory:
         self.kept: dict[str, int] = {}
 
     async def devices(self) -> Devices:
-        return Devices(default="cpu", budgets=self._budgets)
+        return Devices(budgets=self._budgets, accelerators=tuple(name for name in self._budgets if name != "cpu"))
 
-    async def estimate(self, spec: ModelSpec, device: str) -> int | None:
-        return self.estimates.get(spec.id, self._launcher.size_of(spec))
+    async def estimate(self, spec: ModelSpec, devices: tuple[str, ...]) -> dict[str, int] | None:
+        """As much on each device."""
+        each = self.estimates.get(spec.id, self._launcher.size_of(spec))
+        return None if each is None else dict.fromkeys(devices, each)
 
-    async def keep(self, spec: ModelSpec, device: str, num_bytes: int) -> None:
-        self.kept[spec.id] = num_bytes
+    async def keep(self, spec: ModelSpec, taken: Mapping[str, int]) -> None:
+        self.kept[spec.id] = sum(taken.values())
 
 
 class RecordedEvents:
@@ -378,6 +383,7 @@ class House:
         *specs: ModelSpec,
         sizes: Mapping[str, int] | None = None,
         budget: int | None = None,
+        devices: Sequence[str] = ("cpu",),
         loads: bool = True,
         answers: bool = False,
         resolver: Resolver | None = None,
@@ -387,7 +393,7 @@ class House:
     ) -> None:
         self.clock = FakeClock()
         self.launcher = FakeLauncher(sizes, loads=loads, answers=answers)
-        self.memory = FakeMemory(self.launcher, {"cpu": budget})
+        self.memory = FakeMemory(self.launcher, dict.fromkeys(devices, budget))
         self.events = RecordedEvents()
         self.fleet = Fleet(
             Catalog(models=specs or (spec_of("a"),), max_queue_items=max_queue_items),

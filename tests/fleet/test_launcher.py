@@ -295,6 +295,7 @@ def test_the_environment_of_children_is_extended() -> None:
     assert environment["PIPESERVE_LOG_LEVEL"] == "debug"
     assert environment["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/elsewhere"]
     assert environment["OPENBLAS_NUM_THREADS"] == "2"
+    assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # as nvidia-smi counts, whose numbers the budgets have
     assert environment["HOME"] == "/root"
 
 

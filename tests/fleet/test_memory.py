@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from app.fleet.memory import (
     cached_folder,
     cpu_memory,
     parse_nvidia_smi,
+    placed,
     share_out,
     show_bytes,
     weights_estimate,
@@ -88,17 +90,62 @@ def test_budgets_are_what_is_free_less_a_margin() -> None:
         "cuda:0": DeviceMemory(total_bytes=8 * GIB, free_bytes=7 * GIB),
     }
     assert share_out(found, {}).budgets == {"cpu": int(4.5 * GIB), "cuda:0": int(6.3 * GIB)}
-    assert share_out(found, {"cpu": 123, "cuda": 0.5}).budgets == {"cpu": 123, "cuda:0": 4 * GIB}
+    assert share_out(found, {"cpu": 123, "cuda:0": 0.5}).budgets == {"cpu": 123, "cuda:0": 4 * GIB}
 
 
 def test_models_go_to_an_accelerator_where_there_is_one() -> None:
     """Unless they name a device."""
     memory = DeviceMemory(total_bytes=1, free_bytes=1)
-    assert share_out({"cpu": memory}, {}).place(spec("m")) == "cpu"
+    assert share_out({"cpu": memory}, {}).place(spec("m")) == [("cpu",)]
     both = share_out({"cpu": memory, "cuda:0": memory}, {})
-    assert both.place(spec("m")) == "cuda:0"
-    assert both.place(spec("m", device="cuda")) == "cuda:0"
-    assert both.place(spec("m", device="cpu")) == "cpu"
+    assert both.place(spec("m")) == [("cuda:0",)]
+    assert both.place(spec("m", device="cpu")) == [("cpu",)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "places"),
+    [
+        ({}, [("cuda:0",)]),
+        ({"device": "cuda:1", "replicas": 2}, [("cuda:1",), ("cuda:1",)]),
+        ({"replicas": 5}, [("cuda:0",), ("cuda:1",), ("cuda:2",), ("cuda:3",), ("cuda:0",)]),
+        ({"device_map": "auto"}, [("cuda:0", "cuda:1", "cuda:2", "cuda:3")]),
+        ({"devices": ("cuda:2", "cuda:0")}, [("cuda:2", "cuda:0")]),
+        ({"devices": ("cuda:2", "cuda:0"), "replicas": 2}, [("cuda:2",), ("cuda:0",)]),
+        ({"devices": ("cuda:2", "cuda:0"), "replicas": 4}, [("cuda:2",), ("cuda:0",), ("cuda:2",), ("cuda:0",)]),
+        (
+            {"devices": ("cuda:0", "cuda:1", "cuda:2", "cuda:3"), "replicas": 2},
+            [("cuda:0", "cuda:1"), ("cuda:2", "cuda:3")],
+        ),
+        ({"device_map": {"a": "cuda:1", "b": "cuda:0", "c": "cuda:1"}}, [("cuda:1", "cuda:0")]),
+    ],
+)
+def test_replicas_get_their_places(declared: dict[str, Any], places: list[tuple[str, ...]]) -> None:
+    """On a machine with four accelerators."""
+    memory = DeviceMemory(total_bytes=1, free_bytes=1)
+    devices = share_out({"cpu": memory, **{f"cuda:{number}": memory for number in range(4)}}, {})
+    assert devices.place(spec("m", **declared)) == places
+
+
+def test_worker_is_told_its_own_devices() -> None:
+    """And nothing where none is known here: it may see an accelerator that this process does not."""
+    assert placed(spec("m"), ("cpu",)) == spec("m")
+    assert placed(spec("m"), ("cuda:1",)) == spec("m", device="cuda:1")
+    assert placed(spec("m", devices=("cuda:0", "cuda:1")), ("cuda:1",)) == spec("m", device="cuda:1")
+    spread = spec("m", device_map="sequential", devices=("cuda:0", "cuda:1"))
+    assert placed(spec("m", device_map="sequential"), ("cuda:0", "cuda:1")) == spread
+    mapped = spec("m", device_map={"a": "cuda:0", "b": "cuda:1"})
+    assert placed(mapped, ("cuda:0", "cuda:1")) == mapped
+
+
+async def test_need_of_a_spread_model_is_shared_until_it_is_measured(tmp_path: Path) -> None:
+    """In equal parts; then by device, and apart from what it takes elsewhere."""
+    memory = MachineMemory({}, tmp_path)
+    two = ("cuda:0", "cuda:1")
+    assert await memory.estimate(spec("m", memory_bytes=61), two) == {"cuda:0": 31, "cuda:1": 31}
+    await memory.keep(spec("m"), {"cuda:0": 40, "cuda:1": 20})
+    again = MachineMemory({}, tmp_path)
+    assert await again.estimate(spec("m"), two) == {"cuda:0": 40, "cuda:1": 20}
+    assert await again.estimate(spec("m"), ("cuda:0",)) is None
 
 
 @pytest.mark.parametrize(
@@ -156,13 +203,13 @@ async def test_a_measurement_counts_more_than_an_estimate(tmp_path: Path) -> Non
     folder, cache = tmp_path / "model", tmp_path / "cache"
     write_weights(folder / "model.safetensors", w=("F32", [10]))
     memory = MachineMemory({}, cache)
-    assert await memory.estimate(spec(folder), "cpu") == 48
-    assert await memory.estimate(spec(folder, memory_bytes=60), "cpu") == 60
-    await memory.keep(spec(folder), "cpu", 77)
+    assert await memory.estimate(spec(folder), ("cpu",)) == {"cpu": 48}
+    assert await memory.estimate(spec(folder, memory_bytes=60), ("cpu",)) == {"cpu": 60}
+    await memory.keep(spec(folder), {"cpu": 77})
     again = MachineMemory({}, cache)
-    assert await again.estimate(spec(folder, memory_bytes=60), "cpu") == 77
-    assert await again.estimate(spec(folder), "cuda:0") == 48
-    assert await again.estimate(spec(folder, dtype="float16"), "cpu") == 24
+    assert await again.estimate(spec(folder, memory_bytes=60), ("cpu",)) == {"cpu": 77}
+    assert await again.estimate(spec(folder), ("cuda:0",)) == {"cuda:0": 48}
+    assert await again.estimate(spec(folder, dtype="float16"), ("cpu",)) == {"cpu": 24}
     assert (await again.devices()).budgets["cpu"]
 
 
@@ -171,13 +218,13 @@ def test_broken_measurements_are_forgotten(tmp_path: Path) -> None:
     path = tmp_path / "memory.json"
     path.write_text("{")
     measurements = Measurements(path)
-    assert measurements.of(spec("m"), "cpu") is None
-    measurements.keep(spec("m"), "cpu", 5)
-    assert Measurements(path).of(spec("m"), "cpu") == 5
+    assert measurements.of(spec("m"), ("cpu",)) is None
+    measurements.keep(spec("m"), {"cpu": 5})
+    assert Measurements(path).of(spec("m"), ("cpu",)) == {"cpu": 5}
     assert [file.name for file in tmp_path.iterdir()] == ["memory.json"]
     nowhere = Measurements(path / "below-a-file" / "memory.json")
-    nowhere.keep(spec("m"), "cpu", 5)
-    assert nowhere.of(spec("m"), "cpu") == 5
+    nowhere.keep(spec("m"), {"cpu": 5})
+    assert nowhere.of(spec("m"), ("cpu",)) == {"cpu": 5}
 
 
 def test_bytes_are_shown_for_people() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.catalog import ModelSpec
 from app.channel.messages import ErrorInfo
 from app.errors import ModelFailed
 from app.fleet.residency import PATIENCE_S, Lease, Refuse, Residency, State
@@ -148,7 +149,7 @@ async def test_loads_wait_for_the_devices_to_be_measured() -> None:
     residency = Residency()
     residency.add(spec_of("a"), State.UNLOADED)
     residency.acquire(Lease("a"), 0)
-    assert residency.estimated("a", "cpu", 4, 0) == []
+    assert residency.estimated("a", {"cpu": 4}, 0) == []
     assert len(residency.set_budgets({"cpu": 10}, 1)) == 1
 
 
@@ -283,16 +284,90 @@ async def test_a_crash_keeps_the_idle_clock() -> None:
 
 async def test_devices_have_budgets_of_their_own() -> None:
     """A model on one does not push out a model on another."""
-    async with House(spec_of("a", device="cuda"), spec_of("big", device="cpu"), sizes=SIZES, budget=10) as house:
-        house.launcher.loads = False
-        first = await house.ask("a")
-        house.launcher.of("a").be_ready(device="cuda:0")
-        await settle()
-        house.launcher.of("a").answer()
-        await first
+    specs = spec_of("a", device="cuda:0"), spec_of("big", device="cpu")
+    async with House(*specs, sizes=SIZES, budget=10, devices=("cpu", "cuda:0")) as house:
+        await house.answered("a")
         await house.ask("big")
         assert house.launcher.has("big")
         assert house.state("a") == "ready"
+
+
+GPUS = ("cpu", "cuda:0", "cuda:1")
+
+
+def on_gpus(**devices: str) -> list[ModelSpec]:
+    """Entries by their ids; each device by its number."""
+    return [
+        spec_of(name, keep_alive_s=-1, devices=tuple(f"cuda:{number}" for number in numbers))
+        for name, numbers in devices.items()
+    ]
+
+
+async def test_a_spread_model_counts_on_each_of_its_devices() -> None:
+    """A load on any of them makes it go, and it goes from all."""
+    async with House(*on_gpus(big="01", a="0", c="1"), sizes=SIZES, budget=10, devices=GPUS) as house:
+        await house.answered("big")
+        assert house.fleet.status("big").memory == {"cuda:0": 8, "cuda:1": 8}
+        assert house.fleet.status("big").device == "cuda:0,cuda:1"
+        await house.answered("a")
+        assert house.state("big") == "unloaded"
+        await house.answered("c")
+        assert [house.state(one) for one in ("a", "c")] == ["ready", "ready"]
+        assert house.events.of("evicted") == [("big", "memory")]
+
+
+async def test_a_spread_model_makes_room_on_all_of_its_devices() -> None:
+    """One model goes from each that lacks room."""
+    async with House(*on_gpus(a="0", c="1", big="01"), sizes=SIZES, budget=10, devices=GPUS) as house:
+        await house.answered("a")
+        await house.answered("c")
+        assert (await house.answered("big")).outputs
+        assert house.events.of("evicted") == [("a", "memory"), ("c", "memory")]
+
+
+async def test_nothing_goes_for_a_spread_model_that_cannot_have_all_its_room() -> None:
+    """What is in use on one device stays, so what is idle on the other stays too."""
+    async with House(*on_gpus(a="0", c="1", big="01"), sizes=SIZES, budget=10, devices=GPUS) as house:
+        await house.answered("a")
+        running = await house.ask("c")
+        waiting = await house.ask("big")
+        assert [house.state(one) for one in ("a", "c", "big")] == ["ready", "ready", "loading"]
+        house.launcher.of("c").answer()
+        await running
+        await settle()
+        house.launcher.of("big").answer()
+        assert (await waiting).outputs
+        assert [house.state(one) for one in ("a", "c")] == ["unloaded", "unloaded"]
+
+
+async def test_a_spread_model_too_big_for_one_device_says_which() -> None:
+    """Though the other would have room."""
+    async with House(*on_gpus(huge="01"), sizes=SIZES, budget=10, devices=GPUS) as house:
+        with pytest.raises(ModelFailed, match="needs 11 bytes of memory on cuda:0, where models may take 10 bytes"):
+            await (await house.ask("huge"))
+
+
+async def test_replicas_have_devices_of_their_own() -> None:
+    """Each worker is told its part of `devices`; without any, they take the accelerators in turn."""
+    declared = spec_of("a", replicas=2, devices=("cuda:1", "cuda:0"))
+    async with House(declared, spec_of("b", replicas=3), sizes={"a": 2, "b": 2}, budget=10, devices=GPUS) as house:
+        await house.ask("a")
+        assert house.fleet.status("a").memory == {"cuda:1": 2, "cuda:0": 2}
+        await house.ask("b")
+        told = [(worker.spec.id, worker.spec.device, worker.spec.devices) for worker in house.launcher.workers]
+        assert told[:2] == [("a", "cuda:1", ()), ("a", "cuda:0", ())]
+        assert [device for _, device, _ in told[2:]] == ["cuda:0", "cuda:1", "cuda:0"]
+
+
+async def test_a_replaced_worker_has_the_devices_of_the_one_before() -> None:
+    """Not those of another replica."""
+    declared = spec_of("a", replicas=2, devices=("cuda:0", "cuda:1"))
+    async with House(declared, sizes=SIZES, budget=10, devices=GPUS) as house:
+        await house.ask("a")
+        (dead,) = [worker for worker in house.launcher.alive if worker.spec.device == "cuda:1"]
+        dead.die(-9)
+        await house.advance(1)
+        assert sorted(worker.spec.device or "" for worker in house.launcher.alive) == ["cuda:0", "cuda:1"]
 
 
 async def test_an_unknown_size_is_tried() -> None:

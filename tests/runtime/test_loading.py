@@ -53,7 +53,7 @@ def test_task_is_read_from_the_files(models_dir: Path, name: str) -> None:
 def test_loaded_model_says_what_it_is(models_dir: Path) -> None:
     """Device, dtype, sizes: what `/v1/models` shows."""
     encoder = load(models_dir / "sentence-encoder", device="cpu")
-    assert (encoder.device, encoder.dtype) == ("cpu", "float32")
+    assert (encoder.devices, encoder.dtype) == (("cpu",), "float32")
     assert (encoder.max_length, encoder.embedding_size) == (SENTENCE_MAX_LENGTH, HIDDEN_SIZE)
     assert encoder.num_parameters > 10_000
     assert load(models_dir / "encoder").max_length == MAX_LENGTH

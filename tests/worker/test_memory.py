@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from app.worker.memory import is_device_lost, is_out_of_memory, model_bytes, private_and_weights_bytes, rss_bytes
+from app.worker.memory import (
+    host_bytes,
+    is_device_lost,
+    is_out_of_memory,
+    model_bytes,
+    private_and_weights_bytes,
+    rss_bytes,
+)
 
 SMAPS = """\
 7f0000000000-7f0000100000 r--s 00000000 08:01 42                         /models/a b/model.safetensors
@@ -40,7 +47,13 @@ def test_private_pages_and_weights_count_once() -> None:
 def test_this_process_occupies_something() -> None:
     """Both figures are read from the running system."""
     assert rss_bytes() > 2**20
-    assert model_bytes() > 2**20
+    assert host_bytes() > 2**20
+
+
+def test_what_is_yet_to_be_taken_counts_where_it_will_lie() -> None:
+    """The host's part where the model begins."""
+    taken = model_bytes(("cuda:0", "cuda:1"), {"cuda:0": 2**40, "cuda:1": 7})
+    assert taken["cuda:1"] == 7 and taken["cuda:0"] > 2**40 + 2**20
 
 
 @pytest.mark.parametrize(

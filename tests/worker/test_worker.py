@@ -207,7 +207,7 @@ def test_ready_says_what_was_loaded(worker: RunningWorker) -> None:
     assert isinstance(ready, Ready)
     assert ready.tasks == [TASK]
     assert ready.max_length == 512
-    assert ready.memory_bytes > 0
+    assert ready.memory["cpu"] > 0
     assert any(isinstance(message, Heartbeat) for message in worker.received)
 
 

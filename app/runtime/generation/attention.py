@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,9 @@ class DecodeGroup:
     longest: int
     masks: dict[int | None, torch.Tensor] = field(default_factory=dict)
 
+    def to(self, device: torch.device) -> DecodeGroup:
+        return replace(self, rows=self.rows.to(device), positions=self.positions.to(device), masks={})
+
     def mask(self, window: int | None) -> torch.Tensor:
         """float32 [rows, 1, 1, longest]: 0 for what a token sees, else -inf. window: how far back, itself included."""
         if window not in self.masks:
@@ -60,7 +63,7 @@ class PrefillChunk:
     slab_id: int
     row: int
     start: int
-    masks: dict[int | None, torch.Tensor] = field(default_factory=dict)
+    masks: dict[tuple[int | None, torch.device], torch.Tensor] = field(default_factory=dict)
 
     @property
     def end(self) -> int:
@@ -68,14 +71,14 @@ class PrefillChunk:
 
     def mask(self, window: int | None, device: torch.device) -> torch.Tensor:
         """bool [tokens, end]: what each sees."""
-        if window not in self.masks:
+        if (window, device) not in self.masks:
             position = torch.arange(self.start, self.end, device=device)[:, None]
             places = torch.arange(self.end, device=device)[None]
             seen = places <= position
             if window is not None:
                 seen &= places > position - window
-            self.masks[window] = seen
-        return self.masks[window]
+            self.masks[window, device] = seen
+        return self.masks[window, device]
 
 
 @dataclass(eq=False, slots=True)
@@ -84,15 +87,26 @@ class Layout:
 
     decodes: list[DecodeGroup] = field(default_factory=list)
     prefills: list[PrefillChunk] = field(default_factory=list)
+    elsewhere: dict[torch.device, Layout] = field(default_factory=dict)
+
+    def on(self, device: torch.device) -> Layout:
+        """Itself, or its copy on another device that the model is spread over: one a device and step."""
+        if not self.decodes or self.decodes[0].rows.device == device:
+            return self
+        if device not in self.elsewhere:
+            decodes = [group.to(device) for group in self.decodes]
+            self.elsewhere[device] = Layout(decodes, self.prefills)
+        return self.elsewhere[device]
 
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """heads and head_size: of keys and values."""
+    """heads and head_size: of keys and values. device: that the layer computes on."""
 
     heads: int
     head_size: int
     dtype: torch.dtype
+    device: torch.device
 
     @property
     def num_bytes(self) -> int:
@@ -100,21 +114,31 @@ class LayerShape:
         return torch.empty(0, dtype=self.dtype).element_size()
 
 
-class KeysAndValues:
-    """The memory of all slabs of one model. Owned by the device thread. layers: in the order in which they attend."""
+class Memory:
+    """Of keys and values. Owned by the device thread. layers: in the order in which they attend. device: that takes the
+    tokens."""
 
     def __init__(self, layers: list[LayerShape], device: torch.device) -> None:
         self.layers = layers
         self.device = device
-        self._slabs: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
-        self.layout: Layout | None = None
 
     @property
-    def bytes_per_token(self) -> int:
-        return sum(
-            2 * layer.heads * layer.head_size * torch.empty(0, dtype=layer.dtype).element_size()
-            for layer in self.layers
-        )
+    def bytes_per_token(self) -> dict[torch.device, int]:
+        """By device."""
+        each: dict[torch.device, int] = {}
+        for layer in self.layers:
+            num_bytes = 2 * layer.heads * layer.head_size * layer.num_bytes
+            each[layer.device] = each.get(layer.device, 0) + num_bytes
+        return each
+
+
+class KeysAndValues(Memory):
+    """The memory of all slabs of one model."""
+
+    def __init__(self, layers: list[LayerShape], device: torch.device) -> None:
+        super().__init__(layers, device)
+        self._slabs: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        self.layout: Layout | None = None
 
     def create(self, slab_id: int, num_rows: int, capacity: int) -> None:
         """Keys and values of each layer: [rows, heads, capacity, head_size]."""
@@ -125,7 +149,7 @@ class KeysAndValues:
     def _empty(self, layer: LayerShape, num_rows: int, capacity: int) -> torch.Tensor:
         # Zeros: what stands behind a row's end is multiplied by 0, which NaN would survive.
         shape = (num_rows, layer.heads, capacity, layer.head_size)
-        return torch.zeros(shape, dtype=layer.dtype, device=self.device)
+        return torch.zeros(shape, dtype=layer.dtype, device=layer.device)
 
     def drop(self, slab_id: int) -> None:
         del self._slabs[slab_id]
@@ -146,10 +170,15 @@ class KeysAndValues:
 
 @dataclass(eq=False, slots=True)
 class LayerCache:
-    """What one attention module finds its keys and values by."""
+    """What one attention module finds its keys and values by. memory: of what the attention function works with."""
 
-    keys_and_values: KeysAndValues
+    memory: Any
     index: int
+
+    @staticmethod
+    def of(module: torch.nn.Module) -> LayerCache:
+        cache: LayerCache = getattr(module, _CACHE)
+        return cache
 
 
 def attend(
@@ -167,10 +196,11 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """query: [1, heads, tokens, head_size]; key, value: [1, key heads, tokens, head_size]. Returns [1, tokens, heads,
     head_size] (transformers' interface, version 5.23)."""
-    cache: LayerCache = getattr(module, _CACHE)
-    store = cache.keys_and_values
+    cache = LayerCache.of(module)
+    store: KeysAndValues = cache.memory
     layout = store.layout
     assert layout is not None, "A model attended without a step. This is a bug."
+    layout = layout.on(query.device)
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     output = torch.empty_like(query)
     for group in layout.decodes:
@@ -291,36 +321,41 @@ class _Probe:
         if kw.get("position_bias") is not None:
             raise NotPossible("its attention has a bias of its own")
         self.modules.append(module)
-        self.layers.append(LayerShape(key.shape[1], key.shape[-1], key.dtype))
+        self.layers.append(LayerShape(key.shape[1], key.shape[-1], key.dtype, key.device))
         return torch.zeros_like(query).transpose(1, 2), None
 
 
-def install(model: PreTrainedModel, forward: Callable[[], object]) -> KeysAndValues:
+_Memory = TypeVar("_Memory", bound=Memory)
+
+
+def install(
+    model: PreTrainedModel, forward: Callable[[], object], make: Callable[[list[LayerShape], torch.device], _Memory]
+) -> _Memory:
     """Find the model's attention in one forward of two tokens, and have each module find its keys and values.
 
-    The model attends as before until `attending`. Raises NotPossible.
+    The model attends as before outside `implementation`. Raises NotPossible.
     """
     probe = _Probe()
-    with _implementation(model, f"{NAME}_probe", probe):
+    with implementation(model, f"{NAME}_probe", probe):
         forward()
     if not probe.modules:
         raise NotPossible("it calls no attention function")
-    store = KeysAndValues(probe.layers, model.device)
+    memory = make(probe.layers, model.device)
     for index, module in enumerate(probe.modules):
-        setattr(module, _CACHE, LayerCache(store, index))
-    return store
+        setattr(module, _CACHE, LayerCache(memory, index))
+    return memory
+
+
+def attend_to_nothing(
+    module: torch.nn.Module, query: torch.Tensor, *args: Any, **others: Any
+) -> tuple[torch.Tensor, None]:
+    """For a forward of which only the shapes matter."""
+    return torch.zeros_like(query).transpose(1, 2), None
 
 
 @contextmanager
-def attending(model: PreTrainedModel) -> Iterator[None]:
-    """Within, the model attends over rows."""
-    with _implementation(model, NAME, attend):
-        yield
-
-
-@contextmanager
-def _implementation(model: PreTrainedModel, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """A name without a mask function has transformers make no mask."""
+def implementation(model: PreTrainedModel, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Within, the model attends by the function. A name without a mask function has transformers make no mask."""
     AttentionInterface.register(name, function)
     before = model.config._attn_implementation
     model.set_attn_implementation(name)

@@ -12,7 +12,6 @@ import torch
 from app.runtime.generation.account import Account
 from app.runtime.generation.pacing import Pacing
 from app.runtime.generation.request import Advance, Arrival, EngineState, Ranked
-from app.runtime.generation.rows import Rows
 from app.runtime.generation.runner import Logits, Runner
 from app.runtime.generation.scheduler import Chunk, Plan, Scheduler
 from app.runtime.generation.sequence import Sequence
@@ -71,8 +70,8 @@ class ContinuousEngine:
     ) -> None:
         self._runner = runner
         self._account = Account(tokenizer, end_ids)
-        self._rows = Rows(limit_tokens=limit_tokens, max_length=max_length)
-        self._scheduler = Scheduler(self._rows, max_sequences=max_sequences)
+        self.room = runner.make_room(limit_tokens=limit_tokens, max_length=max_length)
+        self._scheduler = Scheduler(self.room, max_sequences=max_sequences)
         self._clock = clock
         self._sequences: dict[int, Sequence] = {}
         device = runner.memory.device.type
@@ -82,7 +81,7 @@ class ContinuousEngine:
     @property
     def longest(self) -> int:
         """Tokens of one sequence, prompt and answer."""
-        return self._rows.longest
+        return self.room.longest
 
     def run(self, control: Control) -> None:
         with self._runner.attending():
@@ -103,7 +102,7 @@ class ContinuousEngine:
 
     def forget_prefixes(self) -> None:
         """What is kept of finished sequences is not true any more: the weights changed."""
-        self._rows.clear()
+        self.room.clear()
 
     # Coming and going
 
@@ -124,12 +123,8 @@ class ContinuousEngine:
         plan = self._scheduler.schedule(self._prefill_budget())
         if not plan:
             raise RuntimeError(f"{len(self._sequences)} sequences and none can be computed. This is a bug.")
-        created, dropped = self._rows.take_changes()
-        self._runner.change(created)
-        try:
+        with self._runner.step():
             advances = self._run(plan, control)
-        finally:
-            self._runner.drop(dropped)
         self._pacing.learn(plan.num_tokens, self._clock() - began_at)
         self._account.num_steps += 1
         return advances
@@ -198,7 +193,7 @@ class ContinuousEngine:
         return self._account.state(
             num_running=len(self._scheduler.running),
             num_waiting=len(self._scheduler.waiting),
-            num_used_tokens=self._rows.num_used_tokens,
-            limit_tokens=self._rows.limit_tokens,
+            num_used_tokens=self.room.num_used_tokens,
+            limit_tokens=self.room.limit_tokens,
             num_preemptions=self._scheduler.num_preemptions,
         )

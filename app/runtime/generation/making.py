@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import psutil
 import torch
 from transformers import PreTrainedModel
 
@@ -19,6 +18,7 @@ from app.runtime.generation.engine import ContinuousEngine, Control
 from app.runtime.generation.gate import runner_of
 from app.runtime.generation.request import Advance, Arrival, EngineState, GenerationRequest
 from app.runtime.generation.whole import GenerateEngine
+from app.runtime.placement import free_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -51,38 +51,40 @@ def make_engine(
         adapters=adapters,
     )
     if takes_files:
-        return TextEngine(None, whole, pool_bytes=0)
+        return TextEngine(None, whole, pool={})
     try:
         runner = runner_of(model)
     except NotPossible as reason:
         logger.info("texts go through generate, not the continuous engine: %s", reason)
-        return TextEngine(None, whole, pool_bytes=0)
+        return TextEngine(None, whole, pool={})
     runner.take_adapters(adapters)
     each = runner.memory.bytes_per_token
     context = max_length or _UNLIMITED
-    if pool_bytes is None:
-        pool_bytes = min(int(_SHARE_OF_MEMORY * _free_bytes(model.device)), _FULL_CONTEXTS * context * each)
-    limit = max(1, pool_bytes // each)
+    limit = pool_tokens(each, context, free_bytes) if pool_bytes is None else pool_bytes // sum(each.values())
+    limit = max(1, limit)
     continuous = ContinuousEngine(
         runner, tokenizer, end_ids=end_ids, limit_tokens=limit, max_length=context, max_sequences=MAX_SEQUENCES
     )
-    return TextEngine(continuous, whole, pool_bytes=limit * each)
+    untaken = {} if runner.takes_all_at_once else {str(device): limit * size for device, size in each.items()}
+    return TextEngine(continuous, whole, pool=untaken)
 
 
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+def pool_tokens(
+    bytes_per_token: Mapping[torch.device, int], context: int, free_bytes: Callable[[torch.device], int]
+) -> int:
+    """Tokens that keys and values are set aside for: so many full contexts, if each device has room for its layers'."""
+    room = (int(_SHARE_OF_MEMORY * free_bytes(device)) // each for device, each in bytes_per_token.items())
+    return min(_FULL_CONTEXTS * context, *room)
 
 
 class TextEngine:
-    """Gives each request to the engine that can compute it. Owned by the device thread. pool_bytes: set aside for keys
-    and values."""
+    """Gives each request to the engine that can compute it. Owned by the device thread. pool: bytes that keys and
+    values may yet take, by device."""
 
-    def __init__(self, continuous: ContinuousEngine | None, whole: GenerateEngine, *, pool_bytes: int) -> None:
+    def __init__(self, continuous: ContinuousEngine | None, whole: GenerateEngine, *, pool: dict[str, int]) -> None:
         self._continuous = continuous
         self._whole = whole
-        self.pool_bytes = pool_bytes
+        self.pool = pool
         self._lanes = _Lane(), _Lane()
 
     @property

@@ -10,6 +10,8 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from app.runtime.generation.room import Copy, Placed
+
 MAX_ROWS_OF_A_SLAB = 64
 SMALLEST_CAPACITY = 64
 
@@ -47,7 +49,7 @@ class Row:
 
 
 class Rows:
-    """All rows within a limit. Owned by the device thread.
+    """All rows within a limit: implements `Room`.
 
     limit_tokens: of all slabs together. max_length: of one sequence. created, dropped: slabs, in order, until
     whoever holds the memory takes note (`take_changes`).
@@ -103,13 +105,51 @@ class Rows:
                 return row
         return None
 
-    def retire(self, row: Row) -> None:
-        """Its sequence is gone; what it computed stays as long as nobody needs the row."""
-        row.is_used = False
-        row.used_at = next(self._clock)
+    def place(self, tokens: Sequence[int], kind: Hashable, *, spare: int, may_share: bool) -> Placed | None:
+        donor, length = self.find_prefix(tokens, kind) if may_share else (None, 0)
+        # A row that nobody uses, and that is all shared, is taken over as it is.
+        if donor is not None and not donor.is_used and donor.length == length:
+            if donor.capacity >= min(self.longest, len(tokens) + spare):
+                donor.is_used = True
+                return self._begun(donor, tokens, kind, length)
+        row = self.take(len(tokens), spare=spare, keep=donor)
+        if row is None and donor is not None:
+            donor, length = None, 0
+            row = self.take(len(tokens), spare=spare)
+        if row is None:
+            return None
+        return self._begun(row, tokens, kind, length, None if donor is None else Copy(donor, row, length))
+
+    def _begun(self, row: Row, tokens: Sequence[int], kind: Hashable, length: int, copy: Copy | None = None) -> Placed:
+        row.tokens, row.length, row.kind = tokens, length, kind
+        return Placed(row, length, copy)
+
+    def grow(self, place: Row, num_tokens: int, *, spare: int) -> Placed | None:
+        """A sequence that outgrows its row moves to a larger one."""
+        if num_tokens <= place.capacity:
+            return Placed(place, place.length)
+        row = self.take(num_tokens, spare=spare, keep=place)
+        if row is None:
+            return None
+        row.tokens, row.length, row.kind = place.tokens, place.length, place.kind
+        place.length = 0
+        self.release(place)
+        return Placed(row, row.length, Copy(place, row, row.length))
+
+    def computed(self, place: Row, length: int) -> None:
+        place.length = length
+
+    def release(self, place: Row) -> None:
+        place.is_used = False
+        place.used_at = next(self._clock)
+
+    def shared_length(self, tokens: Sequence[int], kind: Hashable) -> int:
+        return self.find_prefix(tokens, kind)[1]
+
+    def shareable(self, num_tokens: int) -> int:
+        return num_tokens
 
     def clear(self) -> None:
-        """Forget what rows without a sequence hold."""
         for row in self._all():
             if not row.is_used:
                 row.tokens, row.length = (), 0

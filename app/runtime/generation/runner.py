@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -14,15 +15,20 @@ from transformers import PreTrainedModel
 
 from app.runtime.adapters import Adapters
 from app.runtime.generation.attention import (
+    NAME,
     DecodeGroup,
     KeysAndValues,
     Layout,
+    Memory,
     NotPossible,
     PrefillChunk,
-    attending,
+    attend,
+    attend_to_nothing,
+    implementation,
     install,
 )
-from app.runtime.generation.rows import Row, Slab
+from app.runtime.generation.room import Copy, Room
+from app.runtime.generation.rows import Row, Rows
 from app.runtime.generation.scheduler import Chunk, Plan
 
 MAX_GAP = 4
@@ -37,8 +43,15 @@ class Logits:
     of: list[tuple[Chunk, slice]]
 
 
-class Runner:
-    """Owned by the device thread. Raises NotPossible for models that it cannot compute."""
+class Runner(ABC):
+    """Owned by the device thread. Raises NotPossible for models that it cannot compute.
+
+    What lies where, and how the model attends to it, is the affair of those made of it: `RowsRunner`, and `PagedRunner`
+    in `paged.py`.
+    """
+
+    memory: Memory
+    takes_all_at_once = False  # the memory of all its room, when it makes it
 
     def __init__(self, model: PreTrainedModel) -> None:
         signature = inspect.signature(model.forward).parameters
@@ -49,23 +62,16 @@ class Runner:
         self._device = model.device
         self._takes_cache = "use_cache" in signature
         self._adapters: Adapters | None = None
+        self._is_spread = hasattr(model, "_hf_hook")
         with torch.inference_mode():
-            self.memory: KeysAndValues = install(model, lambda: self._forward([0, 0], [0, 1], [1]))
+            self.memory = self._install(lambda: self._forward([0, 0], [0, 1], [1]))
 
     def take_adapters(self, adapters: Adapters | None) -> None:
         """Sequences may have these from now on."""
         if adapters is not None:
-            with torch.inference_mode(), self.attending():
-                adapters.learn_mixing(self._forward_of_nothing)
+            with torch.inference_mode(), implementation(self._model, f"{NAME}_nothing", attend_to_nothing):
+                adapters.learn_mixing(lambda count: self._forward([0] * count, list(range(count)), [count - 1]))
         self._adapters = adapters
-
-    def _forward_of_nothing(self, num_tokens: int) -> None:
-        """A packed row whose tokens attend to nothing."""
-        self.memory.layout = Layout()
-        try:
-            self._forward([0] * num_tokens, list(range(num_tokens)), [num_tokens - 1])
-        finally:
-            self.memory.layout = None
 
     def parts_of(self, chunks: Sequence[Chunk]) -> list[list[Chunk]]:
         """What cannot share a forward: chunks of adapters that change more than can be added to some tokens."""
@@ -87,21 +93,26 @@ class Runner:
         """Rows of the logits: often more than the tokenizer has."""
         return int(self._model.get_output_embeddings().weight.shape[0])
 
-    def attending(self) -> Any:
+    @abstractmethod
+    def _install(self, forward: Callable[[], object]) -> Memory:
+        """Its memory, which the model's attention finds from now on."""
+
+    @abstractmethod
+    def make_room(self, *, limit_tokens: int, max_length: int) -> Room:
+        """In place of any that was made before. limit_tokens: of keys and values; max_length: of one sequence."""
+
+    @abstractmethod
+    def attending(self) -> AbstractContextManager[None]:
         """The context in which `run` may be called."""
-        return attending(self._model)
 
-    def change(self, created: Iterable[Slab]) -> None:
-        for slab in created:
-            self.memory.create(slab.slab_id, slab.num_rows, slab.capacity)
+    def step(self) -> AbstractContextManager[None]:
+        """The context in which a plan may be run: before it, memory is made that the plan counts on, and after it what
+        the plan gave up is given back."""
+        return nullcontext()
 
-    def drop(self, dropped: Iterable[Slab]) -> None:
-        for slab in dropped:
-            self.memory.drop(slab.slab_id)
-
+    @abstractmethod
     def forget(self) -> None:
-        """Drop all slabs."""
-        self.memory.forget()
+        """Give back all memory."""
 
     @torch.inference_mode()
     def run(self, plan: Plan) -> Logits:
@@ -114,7 +125,10 @@ class Runner:
     def copy(self, plan: Plan) -> None:
         """The keys and values that its chunks begin with."""
         for copy in plan.copies:
-            self.memory.copy(_place(copy.source), _place(copy.target), copy.num_tokens)
+            self._copy(copy)
+
+    def _copy(self, copy: Copy) -> None:
+        raise NotImplementedError("A runner that copies nothing was to copy. This is a bug.")
 
     @torch.inference_mode()
     def compute(self, chunks: Sequence[Chunk]) -> Logits:
@@ -123,7 +137,7 @@ class Runner:
         positions: list[int] = []
         kept: list[int] = []
         of: list[tuple[Chunk, slice]] = []
-        decodes = sorted((chunk for chunk in chunks if chunk.num_tokens == 1), key=lambda chunk: _place(_row(chunk)))
+        decodes = self._ordered([chunk for chunk in chunks if chunk.num_tokens == 1])
         prefills = [chunk for chunk in chunks if chunk.num_tokens > 1]
         for chunk in (*decodes, *prefills):
             end = chunk.start + chunk.num_tokens
@@ -134,10 +148,90 @@ class Runner:
                 kept.extend(range(first, first + wanted))
             tokens += chunk.sequence.tokens[chunk.start : end]
             positions += range(chunk.start, end)
+        with self._adapted([*decodes, *prefills]):
+            return Logits(self._logits(tokens, positions, kept, decodes, prefills), of)
+
+    def _ordered(self, decodes: list[Chunk]) -> list[Chunk]:
+        """As they lie best beside each other."""
+        return decodes
+
+    @abstractmethod
+    def _logits(
+        self,
+        tokens: list[int],
+        positions: list[int],
+        kept: list[int],
+        decodes: Sequence[Chunk],
+        prefills: Sequence[Chunk],
+    ) -> torch.Tensor:
+        """[kept, vocabulary]. kept: places whose logits are wanted. The tokens are those of decodes, then prefills."""
+
+    def _forward(self, tokens: list[int], positions: list[int], kept: list[int]) -> torch.Tensor:
+        # A model that is spread moves tensors to its first device, and takes the logits' hidden states from its last.
+        wanted = kept or [0]
+        logits = self._call(
+            torch.tensor([tokens], device=self._device),
+            torch.tensor([positions], device=self._device),
+            wanted if self._is_spread else torch.tensor(wanted, device=self._device),
+        )
+        return logits if kept else logits[:0]
+
+    def _call(self, tokens: torch.Tensor, positions: torch.Tensor, kept: torch.Tensor | list[int]) -> torch.Tensor:
+        more: dict[str, Any] = {"use_cache": False} if self._takes_cache else {}
+        output = self._model(input_ids=tokens, position_ids=positions, logits_to_keep=kept, **more)
+        logits: torch.Tensor = output.logits[0]
+        return logits
+
+
+class RowsRunner(Runner):
+    """Over rows of slabs: for CPUs."""
+
+    memory: KeysAndValues
+    _rows: Rows | None = None
+
+    def _install(self, forward: Callable[[], object]) -> KeysAndValues:
+        return install(self._model, forward, KeysAndValues)
+
+    def make_room(self, *, limit_tokens: int, max_length: int) -> Rows:
+        self.memory.forget()
+        self._rows = Rows(limit_tokens=limit_tokens, max_length=max_length)
+        return self._rows
+
+    def attending(self) -> AbstractContextManager[None]:
+        return implementation(self._model, NAME, attend)
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        assert self._rows is not None, "A runner without room was to compute. This is a bug."
+        created, dropped = self._rows.take_changes()
+        for slab in created:
+            self.memory.create(slab.slab_id, slab.num_rows, slab.capacity)
+        try:
+            yield
+        finally:
+            for slab in dropped:
+                self.memory.drop(slab.slab_id)
+
+    def forget(self) -> None:
+        self.memory.forget()
+
+    def _copy(self, copy: Copy) -> None:
+        self.memory.copy(_place(copy.source), _place(copy.target), copy.num_tokens)
+
+    def _ordered(self, decodes: list[Chunk]) -> list[Chunk]:
+        return sorted(decodes, key=lambda chunk: _place(_row(chunk)))
+
+    def _logits(
+        self,
+        tokens: list[int],
+        positions: list[int],
+        kept: list[int],
+        decodes: Sequence[Chunk],
+        prefills: Sequence[Chunk],
+    ) -> torch.Tensor:
         self.memory.layout = self._layout(decodes, prefills)
         try:
-            with self._adapted([*decodes, *prefills]):
-                return Logits(self._forward(tokens, positions, kept), of)
+            return self._forward(tokens, positions, kept)
         finally:
             self.memory.layout = None
 
@@ -161,18 +255,6 @@ class Runner:
             place += chunk.num_tokens
         return layout
 
-    def _forward(self, tokens: list[int], positions: list[int], kept: list[int]) -> torch.Tensor:
-        """[kept, vocabulary]. kept: places whose logits are wanted."""
-        more: dict[str, Any] = {"use_cache": False} if self._takes_cache else {}
-        output = self._model(
-            input_ids=torch.tensor([tokens], device=self._device),
-            position_ids=torch.tensor([positions], device=self._device),
-            logits_to_keep=torch.tensor(kept or [0], device=self._device),
-            **more,
-        )
-        logits: torch.Tensor = output.logits[0]
-        return logits if kept else logits[:0]
-
 
 def _num_wanted(chunk: Chunk) -> int:
     """Logits, from the chunk's end."""
@@ -184,8 +266,8 @@ def _num_wanted(chunk: Chunk) -> int:
 
 
 def _row(chunk: Chunk) -> Row:
-    row = chunk.sequence.row
-    assert row is not None, "A sequence without a row was to be computed. This is a bug."
+    row = chunk.sequence.place
+    assert isinstance(row, Row), "A sequence without a row was to be computed. This is a bug."
     return row
 
 

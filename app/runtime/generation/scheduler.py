@@ -2,7 +2,7 @@
 
 All sequences that decode take part in every step; what is left of the step's budget goes to prompts, in the order in
 which they came, in chunks. A sequence that finds no room for its next token sends the youngest back to wait: its tokens
-are computed again when there is room, mostly from what is still in its row.
+are computed again when there is room, mostly from what is still where it lay.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
-from app.runtime.generation.rows import Row, Rows, common_length
+from app.runtime.generation.room import Copy, Room
+from app.runtime.generation.rows import common_length
 from app.runtime.generation.sequence import Sequence
 
 SPARE_TOKENS = 256
@@ -33,15 +34,6 @@ class Chunk:
     @property
     def is_last(self) -> bool:
         return self.start + self.num_tokens == len(self.sequence.tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """Keys and values of the first so many tokens, from row to row, before anything is computed."""
-
-    source: Row
-    target: Row
-    num_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +59,8 @@ class Plan:
 class Scheduler:
     """Owned by the device thread. max_sequences: that run at once."""
 
-    def __init__(self, rows: Rows, *, max_sequences: int) -> None:
-        self._rows = rows
+    def __init__(self, room: Room, *, max_sequences: int) -> None:
+        self._room = room
         self._max_sequences = max_sequences
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -91,7 +83,7 @@ class Scheduler:
             self.running.remove(sequence)
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
-        self._give_up_row(sequence)
+        self._release(sequence)
 
     def schedule(self, max_prefill_tokens: int) -> Plan:
         """max_prefill_tokens: of prompts, in this step."""
@@ -105,8 +97,8 @@ class Scheduler:
         """Its keys and values are there."""
         sequence = chunk.sequence
         sequence.num_computed = chunk.start + chunk.num_tokens
-        if sequence.row is not None:
-            sequence.row.length = sequence.num_computed
+        if sequence.place is not None:
+            self._room.computed(sequence.place, sequence.num_computed)
 
     # Sequences that run
 
@@ -116,41 +108,33 @@ class Scheduler:
                 continue
             if self._has_room(sequence, plan):
                 plan.decodes.append(Chunk(sequence, sequence.num_computed, 1))
-        plan.decodes[:] = [chunk for chunk in plan.decodes if chunk.sequence.row is not None]
+        plan.decodes[:] = [chunk for chunk in plan.decodes if chunk.sequence.place is not None]
 
     def _has_room(self, sequence: Sequence, plan: Plan) -> bool:
         """Room for all its tokens, if need be of sequences that came later, or by its own waiting."""
-        assert sequence.row is not None
-        while len(sequence.tokens) > sequence.row.capacity:
-            row = self._rows.take(len(sequence.tokens), spare=self._spare(sequence), keep=sequence.row)
-            if row is not None:
-                self._move(sequence, row, plan)
-                return True
+        while True:
+            placed = self._room.grow(sequence.place, len(sequence.tokens), spare=self._spare(sequence))
+            if placed is not None:
+                break
             youngest = max(self.running, key=lambda one: one.order)
             self._preempt(youngest)
             if youngest is sequence:
                 return False
+        sequence.place = placed.place
+        if placed.copy is not None:
+            plan.copies.append(placed.copy)
         return True
-
-    def _move(self, sequence: Sequence, row: Row, plan: Plan) -> None:
-        old = sequence.row
-        assert old is not None
-        plan.copies.append(Copy(old, row, sequence.num_computed))
-        row.tokens, row.length, row.kind = old.tokens, old.length, old.kind
-        old.length = 0
-        self._rows.retire(old)
-        sequence.row = row
 
     def _preempt(self, sequence: Sequence) -> None:
         self.num_preemptions += 1
         self.running.remove(sequence)
-        self._give_up_row(sequence)
+        self._release(sequence)
         self.waiting.appendleft(sequence)
 
-    def _give_up_row(self, sequence: Sequence) -> None:
-        if sequence.row is not None:
-            self._rows.retire(sequence.row)
-            sequence.row = None
+    def _release(self, sequence: Sequence) -> None:
+        if sequence.place is not None:
+            self._room.release(sequence.place)
+            sequence.place = None
             sequence.num_computed = 0
 
     def _prefill_running(self, plan: Plan, left: int) -> int:
@@ -183,49 +167,39 @@ class Scheduler:
         """Whether a prompt that is being computed begins as this one does, further than it is computed yet."""
         if sequence.request.sampling.num_prompt_logprobs is not None:
             return False
-        _, there = self._rows.find_prefix(sequence.tokens, sequence.kind)
+        there: int | None = None
         for other in self.running:
             is_computing = other.num_missing > 1 or other.num_new == 0
             if not is_computing or other.kind != sequence.kind:
                 continue
-            common = common_length(other.tokens, sequence.tokens, len(sequence.tokens) - 1)
-            if common - max(there, other.num_computed) >= WORTH_WAITING:
+            common = self._room.shareable(common_length(other.tokens, sequence.tokens, len(sequence.tokens) - 1))
+            if common - other.num_computed < WORTH_WAITING:
+                continue
+            if there is None:
+                there = self._room.shared_length(sequence.tokens, sequence.kind)
+            if common - there >= WORTH_WAITING:
                 return True
         return False
 
     def _place(self, sequence: Sequence, plan: Plan) -> bool:
-        """A row for it, with what is known of its beginning."""
-        donor, length = self._shared(sequence)
-        spare = self._spare(sequence)
-        # A row that nobody uses, and that is all shared, is taken over as it is.
-        if donor is not None and not donor.is_used and donor.length == length:
-            if donor.capacity >= min(self._rows.longest, len(sequence.tokens) + spare):
-                donor.is_used = True
-                self._begin(sequence, donor, length)
-                return True
-        row = self._rows.take(len(sequence.tokens), spare=spare, keep=donor)
-        if row is None and donor is not None:
-            donor, length = None, 0
-            row = self._rows.take(len(sequence.tokens), spare=spare)
-        if row is None:
+        """A place for it, with what is known of its beginning."""
+        wants_prompt = sequence.request.sampling.num_prompt_logprobs is not None and sequence.num_new == 0
+        placed = self._room.place(
+            sequence.tokens,
+            sequence.kind,
+            spare=self._spare(sequence),
+            may_share=not wants_prompt,  # its prompt's logits are asked for: they are computed
+        )
+        if placed is None:
             return False
-        if donor is not None:
-            plan.copies.append(Copy(donor, row, length))
-        self._begin(sequence, row, length)
+        if placed.copy is not None:
+            plan.copies.append(placed.copy)
+        sequence.place, sequence.num_computed = placed.place, placed.length
+        if not sequence.was_admitted:
+            sequence.num_cached = min(placed.length, sequence.num_prompt)
+            sequence.was_admitted = True
         return True
 
     def _spare(self, sequence: Sequence) -> int:
         """No large part of a small memory."""
-        return min(SPARE_TOKENS, sequence.num_left, self._rows.longest // 8)
-
-    def _shared(self, sequence: Sequence) -> tuple[Row | None, int]:
-        if sequence.request.sampling.num_prompt_logprobs is not None and sequence.num_new == 0:
-            return None, 0  # its prompt's logits are asked for: they are computed
-        return self._rows.find_prefix(sequence.tokens, sequence.kind)
-
-    def _begin(self, sequence: Sequence, row: Row, length: int) -> None:
-        row.tokens, row.length, row.kind = sequence.tokens, length, sequence.kind
-        sequence.row, sequence.num_computed = row, length
-        if not sequence.was_admitted:
-            sequence.num_cached = min(length, sequence.num_prompt)
-            sequence.was_admitted = True
+        return min(SPARE_TOKENS, sequence.num_left, self._room.longest // 8)

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.runtime.generation.request import GenerationRequest, Matcher, Ranked
-from app.runtime.generation.rows import Row
 
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """tokens: the prompt's and the new ones. num_computed: how many of them have keys and values in `row`. num_cached:
-    how many of the prompt's came from other sequences. order: of arrival; those that came first go first. generator,
-    history: the sampler's."""
+    """tokens: the prompt's and the new ones. num_computed: how many of them have keys and values in `place`, a row or
+    pages. num_cached: how many of the prompt's came from other sequences. order: of arrival; those that came first go
+    first. generator, history: the sampler's."""
 
     key: int
     request: GenerationRequest
@@ -23,7 +22,7 @@ class Sequence:
     num_prompt: int
     num_computed: int = 0
     num_cached: int = 0
-    row: Row | None = None
+    place: Any = None
     matcher: Matcher | None = None
     ranked: list[Ranked] = field(default_factory=list)
     prompt_ranked: list[Ranked] = field(default_factory=list)

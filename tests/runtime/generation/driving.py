@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from app.runtime.base import Item
 from app.runtime.generation.engine import ContinuousEngine, Engine
 from app.runtime.generation.request import Advance, Arrival, EngineState, GenerationRequest
-from app.runtime.generation.runner import Runner
+from app.runtime.generation.runner import RowsRunner, Runner
 
 
 class Script:
@@ -74,9 +74,11 @@ def arrival(key: int, request: GenerationRequest) -> Arrival:
     return Arrival(key, Item(request, len(request.prompt)))
 
 
-def engine_of(model: PreTrainedModel, tokenizer: Any = None, **options: Any) -> ContinuousEngine:
+def engine_of(
+    model: PreTrainedModel, tokenizer: Any = None, runner: Runner | None = None, **options: Any
+) -> ContinuousEngine:
     options = {"end_ids": (), "limit_tokens": 4096, "max_length": 256, "max_sequences": 64, **options}
-    return ContinuousEngine(Runner(model), tokenizer, **options)
+    return ContinuousEngine(runner or RowsRunner(model), tokenizer, **options)
 
 
 def prompts_of(*lengths: int, vocabulary: int = 160) -> list[list[int]]:

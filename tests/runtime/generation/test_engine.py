@@ -190,4 +190,4 @@ def test_limit_of_memory_is_of_bytes() -> None:
     model = build("llama")
     each = 2 * 2 * 2 * 8 * 4  # layers, keys and values, heads, head size, bytes
     engine = make_engine(model, None, max_length=1000, pool_bytes=100 * each, takes_files=False)
-    assert engine.longest == 100 and engine.pool_bytes == 100 * each
+    assert engine.longest == 100 and engine.pool == {"cpu": 100 * each}
