@@ -42,8 +42,9 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def save(model: PreTrainedModel, folder: Path, config: PeftConfig, *, seed: int = 0, scale: float = 0.5) -> Path:
     """The model itself stays as it is."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")  # PEFT's, of embeddings that it saves along, and transformers' of PEFT
+        torch.manual_seed(seed)  # for what PEFT begins with
         peft = get_peft_model(copy.deepcopy(model), config)
         trained = [(name, weight) for name, weight in peft.named_parameters() if weight.requires_grad]
         with torch.no_grad():

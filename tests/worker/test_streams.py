@@ -26,7 +26,7 @@ class CountingEngine:
     def __init__(self) -> None:
         self.allowed = threading.Semaphore(0)
         self._done = threading.Semaphore(0)
-        self.pool_bytes = 0
+        self.pool: dict[str, int] = {}
         self.num_running: list[int] = []  # at each step
         self._left: dict[int, int] = {}
         self._num_steps = 0
