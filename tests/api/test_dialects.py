@@ -134,6 +134,19 @@ def test_embed_wants_one_vector_per_text(server: LiveServer, monkeypatch: pytest
     assert server.post("/embed_all", {"inputs": "a"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "name"), [("/rerank", PAIR, "texts[1]"), ("/v2/rerank", JINA, "documents[1]")]
+)
+def test_error_of_a_text_to_rank_names_it_as_its_client_does(
+    server: LiveServer, path: str, body: dict[str, Any], name: str
+) -> None:
+    """The task calls it otherwise."""
+    ours = "inputs[0].texts[1]"
+    server.fleet.error = errors.InputTooLarge(f"{ours} has 600 tokens; the limit is 512.", param=ours)
+    status, _, text = server.error_of(server.post(path, body))
+    assert status == 413 and text.startswith(f"{name} has 600 tokens")
+
+
 def test_pairs_and_texts_share_a_request(server: LiveServer) -> None:
     """TEI's batch holds lists of one or two texts."""
     server.post("/predict", {"inputs": [["a"], ["b", "c"]], "raw_scores": True})

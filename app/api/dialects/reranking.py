@@ -76,6 +76,7 @@ def _asked(body: RerankV1Body | RerankV2Body, version: str, fields: list[str], *
         inputs=[{"query": body.query, "texts": texts}],
         parameters={"top_n": body.top_n},
         assumed=CUTS,
+        names={"inputs[0].query": "query", "inputs[0].texts": "documents", "parameters": ""},
         call_fields=body.call_fields(),
         present=_presenter(version, documents if returns else None),
     )

@@ -157,6 +157,7 @@ def read_rerank(body: RerankBody) -> Asked:
         task="text-ranking",
         inputs=[{"query": body.query, "texts": body.texts}],
         parameters=_given(body, "truncate", "truncation_direction", "raw_scores", "return_text"),
+        names={"inputs[0]": "", "parameters": ""},
         assumed=AUTO_TRUNCATE,
         call_fields=body.call_fields(),
         present=as_only,
