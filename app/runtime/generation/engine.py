@@ -130,29 +130,23 @@ class ContinuousEngine:
         return advances
 
     def _run(self, plan: Plan, control: Control) -> list[Advance]:
-        parts = self._runner.parts_of(plan.chunks)
-        if len(parts) == 1:
-            return self._computed(plan.chunks, lambda: self._runner.run(plan), control)
         self._runner.copy(plan)
-        advances = []
-        for part in parts:
-            advances += self._computed(part, lambda part=part: self._runner.compute(part), control)  # type: ignore[misc]
+        advances: list[Advance] = []
+        for part in self._runner.parts_of(plan.chunks):
+            advances += self._computed(part, control)
         return advances
 
-    def _computed(self, chunks: Ordered[Chunk], compute: Callable[[], Logits], control: Control) -> list[Advance]:
+    def _computed(self, chunks: Ordered[Chunk], control: Control) -> list[Advance]:
         """Run and account. What fails with others is tried in halves: one bad sequence never harms its neighbours."""
         try:
-            logits = compute()
+            logits = self._runner.compute(chunks)
         except Exception as error:
             if control.is_fatal(error):
                 raise
             if len(chunks) == 1:
                 return [Advance(chunks[0].sequence.key, error=error)]
-            advances = []
             middle = len(chunks) // 2
-            for half in (chunks[:middle], chunks[middle:]):
-                advances += self._computed(half, lambda half=half: self._runner.compute(half), control)  # type: ignore[misc]
-            return advances
+            return self._computed(chunks[:middle], control) + self._computed(chunks[middle:], control)
         return self._accounted(chunks, logits)
 
     def _prefill_budget(self) -> int:

@@ -23,7 +23,7 @@ from app.runtime.generation.pages import (
     attend,
     torch_kernel,
 )
-from app.runtime.generation.runner import Runner
+from app.runtime.generation.runner import Packed, Runner
 from app.runtime.generation.scheduler import Chunk
 
 
@@ -79,20 +79,13 @@ class PagedRunner(Runner):
         self.memory.forget()
         self._graphs = None
 
-    def _logits(
-        self,
-        tokens: list[int],
-        positions: list[int],
-        kept: list[int],
-        decodes: Sequence[Chunk],
-        prefills: Sequence[Chunk],
-    ) -> torch.Tensor:
-        layout = self._layout(decodes, prefills)
-        if self._graphs is not None and not prefills and self._may_record(decodes):
-            recorded = self._graphs.run(tokens, positions, layout)
+    def _logits(self, packed: Packed) -> torch.Tensor:
+        layout = self._layout(packed.decodes, packed.prefills)
+        if self._graphs is not None and not packed.prefills and self._may_record(packed.decodes):
+            recorded = self._graphs.run(packed.tokens, packed.positions, layout)
             if recorded is not None:
                 return recorded
-        return self._within(layout, lambda: self._forward(tokens, positions, kept))
+        return self._within(layout, lambda: self._forward(packed.tokens, packed.positions, packed.kept))
 
     def _may_record(self, decodes: Sequence[Chunk]) -> bool:
         """Not what gathers, which a recorded step would do up to the longest text for each; nor what an adapter, which

@@ -43,6 +43,18 @@ class Logits:
     of: list[tuple[Chunk, slice]]
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The tokens of a step as one row: those of `decodes`, then those of `prefills`. kept: places whose logits are
+    wanted."""
+
+    tokens: list[int]
+    positions: list[int]
+    kept: list[int]
+    decodes: Sequence[Chunk]
+    prefills: Sequence[Chunk]
+
+
 class Runner(ABC):
     """Owned by the device thread. Raises NotPossible for models that it cannot compute.
 
@@ -128,7 +140,7 @@ class Runner(ABC):
             self._copy(copy)
 
     def _copy(self, copy: Copy) -> None:
-        raise NotImplementedError("A runner that copies nothing was to copy. This is a bug.")
+        raise RuntimeError("A runner that copies nothing was to copy. This is a bug.")
 
     @torch.inference_mode()
     def compute(self, chunks: Sequence[Chunk]) -> Logits:
@@ -149,22 +161,15 @@ class Runner(ABC):
             tokens += chunk.sequence.tokens[chunk.start : end]
             positions += range(chunk.start, end)
         with self._adapted([*decodes, *prefills]):
-            return Logits(self._logits(tokens, positions, kept, decodes, prefills), of)
+            return Logits(self._logits(Packed(tokens, positions, kept, decodes, prefills)), of)
 
     def _ordered(self, decodes: list[Chunk]) -> list[Chunk]:
         """As they lie best beside each other."""
         return decodes
 
     @abstractmethod
-    def _logits(
-        self,
-        tokens: list[int],
-        positions: list[int],
-        kept: list[int],
-        decodes: Sequence[Chunk],
-        prefills: Sequence[Chunk],
-    ) -> torch.Tensor:
-        """[kept, vocabulary]. kept: places whose logits are wanted. The tokens are those of decodes, then prefills."""
+    def _logits(self, packed: Packed) -> torch.Tensor:
+        """[kept, vocabulary]."""
 
     def _forward(self, tokens: list[int], positions: list[int], kept: list[int]) -> torch.Tensor:
         # A model that is spread moves tensors to its first device, and takes the logits' hidden states from its last.
@@ -221,17 +226,10 @@ class RowsRunner(Runner):
     def _ordered(self, decodes: list[Chunk]) -> list[Chunk]:
         return sorted(decodes, key=lambda chunk: _place(_row(chunk)))
 
-    def _logits(
-        self,
-        tokens: list[int],
-        positions: list[int],
-        kept: list[int],
-        decodes: Sequence[Chunk],
-        prefills: Sequence[Chunk],
-    ) -> torch.Tensor:
-        self.memory.layout = self._layout(decodes, prefills)
+    def _logits(self, packed: Packed) -> torch.Tensor:
+        self.memory.layout = self._layout(packed.decodes, packed.prefills)
         try:
-            return self._forward(tokens, positions, kept)
+            return self._forward(packed.tokens, packed.positions, packed.kept)
         finally:
             self.memory.layout = None
 
