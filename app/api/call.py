@@ -54,6 +54,12 @@ def read_query(query_string: bytes, names: tuple[str, ...]) -> dict[str, str]:
     return query
 
 
+def task_body(inputs: Any, parameters: Mapping[str, Any], keep_alive: Any) -> dict[str, Any]:
+    """A task's body, without what another API's client left unset."""
+    body = {"inputs": inputs, "parameters": {name: value for name, value in parameters.items() if value is not None}}
+    return body if keep_alive is None else {**body, "keep_alive": keep_alive}
+
+
 def read_keep_alive(value: Any) -> float | None:
     """From a body or query. Raises InvalidInput."""
     if value is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.types import Receive
 
-from app.api.call import Call
+from app.api.call import Call, task_body
 from app.api.names import agreed
 from app.api.record import RequestRecord
 from app.api.renaming import by_names, renamed
@@ -35,9 +35,7 @@ class Wanted:
 
     def body(self) -> dict[str, Any]:
         inputs = [{name: value for name, value in one.items() if value is not None} for one in self.inputs]
-        parameters = {name: value for name, value in self.parameters.items() if value is not None}
-        body = {"inputs": inputs, "parameters": parameters}
-        return body if self.keep_alive is None else {**body, "keep_alive": self.keep_alive}
+        return task_body(inputs, self.parameters, self.keep_alive)
 
     def theirs(self, param: str) -> str:
         """What the client calls a path of `body`."""

@@ -8,7 +8,7 @@ import orjson
 from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
-from app.api.call import read_call
+from app.api.call import read_call, task_body
 from app.api.fields import Body, Unused, read_as
 from app.api.record import record_of
 from app.api.renaming import by_names, renamed
@@ -54,11 +54,7 @@ class OpenAIEmbeddings:
         spec = self._answerer.choose(_TASK, path_model, call.model, body.model)
         is_one = isinstance(body.input, str) or isinstance(body.input[0], int)
         parameters = {name: getattr(body, name) for name in ("dimensions", "encoding_format", "truncate")}
-        asked = {
-            "inputs": [body.input] if is_one else body.input,
-            "parameters": {name: value for name, value in parameters.items() if value is not None},
-            **({} if body.keep_alive is None else {"keep_alive": body.keep_alive}),
-        }
+        asked = task_body([body.input] if is_one else body.input, parameters, body.keep_alive)
         with renamed(by_names({"inputs[0]" if is_one else "inputs": "input", "parameters.dimensions": "dimensions"})):
             answered = await self._answerer.run(_TASK, spec, asked, call, record, receive)
         check_pooled(answered.fragments, spec)

@@ -9,7 +9,7 @@ import orjson
 from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
-from app.api.call import Call, read_call
+from app.api.call import Call, read_call, task_body
 from app.api.fields import Body, Unused, read_as
 from app.api.names import agreed
 from app.api.record import record_of
@@ -69,11 +69,8 @@ class OpenAIModerations:
         body = read_as(ModerationBody, _UNUSED.without(await self._answerer.read_object(receive, record)))
         texts, is_one = _read_input(body.input)
         spec, moderation = await self._choose((path_model, call.model, body.model), call)
-        asked: dict[str, Any] = {"inputs": texts, "parameters": {"top_k": None}}
-        if body.truncate is not None:
-            asked["parameters"]["truncate"] = body.truncate
-        if body.keep_alive is not None:
-            asked["keep_alive"] = body.keep_alive
+        asked = task_body(texts, {"truncate": body.truncate}, body.keep_alive)
+        asked["parameters"]["top_k"] = None  # all labels
         with renamed(by_names({"inputs[0]" if isinstance(body.input, str) else "inputs": "input"})):
             answered = await self._answerer.run(_TASK, spec, asked, call, record, receive)
         found = [_scores(orjson.loads(fragment), moderation, spec) for fragment in answered.fragments]

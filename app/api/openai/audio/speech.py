@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from app.api.call import Call, read_call
+from app.api.call import Call, read_call, task_body
 from app.api.fields import read_as
 from app.api.openai.audio.bodies import UNUSED_OF_SPEECH, SpeechBody
 from app.api.openai.events import data_event, openai_events
@@ -92,9 +92,4 @@ class Speech:
 def _asked(body: SpeechBody) -> dict[str, Any]:
     """The task's body."""
     voice = body.voice if body.voice is None or isinstance(body.voice, str) else body.voice.id
-    parameters = {"voice": voice, "speed": body.speed, "seed": body.seed}
-    return {
-        "inputs": body.input,
-        "parameters": {name: value for name, value in parameters.items() if value is not None},
-        **({} if body.keep_alive is None else {"keep_alive": body.keep_alive}),
-    }
+    return task_body(body.input, {"voice": voice, "speed": body.speed, "seed": body.seed}, body.keep_alive)

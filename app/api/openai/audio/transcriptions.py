@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from app.api.call import Call, read_call
+from app.api.call import Call, read_call, task_body
 from app.api.fields import read_as
 from app.api.openai.audio.answers import PLAIN, Answerer, Reading, usage_so_far
 from app.api.openai.audio.bodies import (
@@ -141,8 +141,6 @@ def _asked(body: SoundBody, file: bytes) -> _Asked:
         "has_words": has_words or None,
         "has_logprobs": has_logprobs or None,
     }
-    given = {name: value for name, value in parameters.items() if value is not None}
-    keep_alive = {} if body.keep_alive is None else {"keep_alive": body.keep_alive}
     names = {f"parameters.{name}": name for name in _SAME_NAMES} | {
         "inputs[0]": FILE,
         "inputs": FILE,
@@ -158,7 +156,7 @@ def _asked(body: SoundBody, file: bytes) -> _Asked:
         has_logprobs=has_logprobs,
         temperature=body.temperature or 0.0,
     )
-    return _Asked(body={"inputs": file, "parameters": given, **keep_alive}, names=names, answerer=answerer)
+    return _Asked(body=task_body(file, parameters, body.keep_alive), names=names, answerer=answerer)
 
 
 def _shown(told: Transcription, response_format: str, answerer: Answerer) -> tuple[bytes, str]:
