@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
+from app.declaration.backends import BACKENDS
 from app.declaration.form import (
     DEFAULTS,
     LATER_KEYS,
@@ -106,6 +107,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     device_map: str | dict[str, str] | None = None  # how it is spread
     dtype: str = "auto"
     backend: str = "torch"
+    quantization: str | None = None  # one of the backend's
     attn_implementation: str | None = None
     threads: int | None = None
     replicas: int = 1
@@ -383,6 +385,7 @@ _SAME_NAMES = {
     "device_map",
     "dtype",
     "backend",
+    "quantization",
     "attn_implementation",
     "threads",
     "replicas",
@@ -503,6 +506,7 @@ def _check_keys_are_of_use(spec: ModelSpec, values: dict[str, Any]) -> None:
         for key, why in _NOT_FOR_HANDLERS.items():
             if key in values:
                 raise _FormError(key, f"{key}: this entry is served by its handler.py, which {why}.")
+    _check_backend(spec)
     _check_parameters(spec, values.get("parameters", {}))
     if "revision" in values and Path(spec.model).is_absolute():
         raise _FormError("revision", "revision: a folder has none; it is for models of the Hub.")
@@ -510,6 +514,12 @@ def _check_keys_are_of_use(spec: ModelSpec, values: dict[str, Any]) -> None:
     for key in ("pooling", "normalize"):
         if key in values and not embeds:
             raise _FormError(key, f"{key}: it is for embeddings, and this entry is for {', '.join(spec.tasks)}.")
+
+
+def _check_backend(spec: ModelSpec) -> None:
+    found = BACKENDS[spec.backend].problem(tasks=spec.tasks, quantization=spec.quantization)
+    if found is not None and not spec.has_handler:
+        raise _FormError(*found)
 
 
 def _check_parameters(spec: ModelSpec, own: Iterable[str]) -> None:
@@ -585,8 +595,9 @@ def _with_handler(spec: ModelSpec, tasks: tuple[str, ...]) -> ModelSpec:
 
 
 def with_right_keys(spec: ModelSpec) -> ModelSpec:
-    """The spec, with `problem` when its `parameters` or `moderations` are wrong for what its files told only now."""
+    """The spec, with `problem` when what it declares is wrong for what its files told only now."""
     try:
+        _check_backend(spec)
         _check_parameters(spec, ())
         _check_moderation(spec)
     except _FormError as error:

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import ErrorDetails
 
+from app.declaration.backends import BACKENDS
 from app.durations import parse_duration, parse_size, parse_size_or_share
 from app.tasks.architectures import AUTO_CLASSES
 
-LATER_BACKENDS = ("optimum", "onnx", "openvino", "vllm")
+LATER_BACKENDS = ("auto", "onnx", "openvino", "optimum", "vllm")
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
@@ -63,9 +64,11 @@ def _auto_class(text: str) -> str:
     return text
 
 
-def _only_torch(value: Any) -> Any:
-    if value in LATER_BACKENDS:
-        raise ValueError(f"{value} is not supported by this version; it has torch.")
+def _backend(value: Any) -> Any:
+    if isinstance(value, str) and value not in BACKENDS:
+        later = "is not supported by this version" if value in LATER_BACKENDS else "is no backend"
+        near = did_you_mean(value, BACKENDS)
+        raise ValueError(f'"{value[:80]}" {later}{near}; there is {", ".join(BACKENDS)}.')
     return value
 
 
@@ -165,8 +168,21 @@ class EntryForm(Form):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto", description="auto: as the checkpoint says; float32 on a CPU that does not compute in its type"
     )
-    backend: Annotated[Literal["torch"], BeforeValidator(_only_torch)] = Field(
-        default="torch", description="what computes"
+    backend: Annotated[str, BeforeValidator(_backend)] = Field(
+        default="torch",
+        description="what computes: " + "; ".join(f"`{one.name}`, {one.what}" for one in BACKENDS.values()),
+    )
+    quantization: Text | None = Field(
+        default=None,
+        description="weights in fewer bits: "
+        + (
+            "; ".join(
+                f"`{name}` ({one.name}), {what}"
+                for one in BACKENDS.values()
+                for name, what in one.quantizations.items()
+            )
+            or "none yet"
+        ),
     )
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] | None = Field(
         default=None, description="unset: transformers' choice"
@@ -276,7 +292,7 @@ FORMS_INSIDE: dict[type[Form], dict[str, type[Form]]] = {
     FileForm: {"queue": TotalQueueForm, "media": MediaForm, "moderations": ModerationForm},
 }
 
-LATER_KEYS = frozenset({"quantization", "compile", "env", "chat_template", "priority"} | {"drain"})
+LATER_KEYS = frozenset({"compile", "env", "chat_template", "priority", "drain"})
 LATER_TOP_LEVEL_KEYS = frozenset({"environments", "catalog"})
 
 

@@ -221,7 +221,8 @@ class Measurements:
 def _key(spec: ModelSpec, device: str, devices: tuple[str, ...]) -> str:
     """devices: all that the model is spread over, in order."""
     where = (device,) if len(devices) == 1 else (device, ",".join(devices))
-    return " ".join((spec.model, spec.revision or "-", spec.dtype, spec.backend, *where))
+    computed = (spec.dtype, spec.backend, *([spec.quantization] if spec.quantization else []))
+    return " ".join((spec.model, spec.revision or "-", *computed, *where))
 
 
 class Memory(Protocol):

@@ -1,0 +1,32 @@
+"""What may compute a model (`backend:`), as far as it is known before a worker starts. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """quantizations: values of `quantization:`, each with what it is. tasks: that it computes; None: all. env: the
+    environment that its workers live in, where the entry names none; None: the server's own."""
+
+    name: str
+    what: str
+    quantizations: Mapping[str, str] = field(default_factory=dict)
+    tasks: frozenset[str] | None = None
+    env: str | None = None
+
+    def problem(self, *, tasks: Iterable[str], quantization: str | None) -> tuple[str, str] | None:
+        """Why it cannot compute an entry, as the key at fault and a sentence; None: as far as is known, it can."""
+        if quantization is not None and quantization not in self.quantizations:
+            known = ", ".join(self.quantizations) or "none"
+            return "quantization", f'quantization: {self.name} has no "{quantization}"; there is {known}.'
+        for task in tasks:
+            if self.tasks is not None and task not in self.tasks:
+                return "backend", f"backend: {self.name} cannot do {task}; it does {', '.join(sorted(self.tasks))}."
+        return None
+
+
+TORCH = Backend(name="torch", what="transformers' own models")
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (TORCH,)}
