@@ -43,7 +43,7 @@ from app.errors import CatalogError, InvalidInput, NotServed
 from app.media.limits import MediaLimits
 from app.tasks.base import Task
 from app.tasks.custom import NAME as CUSTOM
-from app.tasks.registry import ALIASES, TASKS, find_task
+from app.tasks.registry import ALIASES, ALL_TASKS, TASKS, find_task
 from app.tasks.requests import check_defaults
 
 
@@ -117,6 +117,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     pinned: bool = False
     preload: bool = False
     memory_bytes: int | None = None
+    cache_bytes: int | None = None  # of answers that are kept; None: none are
     kv_cache_bytes: int | None = None  # of keys and values; None: as the worker sees fit
     pooling: str | None = None
     normalize: bool | None = None
@@ -284,6 +285,7 @@ class _Reader:
             queue=QueueSpec(max_items=form.queue.max_items, deadline_s=form.queue.deadline),
             keep_alive_s=form.keep_alive,
             memory_bytes=form.memory,
+            cache_bytes=form.cache,
             kv_cache_bytes=form.kv_cache,
             adapters=self._adapters(form),
             adapters_folder=self._optional_location("adapters_folder", form.adapters_folder),
@@ -511,6 +513,9 @@ def _check_keys_are_of_use(spec: ModelSpec, values: dict[str, Any]) -> None:
     if "revision" in values and Path(spec.model).is_absolute():
         raise _FormError("revision", "revision: a folder has none; it is for models of the Hub.")
     embeds = "feature-extraction" in spec.all_tasks or "sentence-similarity" in spec.all_tasks or not spec.tasks
+    if "cache" in values and spec.tasks and not any(ALL_TASKS[task].is_repeatable for task in spec.all_tasks):
+        named = ", ".join(spec.tasks)
+        raise _FormError("cache", f"cache: equal requests may have different answers here (this entry is for {named}).")
     for key in ("pooling", "normalize"):
         if key in values and not embeds:
             raise _FormError(key, f"{key}: it is for embeddings, and this entry is for {', '.join(spec.tasks)}.")

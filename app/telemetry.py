@@ -34,6 +34,7 @@ JOB_OUTCOMES = ("done", "failed", "cancelled")
 BATCH_OUTCOMES = ("ok", "error", "out_of_memory")
 LOAD_OUTCOMES = ("ready", "failed", "out_of_memory")
 EVICTION_REASONS = ("memory", "keep_alive", "request", "shutdown")
+CACHE_OUTCOMES = ("hit", "shared", "miss")
 REJECTION_REASONS = ("model_queue", "total_queue", "draining", "failed")
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -55,6 +56,7 @@ class Telemetry:
         self._devices: dict[str, set[str]] = {}
         self._make_request_metrics()
         self._make_job_metrics()
+        self._make_cache_metrics()
         self._make_model_metrics()
         self._make_generation_metrics()
         registry.register(ProcessCollector())
@@ -146,6 +148,18 @@ class Telemetry:
             "Jobs refused at the door, by reason.",
             ("model", "reason"),
             registry=registry,
+        )
+
+    def _make_cache_metrics(self) -> None:
+        registry = self.registry
+        self._cache_lookups = Counter(
+            "pipeserve_response_cache_requests_total",
+            "Requests to models with `cache:`: answered from it, together with an equal one, or computed.",
+            ("model", "outcome"),
+            registry=registry,
+        )
+        self._cache_bytes = Gauge(
+            "pipeserve_response_cache_bytes", "Memory of the answers that are kept.", ("model",), registry=registry
         )
 
     def _make_model_metrics(self) -> None:
@@ -253,6 +267,8 @@ class Telemetry:
         self._load_seconds.labels(model)
         for reason in REJECTION_REASONS:
             self._rejections.labels(model, reason)
+        for outcome in CACHE_OUTCOMES if spec.cache_bytes is not None else ():
+            self._cache_lookups.labels(model, outcome)
         for state in STATES:
             self._model_state.labels(model, state)
         for outcome in LOAD_OUTCOMES:
@@ -337,6 +353,9 @@ class Telemetry:
     def rejected(self, model: str, reason: str) -> None:
         self._rejections.labels(self._label(model), reason).inc()
 
+    def answer_looked_up(self, model: str, outcome: str) -> None:
+        self._cache_lookups.labels(self._label(model), outcome).inc()
+
     def batch_done(self, model: str, batch: BatchDone) -> None:
         labels = (batch.task, self._label(model))
         self._batches.labels(*labels, batch.reason).inc()
@@ -386,6 +405,8 @@ class Telemetry:
             self._in_flight_items.labels(model).set(status.in_flight)
             self._queue_items.labels(model).set(status.queued)
             self._model_replicas.labels(model).set(status.replicas)
+            if status.spec.cache_bytes is not None:
+                self._cache_bytes.labels(model).set(status.cached_bytes)
             for state in STATES:
                 self._model_state.labels(model, state).set(state == status.state)
             self._refresh_memory(status)

@@ -279,6 +279,7 @@ def test_budget_and_total_queue(tmp_path: Path) -> None:
         ("{tasks: [fill-mask, text-classification], model: x/y}", "no one set of weights"),
         ("{task: fill-mask, parameters: {top_k: -1}}", "parameters.top_k"),
         ("{task: fill-mask, parameters: {topk: 1}}", "parameters.topk"),
+        ("{task: text-generation, model: x/y, cache: 1MiB}", "cache: equal requests may have different answers here"),
         ("just text", "models[0]"),
     ],
 )

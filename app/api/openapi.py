@@ -43,6 +43,7 @@ ANSWER_HEADERS = {
     "x-finish-time": ("number", "Milliseconds from the model's output to the answer."),
     "x-total-time": ("number", "Milliseconds since the request's headers were read."),
     "x-batch-size": ("integer", "Items of the largest batch that this request was computed in."),
+    "x-cache": ("string", "`hit`: the answer is an earlier, equal request's. Only where the entry has `cache:`."),
 }
 
 DESCRIPTION = """\

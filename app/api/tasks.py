@@ -312,6 +312,7 @@ def answer_headers(
         (b"x-finish-time", b"%.3f" % (timings.finish_s * 1000)),
         (b"x-total-time", b"%.3f" % (total_s * 1000)),
         (b"x-batch-size", b"%d" % result.batch_size),
+        *([(b"x-cache", b"hit")] if result.is_kept else []),
     ]
 
 

@@ -198,6 +198,11 @@ class EntryForm(Form):
     keep_alive: Duration = Field(default=300.0, description="unload so long after the last use; 0 at once, -1 never")
     pinned: bool = Field(default=False, description="never evicted, never unloaded for idleness")
     preload: bool = Field(default=False, description="load at the start instead of at the first request")
+    cache: Size | None = Field(
+        default=None,
+        description="memory for answers: a request equal to an earlier one gets its answer again, and equal ones that"
+        " are here at the same time are computed once; for tasks that draw nothing at random. Unset: none are kept",
+    )
     memory: Size | None = Field(default=None, description="an estimate of its need, when known")
     kv_cache: Size | None = Field(
         default=None,

@@ -27,6 +27,7 @@ from app.errors import (
     Unavailable,
 )
 from app.fleet.admission import Admission
+from app.fleet.answers import Answers, Kept, key_of
 from app.fleet.clock import Alarm, Clock, LoopClock
 from app.fleet.directory import Directory
 from app.fleet.events import FleetEvents, NullEvents
@@ -83,6 +84,7 @@ class _Model:
         self.progress: Progress | None = None
         self.listeners: set[Listener] = set()
         self.waiting_for_rest: list[asyncio.Future[None]] = []
+        self.answers = None if spec.cache_bytes is None else Answers(spec.cache_bytes)
         self._fleet = fleet
         self.replicas = replicas(self)
 
@@ -259,9 +261,14 @@ class Fleet:
     async def _answered(self, request: JobRequest, stream: Stream | None) -> JobResult:
         model = self._get(request.model_id)
         self._check(model, request)
+        key = await key_of(request) if model.answers is not None and stream is None else None
+        if key is not None and model.answers is not None and (kept := model.answers.find(key)) is not None:
+            self._events.answer_looked_up(model.spec.id, "hit")
+            return _kept_result(kept)
         now = self._clock.now()
         self._admission.acquire(model.spec.id, request.num_items, now)
         job = Job(next(self._job_ids), request, Lease(model.spec.id, request.keep_alive_s), now, stream)
+        job.key = key
         self._jobs[job.lease] = job
         is_answered = False
         try:
@@ -269,7 +276,11 @@ class Fleet:
             self._set_deadline(model, job)
             done = await job.answered
             is_answered = True
+            if model.answers is not None:
+                model.answers.answered(job, done)
         except PipeserveError as error:
+            if model.answers is not None:
+                model.answers.failed(job, error)
             self._events.job_failed(model.spec.id, request.task, error.code)
             raise
         except asyncio.CancelledError:
@@ -333,6 +344,8 @@ class Fleet:
             model.replicas.withdraw(job)
             if job.answered.done() and not job.answered.cancelled():
                 job.answered.exception()  # seen, though a cancellation came first
+        if model.answers is not None and (heir := model.answers.left(job)) is not None:
+            model.replicas.submit(heir)
         del self._jobs[job.lease]
         model.last_used_at = self._clock.unix_time()
         self._admission.release(model.spec.id, job.num_items, now, is_answered=is_answered)
@@ -485,6 +498,7 @@ class Fleet:
             queued=ungranted_items + model.replicas.queued_items(),
             replicas=model.replicas.num_ready,
             adapter_problems=ready.adapter_problems if ready is not None else {},
+            cached_bytes=model.answers.num_bytes if model.answers is not None else 0,
         )
 
     # What residency decides
@@ -532,7 +546,16 @@ class Fleet:
         except NotServed as error:
             job.fail(error)
         else:
-            model.replicas.submit(job)
+            if self._is_to_be_computed(model, job):
+                model.replicas.submit(job)
+
+    def _is_to_be_computed(self, model: _Model, job: Job) -> bool:
+        """Or an equal job is already."""
+        if model.answers is None or job.key is None:
+            return True
+        leads = model.answers.leads(job)
+        self._events.answer_looked_up(model.spec.id, "miss" if leads else "shared")
+        return leads
 
     def _refuse(self, lease: Lease, error: ErrorInfo) -> None:
         if (job := self._jobs.get(lease)) is not None:
@@ -541,6 +564,8 @@ class Fleet:
     def _start_load(self, model: _Model) -> None:
         model.load_started_at = self._clock.now()
         model.progress = None
+        if model.answers is not None:
+            model.answers.clear()
         self._events.load_started(model.spec.id)
         model.replicas.start(model.places)
 
@@ -682,6 +707,19 @@ def _taken(model: _Model, readies: list[Ready]) -> dict[str, int]:
     places = model.places if own in model.places else [own] * len(model.places)  # or the worker found another device
     largest = [max(sizes) for sizes in zip(*(ready.memory.values() for ready in readies), strict=True)]
     return _total(dict(zip(place, largest, strict=True)) for place in places)
+
+
+def _kept_result(kept: Kept) -> JobResult:
+    """Nothing was waited for, and nothing computed."""
+    return JobResult(
+        outputs=kept.outputs,
+        timings=Timings(queue_s=0.0, prepare_s=0.0, forward_s=0.0, finish_s=0.0),
+        load_wait_s=0.0,
+        total_s=0.0,
+        batch_size=0,
+        num_tokens=kept.num_tokens,
+        is_kept=True,
+    )
 
 
 def _due_at(model: _Model, job: Job) -> float:

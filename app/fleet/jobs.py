@@ -55,6 +55,7 @@ class Job:
         "arrived_at",
         "granted_at",
         "job_id",
+        "key",
         "lease",
         "request",
         "sent_at",
@@ -74,6 +75,7 @@ class Job:
         self.alone_deaths = 0  # workers that died while they had only this job
         self.timer: Timer | None = None
         self.stream = stream
+        self.key: bytes | None = None  # that equal jobs have too, where they may have one answer
         self.answered: asyncio.Future[JobDone] = asyncio.get_running_loop().create_future()
 
     @property

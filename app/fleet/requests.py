@@ -41,6 +41,7 @@ class JobResult(msgspec.Struct, frozen=True, kw_only=True):
     total_s: float
     batch_size: int
     num_tokens: int
+    is_kept: bool = False  # it is an earlier request's
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +61,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     queued: int = 0  # of these, how many wait for the model to load or for a forward
     replicas: int = 0
     adapter_problems: dict[str, str] = {}  # by id
+    cached_bytes: int = 0  # of answers that are kept
 
     def with_adapters(self) -> list[ModelStatus]:
         """This one, and one for each adapter."""

@@ -34,6 +34,7 @@ TASK = Task(
     needs=("feature_extractor",),
     stages="app.runtime.audio.classification:AudioClassificationStages",
     warm_up=(WAV, {}),
+    is_repeatable=True,
     default_model="superb/wav2vec2-base-superb-ks",
     default_revision="372e048",
     example=Example(

@@ -96,7 +96,8 @@ class Task:
 
     auto_classes: the first that knows a model's config loads it. needs: preprocessors that are loaded with it, a name
     with "?" where the model may have none. stages: "module:class" of the worker's part. warm_up: one canonical input
-    and its parameters, computed after each load. implies: tasks that the same weights answer as well.
+    and its parameters, computed after each load. implies: tasks that the same weights answer as well. is_repeatable:
+    equal inputs and parameters have equal answers, so that they may be kept (nothing is drawn at random).
     """
 
     name: str
@@ -112,6 +113,7 @@ class Task:
     stages: str
     warm_up: tuple[Any, dict[str, Any]] = ("a", {})
     implies: tuple[str, ...] = ()
+    is_repeatable: bool = False
     default_model: str
     default_revision: str | None = None
     example: Example

@@ -29,6 +29,7 @@ TASK = Task(
     needs=("image_processor",),
     stages="app.runtime.vision.depth:DepthEstimationStages",
     warm_up=(PNG, {}),
+    is_repeatable=True,
     default_model="Intel/dpt-large",
     default_revision="bc15f29",
     example=Example(

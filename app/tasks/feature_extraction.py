@@ -49,6 +49,7 @@ TASK = Task(
     stages="app.runtime.embeddings:EmbeddingStages",
     implies=("sentence-similarity",),
     answers=("application/json", "application/x-npy"),
+    is_repeatable=True,
     default_model="sentence-transformers/all-MiniLM-L6-v2",
     example=Example(body={"inputs": "A cat sleeps on the sofa."}, answer=[[0.07, -0.01, 0.04]]),
     batching="Texts of any requests, whatever their parameters.",

@@ -33,6 +33,7 @@ TASK = Task(
     auto_classes=("AutoModelForMaskedLM",),
     stages="app.runtime.pipelines:FillMaskStages",
     warm_up=("a [MASK] b", {}),
+    is_repeatable=True,
     default_model="distilbert/distilroberta-base",
     default_revision="fb53ab8",
     example=Example(

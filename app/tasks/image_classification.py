@@ -34,6 +34,7 @@ TASK = Task(
     needs=("image_processor",),
     stages="app.runtime.vision.classification:ImageClassificationStages",
     warm_up=(PNG, {}),
+    is_repeatable=True,
     default_model="google/vit-base-patch16-224",
     default_revision="3f49326",
     example=Example(

@@ -30,6 +30,7 @@ TASK = Task(
     needs=("image_processor",),
     stages="app.runtime.vision.features:ImageFeatureStages",
     warm_up=(PNG, {}),
+    is_repeatable=True,
     default_model="google/vit-base-patch16-224",
     default_revision="3f49326",
     example=Example(body={"inputs": PNG_BASE64}, answer=[[0.07, -0.01, 0.04]]),

@@ -49,6 +49,7 @@ TASK = Task(
     needs=("image_processor", "tokenizer?"),
     stages="app.runtime.vision.segmentation:ImageSegmentationStages",
     warm_up=(PNG, {}),
+    is_repeatable=True,
     default_model="nvidia/segformer-b0-finetuned-ade-512-512",
     default_revision="489d5cd",
     example=Example(

@@ -47,6 +47,7 @@ TASK = Task(
     needs=("image_processor",),
     stages="app.runtime.vision.image_to_image:ImageToImageStages",
     warm_up=(PNG, {}),
+    is_repeatable=True,
     default_model="caidas/swin2SR-classical-sr-x2-64",
     default_revision="cee1c92",
     example=Example(body={"inputs": PNG_BASE64}, answer={"image": "iVBORw0KGgo..."}),

@@ -46,6 +46,7 @@ TASK = Task(
     needs=("image_processor",),
     stages="app.runtime.vision.keypoints:KeypointMatchingStages",
     warm_up=([PNG, PNG], {}),
+    is_repeatable=True,
     default_model="magic-leap-community/superglue_outdoor",
     example=Example(
         body={"inputs": [PNG_BASE64, PNG_BASE64]},

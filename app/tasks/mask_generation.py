@@ -52,6 +52,7 @@ TASK = Task(
     needs=("image_processor",),
     stages="app.runtime.vision.masks:MaskGenerationStages",
     warm_up=(PNG, {"points_per_crop": 2}),
+    is_repeatable=True,
     default_model="facebook/sam-vit-base",
     example=Example(
         body={"inputs": PNG_BASE64, "parameters": {"points_per_crop": 4}},

@@ -25,6 +25,7 @@ TASK = Task(
     needs=("image_processor",),
     stages="app.runtime.vision.detection:ObjectDetectionStages",
     warm_up=(PNG, {}),
+    is_repeatable=True,
     default_model="PekingU/rtdetr_r50vd",
     example=Example(
         body={"inputs": PNG_BASE64, "parameters": {"threshold": 0.0}},

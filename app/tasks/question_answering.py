@@ -51,6 +51,7 @@ TASK = Task(
     auto_classes=("AutoModelForQuestionAnswering",),
     stages="app.runtime.question_answering:QuestionAnsweringStages",
     warm_up=({"question": "a", "context": "b c"}, {}),
+    is_repeatable=True,
     default_model="distilbert/distilbert-base-cased-distilled-squad",
     default_revision="564e9b5",
     example=Example(

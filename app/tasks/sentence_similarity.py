@@ -38,6 +38,7 @@ TASK = Task(
     auto_classes=("AutoModel",),
     stages="app.runtime.embeddings:SentenceSimilarityStages",
     warm_up=({"source_sentence": "a", "sentences": ["b"]}, {}),
+    is_repeatable=True,
     default_model="sentence-transformers/all-MiniLM-L6-v2",
     example=Example(
         body={

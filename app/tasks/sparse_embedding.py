@@ -28,6 +28,7 @@ TASK = Task(
     output_type=list[list[Weight]],
     auto_classes=("AutoModelForMaskedLM",),
     stages="app.runtime.sparse:SparseEmbeddingStages",
+    is_repeatable=True,
     default_model="naver/splade-v3",
     example=Example(body={"inputs": "A cat sleeps."}, answer=[[{"index": 4937, "value": 2.1}]]),
     batching="Texts of any requests.",

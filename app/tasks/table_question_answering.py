@@ -91,6 +91,7 @@ TASK = Task(
     auto_classes=("AutoModelForTableQuestionAnswering",),
     stages="app.runtime.table_question_answering:TableQuestionAnsweringStages",
     warm_up=({"query": "a", "table": {"b": ["1"]}}, {}),
+    is_repeatable=True,
     default_model="google/tapas-base-finetuned-wtq",
     default_revision="e3dde19",
     example=Example(

@@ -45,6 +45,7 @@ TASK = Task(
     output_type=list[list[Label]],
     auto_classes=("AutoModelForSequenceClassification",),
     stages="app.runtime.pipelines:TextClassificationStages",
+    is_repeatable=True,
     default_model="distilbert/distilbert-base-uncased-finetuned-sst-2-english",
     default_revision="714eb0f",
     example=Example(

@@ -53,6 +53,7 @@ TASK = Task(
     auto_classes=("AutoModelForSequenceClassification",),
     stages="app.runtime.text_ranking:TextRankingStages",
     warm_up=({"query": "a", "texts": ["b"]}, {}),
+    is_repeatable=True,
     default_model="cross-encoder/ms-marco-MiniLM-L6-v2",
     example=Example(
         body={

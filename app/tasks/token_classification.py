@@ -53,6 +53,7 @@ TASK = Task(
     output_type=list[Entity] | list[list[Entity]],
     auto_classes=("AutoModelForTokenClassification",),
     stages="app.runtime.pipelines:TokenClassificationStages",
+    is_repeatable=True,
     default_model="dbmdz/bert-large-cased-finetuned-conll03-english",
     default_revision="4c53496",
     example=Example(

@@ -38,6 +38,7 @@ TASK = Task(
     needs=("image_processor?", "video_processor?"),
     stages="app.runtime.vision.video:VideoClassificationStages",
     warm_up=(GIF, {}),
+    is_repeatable=True,
     default_model="MCG-NJU/videomae-base-finetuned-kinetics",
     default_revision="488eb9a",
     example=Example(

@@ -45,6 +45,7 @@ TASK = Task(
     needs=("tokenizer", "feature_extractor"),
     stages="app.runtime.audio.zero_shot:ZeroShotAudioClassificationStages",
     warm_up=(WAV, {"candidate_labels": ["a", "b"]}),
+    is_repeatable=True,
     default_model="laion/clap-htsat-fused",
     default_revision="cca9e28",
     example=Example(

@@ -42,6 +42,7 @@ TASK = Task(
     auto_classes=("AutoModelForSequenceClassification",),
     stages="app.runtime.pipelines:ZeroShotClassificationStages",
     warm_up=("a", {"candidate_labels": ["b", "c"]}),
+    is_repeatable=True,
     default_model="facebook/bart-large-mnli",
     default_revision="d7645e1",
     example=Example(

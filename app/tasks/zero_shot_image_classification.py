@@ -40,6 +40,7 @@ TASK = Task(
     stages="app.runtime.vision.zero_shot:ZeroShotImageClassificationStages",
     warm_up=(PNG, {"candidate_labels": ["a"]}),
     implies=("image-feature-extraction", "feature-extraction"),
+    is_repeatable=True,
     default_model="openai/clip-vit-base-patch32",
     default_revision="3d74acf",
     example=Example(

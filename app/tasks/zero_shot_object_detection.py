@@ -40,6 +40,7 @@ TASK = Task(
     needs=("image_processor", "tokenizer"),
     stages="app.runtime.vision.detection:ZeroShotObjectDetectionStages",
     warm_up=(PNG, {"candidate_labels": ["a"]}),
+    is_repeatable=True,
     default_model="google/owlv2-base-patch16-ensemble",
     example=Example(
         body={"inputs": PNG_BASE64, "parameters": {"candidate_labels": ["a red ball", "a dog"], "threshold": 0.0}},

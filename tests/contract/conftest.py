@@ -31,6 +31,7 @@ ENTRIES: list[dict[str, Any]] = [
         "aliases": ["omni-moderation-latest"],
         "parameters": {"function_to_apply": "sigmoid"},
     },
+    {"id": "remembered", "task": "feature-extraction", "model": "sentence-encoder", "cache": "1MiB"},
 ]
 MODERATIONS: dict[str, Any] = {
     "acme/reviews": {"labels": {"NEGATIVE": "harassment"}},

@@ -38,6 +38,20 @@ def test_answer_tells_its_times_and_batch(server: RunningServer) -> None:
         assert float(answer.headers[f"x-{name}-time"]) >= 0
 
 
+def test_an_equal_request_is_answered_from_the_cache(server: RunningServer) -> None:
+    """In whatever dialect it asks: the same answer, a header that says so, a hit counted, the same usage."""
+    body = {"model": "remembered", "input": "a good film"}
+    first, second = (server.post("/v1/embeddings", body) for _ in range(2))
+    assert first.json() == second.json() and second.json()["usage"]["prompt_tokens"] > 0
+    assert "x-cache" not in first.headers and second.headers["x-cache"] == "hit"
+    third = server.post("/v1/embeddings", body | {"input": "a bad film"})
+    assert "x-cache" not in third.headers and third.json() != first.json()
+    text = server.get("/metrics").text
+    assert metric(text, "pipeserve_response_cache_requests_total", model="remembered", outcome="hit") == 1
+    assert metric(text, "pipeserve_response_cache_requests_total", model="remembered", outcome="miss") == 2
+    assert metric(text, "pipeserve_response_cache_bytes", model="remembered") > 0
+
+
 def _different_requests() -> list[dict[str, Any]]:
     words = "a good film bad story loved hated every minute boring wonderful service food cat dog".split()
     variants: list[dict[str, Any]] = [{}, {"normalize": False}, {"dimensions": 64}, {"pooling": "none"}]

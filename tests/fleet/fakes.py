@@ -358,6 +358,9 @@ class RecordedEvents:
     def rejected(self, model: str, reason: str) -> None:
         self._add("rejected", model, reason)
 
+    def answer_looked_up(self, model: str, outcome: str) -> None:
+        self._add("answer_looked_up", model, outcome)
+
     def batch_done(self, model: str, batch: BatchDone) -> None:
         self._add("batch_done", model, batch.num_items)
 
