@@ -1,7 +1,7 @@
 """Whatever happens in whatever order: no request is lost or answered twice, and nothing is used that is not there.
 
-A hypothesis state machine drives a fleet on fake workers: requests, cancellations, loads and unloads by hand, time,
-and workers that become ready, run out of memory, answer, die, hang and are reaped late.
+A hypothesis state machine drives a fleet on fake workers: requests (equal ones too), cancellations, loads and unloads
+by hand, time, and workers that become ready, run out of memory, answer, die, hang and are reaped late.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tests.fleet.fakes import TASK, FakeWorker, House, settle, spec_of
 SIZES = {"a": 3, "b": 4, "c": 5, "d": 8}
 BUDGET = 10
 SPECS = (
-    spec_of("a", keep_alive_s=20),
-    spec_of("b", keep_alive_s=-1, aliases=("bee",)),
+    spec_of("a", keep_alive_s=20, cache_bytes=1500),
+    spec_of("b", keep_alive_s=-1, aliases=("bee",), cache_bytes=0),
     spec_of("c", keep_alive_s=0),
     spec_of("d", keep_alive_s=60),
 )
@@ -67,16 +67,24 @@ class FleetMachine(RuleBasedStateMachine):
         deadline_s=st.sampled_from([5.0, 60.0, None]),
         keep_alive_s=st.sampled_from([None, None, 0.0, -1.0, 30.0]),
         waits=st.sampled_from([True, True, True, False]),
+        is_common=st.booleans(),
     )
     def ask(
-        self, model: str, num_items: int, deadline_s: float | None, keep_alive_s: float | None, waits: bool
+        self,
+        model: str,
+        num_items: int,
+        deadline_s: float | None,
+        keep_alive_s: float | None,
+        waits: bool,
+        is_common: bool,
     ) -> None:
+        """is_common: others may ask the same."""
         self.number += 1
         name = f"r{self.number}"
         request = JobRequest(
             model_id=model,
             task=TASK,
-            inputs=[f"{name}.{index}" for index in range(num_items)],
+            inputs=[f"{'common' if is_common else name}.{index}" for index in range(num_items)],
             parameters={},
             num_items=num_items,
             deadline_s=deadline_s,
