@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+CACHE_DIR_VARIABLE = "PIPESERVE_CACHE_DIR"
+"""For the server, and by it for its workers."""
 
 
 def default_cache_dir() -> Path:
     return Path.home() / ".cache" / "pipeserve"
+
+
+def cache_dir_of(environ: Mapping[str, str]) -> Path:
+    """Where a worker keeps what it makes: the server's cache folder."""
+    return Path(environ.get(CACHE_DIR_VARIABLE) or default_cache_dir())
 
 
 @dataclass(frozen=True, kw_only=True)

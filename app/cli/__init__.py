@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app import __version__
-from app.settings import Settings, default_cache_dir
+from app.settings import CACHE_DIR_VARIABLE, Settings, default_cache_dir
 
 if TYPE_CHECKING:
     from app.catalog import ModelSpec
@@ -81,7 +81,7 @@ def serve(
     log_format: Annotated[LogFormat, typer.Option(envvar="PIPESERVE_LOG_FORMAT")] = LogFormat.TEXT,
     cache_dir: Annotated[
         Path | None,
-        typer.Option(envvar="PIPESERVE_CACHE_DIR", help="What the server remembers. [default: ~/.cache/pipeserve]"),
+        typer.Option(envvar=CACHE_DIR_VARIABLE, help="What the server remembers. [default: ~/.cache/pipeserve]"),
     ] = None,
     max_body_size: Annotated[
         int,

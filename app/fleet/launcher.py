@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import app
@@ -24,7 +25,7 @@ from app.channel.connection import SocketConnection
 from app.channel.forks import REPLY, REQUEST
 from app.errors import Draining, ModelFailed
 from app.fleet.processes import Connection, Launcher, WorkerProcess
-from app.settings import Settings
+from app.settings import CACHE_DIR_VARIABLE, Settings, default_cache_dir
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,8 @@ _ORPHAN_POLL_S = 0.05
 def make_launcher(settings: Settings) -> Launcher:
     """As `settings.launcher` says: "forkserver", "spawn", or "auto"."""
     if settings.launcher == "spawn" or (settings.launcher == "auto" and not has_forkserver()):
-        return SpawnLauncher(log_level=settings.log_level)
-    return ForkserverLauncher(log_level=settings.log_level)
+        return SpawnLauncher(log_level=settings.log_level, cache_dir=settings.cache_dir)
+    return ForkserverLauncher(log_level=settings.log_level, cache_dir=settings.cache_dir)
 
 
 def has_forkserver() -> bool:
@@ -138,12 +139,27 @@ class _Children:
         self._living.pop(pid, None)
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What every worker learns from its environment."""
+
+    log_level: str
+    cache_dir: Path
+
+
 class SpawnLauncher:
     """Each worker is a fresh interpreter. python: the one of the environment that the workers are to live in."""
 
-    def __init__(self, *, python: str = sys.executable, worker: str = _WORKER_MODULE, log_level: str = "info") -> None:
+    def __init__(
+        self,
+        *,
+        python: str = sys.executable,
+        worker: str = _WORKER_MODULE,
+        log_level: str = "info",
+        cache_dir: Path | None = None,
+    ) -> None:
         self._python = python
-        self._log_level = log_level
+        self._told = _Told(log_level, cache_dir or default_cache_dir())
         self._worker = worker
         self._children = _Children()
 
@@ -155,7 +171,7 @@ class SpawnLauncher:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                child = self._children.adopt(_spawn(self._python, self._worker, theirs, self._log_level))
+                child = self._children.adopt(_spawn(self._python, self._worker, theirs, self._told))
         except OSError as error:
             ours.close()
             raise ModelFailed(f"no worker process could be started for {spec.id}: {error}") from error
@@ -236,14 +252,15 @@ class ForkserverLauncher:
         preload: Sequence[str] | None = None,
         forkserver: str = _FORKSERVER_MODULE,
         log_level: str = "info",
+        cache_dir: Path | None = None,
     ) -> None:
-        self._log_level = log_level
+        self._told = _Told(log_level, cache_dir or default_cache_dir())
         self._arguments = ["--worker", worker]
         if preload is not None:
             self._arguments += ["--preload", ",".join(preload)]
         self._module = forkserver
         self._children = _Children()
-        self._fallback = SpawnLauncher(worker=worker, log_level=log_level)
+        self._fallback = SpawnLauncher(worker=worker, log_level=log_level, cache_dir=cache_dir)
         self._starting: asyncio.Task[_Forkserver] | None = None
         self._server: _Forkserver | None = None
         self._num_failed_starts = 0
@@ -329,7 +346,7 @@ class ForkserverLauncher:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
-            pid = _spawn(sys.executable, self._module, theirs, self._log_level, *self._arguments)
+            pid = _spawn(sys.executable, self._module, theirs, self._told, *self._arguments)
         server = _Forkserver(ChildProcess(pid, on_exit=self._on_forkserver_exit), ours)
         try:
             await server.wait_until_ready()
@@ -404,7 +421,7 @@ def _reap_one(group: int, *, unless: Container[int]) -> bool:
     return True
 
 
-def _spawn(python: str, module: str, sock: socket.socket, log_level: str, *arguments: str) -> int:
+def _spawn(python: str, module: str, sock: socket.socket, told: _Told, *arguments: str) -> int:
     """The pid of a fresh interpreter that inherits the socket and the standard streams, nothing else of ours.
 
     In a process group of its own: Ctrl-C in a terminal is for the API process. From the loop's thread, always: the
@@ -413,7 +430,7 @@ def _spawn(python: str, module: str, sock: socket.socket, log_level: str, *argum
     return os.posix_spawn(
         python,
         [python, "-P", "-m", module, "--fd", str(_CHILD_FD), *arguments],
-        child_environment(os.environ, log_level),
+        child_environment(os.environ, told.log_level, told.cache_dir),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, sock.fileno(), _CHILD_FD),
@@ -423,9 +440,9 @@ def _spawn(python: str, module: str, sock: socket.socket, log_level: str, *argum
     )
 
 
-def child_environment(environ: Mapping[str, str], log_level: str) -> dict[str, str]:
+def child_environment(environ: Mapping[str, str], log_level: str, cache_dir: Path) -> dict[str, str]:
     """Variables for a process that finds our package in any folder, and keeps libraries from starting threads."""
-    changed = {**environ, "PIPESERVE_LOG_LEVEL": log_level}
+    changed = {**environ, "PIPESERVE_LOG_LEVEL": log_level, CACHE_DIR_VARIABLE: str(cache_dir.absolute())}
     root = Path(app.__file__).resolve().parent.parent
     if root.name not in ("site-packages", "dist-packages"):
         # A checkout. (Installed, the package is found anyway, and site-packages of another environment would harm.)

@@ -28,6 +28,7 @@ from app.channel.messages import Progress
 from app.errors import ModelFailed, NotAvailable, OutOfMemory
 from app.runtime.adapters import Adapters
 from app.runtime.audio.vocoder import Vocoder
+from app.runtime.backends.made_files import MadeFiles
 from app.runtime.base import LoadedModel
 from app.runtime.embeddings import TOKEN_VECTORS
 from app.runtime.fetching import fetch, fetch_adapter
@@ -39,6 +40,7 @@ from app.runtime.parts import Parts, tokenizer_of
 from app.runtime.placement import Placement, free_bytes, placement_of
 from app.runtime.sentence_files import SentenceFiles, pooling_modes, read_sentence_files, transformer_folder
 from app.runtime.tokenizing import Tokenizers, token_limit
+from app.settings import default_cache_dir
 from app.tasks.architectures import ARCHITECTURES
 from app.tasks.completion import ENCODED_TASK, FILE_TASKS, GENERATING_TASKS, TEXT_TASK
 from app.tasks.registry import ALL_TASKS
@@ -58,18 +60,23 @@ _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 _MAX_REASON_CHARS = 300
 
 
-def load_model(spec: ModelSpec, *, num_threads: int, progress: Callable[[Progress], None]) -> LoadedModel:
-    """Download what is missing, load it on its device. Call it on the device thread.
+def load_model(
+    spec: ModelSpec, *, num_threads: int, progress: Callable[[Progress], None], cache_dir: Path | None = None
+) -> LoadedModel:
+    """Download what is missing, load it on its device. Call it on the device thread. cache_dir: for what a backend
+    makes of a model's files once; None: the default one.
 
     Raises ModelFailed, NotAvailable or OutOfMemory, each with a sentence for the operator.
     """
     torch.set_num_threads(num_threads)
     transformers.utils.logging.disable_progress_bar()  # a server's log is no terminal
     with one_sentence(spec.id):
-        return _load(spec, progress)
+        return _load(spec, num_threads, progress, MadeFiles(cache_dir or default_cache_dir()))
 
 
-def _load(spec: ModelSpec, progress: Callable[[Progress], None]) -> LoadedModel:
+def _load(
+    spec: ModelSpec, num_threads: int, progress: Callable[[Progress], None], made_files: MadeFiles
+) -> LoadedModel:
     if spec.backend != "torch":
         raise NotAvailable(f"The backend {spec.backend} is not available in this installation.")
     if spec.has_handler:

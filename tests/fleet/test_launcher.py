@@ -19,7 +19,7 @@ from app.catalog import ModelSpec
 from app.channel.messages import JobDone, StageBegan, Stop, Submit
 from app.fleet.launcher import ForkserverLauncher, SpawnLauncher, child_environment, has_forkserver, make_launcher
 from app.fleet.processes import WorkerProcess
-from app.settings import Settings
+from app.settings import Settings, cache_dir_of
 from tests.fleet.api_process import WORKER, start_worker
 
 pytestmark = pytest.mark.skipif(not has_forkserver(), reason="needs Linux with pidfd")
@@ -291,8 +291,9 @@ async def test_a_worker_finds_the_package_in_any_folder(tmp_path: Path, monkeypa
 def test_the_environment_of_children_is_extended() -> None:
     """The package is found first, what the operator set is kept."""
     operators = {"PYTHONPATH": "/elsewhere", "OPENBLAS_NUM_THREADS": "2", "HOME": "/root"}
-    environment = child_environment(operators, "debug")
+    environment = child_environment(operators, "debug", Path("cache"))
     assert environment["PIPESERVE_LOG_LEVEL"] == "debug"
+    assert cache_dir_of(environment) == Path("cache").absolute()  # a worker may live in another folder
     assert environment["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/elsewhere"]
     assert environment["OPENBLAS_NUM_THREADS"] == "2"
     assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # as nvidia-smi counts, whose numbers the budgets have

@@ -1,0 +1,1 @@
+"""Backends on tiny models, against torch."""
