@@ -126,7 +126,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     has_handler: bool | None = None  # whether its own handler.py serves it; None: not known before its files are here
     allow_pickle: bool = False
     offline: bool = False
-    env: str | None = None
+    env: str | None = None  # the environment of its workers; None: the server's own
     adapters: tuple[AdapterSpec, ...] = ()
     adapters_folder: str | None = None  # absolute; adapters below it may be loaded at run time
     adapters_allow: tuple[str, ...] = ()  # patterns of Hub ids that may be
@@ -170,6 +170,7 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     budget: dict[str, int | float] = {}  # device -> bytes, or a share of the device in 0..1
     max_queue_items: int | None = None
     media: MediaLimits = MediaLimits()
+    environments: dict[str, str] = {}  # declared ones: name -> the absolute path of an interpreter
     source: str = ""
 
 
@@ -224,6 +225,10 @@ class _Reader:
             budget=dict(form.budget),
             max_queue_items=form.queue.max_items if "queue" in value else None,
             media=media,
+            environments={
+                name: str(self._path.parent.resolve() / Path(one.python).expanduser())
+                for name, one in form.environments.items()
+            },
             source=str(self._path),
         )
 
@@ -291,6 +296,7 @@ class _Reader:
             adapters_folder=self._optional_location("adapters_folder", form.adapters_folder),
             adapters_allow=tuple(form.adapters_allow),
             devices=_checked_devices(form),
+            env=form.env or BACKENDS[form.backend].env,
             **form.model_dump(include=_SAME_NAMES),
         )
         return with_files(spec, cached_files(spec))

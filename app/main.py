@@ -44,8 +44,9 @@ from app.api.server import Server, bind, url_of
 from app.api.tasks import TaskAnswerer, task_routes
 from app.api.unserved import unserved_routes
 from app.catalog import Catalog
+from app.environments.places import environments_of
 from app.fleet.fleet import Fleet
-from app.fleet.launcher import make_launcher
+from app.fleet.launcher import EnvironmentsLauncher, make_launcher
 from app.fleet.requests import FleetAPI
 from app.logs import configure_logging
 from app.media.remote import MediaFetcher
@@ -132,7 +133,11 @@ def serve(settings: Settings, catalog: Catalog) -> None:
     """Everything from here to the end of the server. Raises SystemExit when the address cannot be had."""
     configure_logging(level=settings.log_level, form=settings.log_format)
     telemetry = Telemetry(CollectorRegistry())
-    fleet = Fleet(catalog, settings, make_launcher(settings), events=telemetry, resolver=resolve)
+    environments = environments_of(catalog, settings.cache_dir)
+    launcher = EnvironmentsLauncher(
+        make_launcher(settings), environments, log_level=settings.log_level, cache_dir=settings.cache_dir
+    )
+    fleet = Fleet(catalog, settings, launcher, events=telemetry, resolver=resolve)
     run(settings, build_app(settings, catalog, fleet, telemetry), fleet)
 
 

@@ -14,6 +14,7 @@ from app.declaration.form import (
     BatchForm,
     Category,
     EntryForm,
+    EnvironmentForm,
     FileForm,
     Form,
     MediaForm,
@@ -37,6 +38,9 @@ Besides its own tasks an entry answers what its model implies: feature-extractio
 MODERATIONS = """Each of `moderations`, such as `toxicity: {labels: {toxic: harassment, threat: [harassment/threatening, violence]}, threshold: 0.7}`. A category's score is the greatest of its labels' scores, whether the model gives each label a chance of its own or all of them one between them; `parameters: {function_to_apply: sigmoid}` of the entry says which, where the model's config does not. Categories that no label means have 0; there are %s. An alias such as `omni-moderation-latest` lets clients that name OpenAI's model find yours.
 
 """
+ENVIRONMENTS = """Each of `environments`, such as `optimum: {python: /opt/optimum/bin/python}`; `pipeserve env create` builds those that the package ships (docs/environments.md).
+
+"""
 ADAPTERS = """`adapters`: `{sql: ./adapters/sql, poet: our-team/poet}`, or a list of folders and Hub ids, or of objects:
 
 """
@@ -58,6 +62,7 @@ _TYPES = {
     "device": "device",
     "device_map": ", ".join(f"`{name}`" for name in DEVICE_MAPS) + " or module: device",
     "devices": "list of devices",
+    "environments": "name: object",
     "labels": "label: category or list of categories",
     "thresholds": "category: number",
     "moderations": "entry: object",
@@ -97,6 +102,7 @@ def page() -> str:
         "## The file\n\n" + rows(FileForm),
         "`queue`:\n\n" + rows(TotalQueueForm),
         "`media`:\n\n" + rows(MediaForm),
+        ENVIRONMENTS + rows(EnvironmentForm),
         MODERATIONS % ", ".join(f"`{name}`" for name in get_args(Category)) + rows(ModerationForm),
         "## An entry\n\n" + rows(EntryForm, marks_defaults=True),
         "¹ not under `defaults:`\n",

@@ -7,15 +7,16 @@ import sys
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from app import __version__
-from app.settings import CACHE_DIR_VARIABLE, Settings, default_cache_dir
+from app.cli.environments import CacheDir, env
+from app.settings import Settings, default_cache_dir
 
 if TYPE_CHECKING:
-    from app.catalog import ModelSpec
+    from app.catalog import Catalog, ModelSpec
 
 cli = typer.Typer(
     name="pipeserve",
@@ -24,6 +25,7 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+cli.add_typer(env, name="env")
 
 DEFAULT = Settings()
 """What flags and variables fall back to."""
@@ -79,10 +81,7 @@ def serve(
     ] = DEFAULT.port,
     log_level: Annotated[LogLevel, typer.Option(envvar="PIPESERVE_LOG_LEVEL")] = LogLevel.INFO,
     log_format: Annotated[LogFormat, typer.Option(envvar="PIPESERVE_LOG_FORMAT")] = LogFormat.TEXT,
-    cache_dir: Annotated[
-        Path | None,
-        typer.Option(envvar=CACHE_DIR_VARIABLE, help="What the server remembers. [default: ~/.cache/pipeserve]"),
-    ] = None,
+    cache_dir: CacheDir = None,
     max_body_size: Annotated[
         int,
         typer.Option(envvar="PIPESERVE_MAX_BODY_SIZE", parser=_size, metavar="SIZE", help="Largest request body."),
@@ -108,9 +107,6 @@ def serve(
     ] = LauncherName.AUTO,
 ) -> None:
     """Serve the models of models.yaml over HTTP."""
-    from app.catalog import read_catalog
-    from app.errors import CatalogError
-
     settings = Settings(
         models=models,
         host=host,
@@ -124,10 +120,7 @@ def serve(
         forward_timeout_s=forward_timeout,
         launcher=launcher.value,
     )
-    try:
-        catalog = read_catalog(models)
-    except CatalogError as error:
-        _fail(str(error))
+    catalog = _read(models, settings.cache_dir)
     from app.main import serve as run_server
 
     run_server(settings, catalog)
@@ -139,15 +132,10 @@ def check(
     online: Annotated[
         bool, typer.Option("--online", help="Ask the Hub about its models (this downloads their configs).")
     ] = False,
+    cache_dir: CacheDir = None,
 ) -> None:
     """Check a models.yaml without starting anything: its form, and what can be known of each model."""
-    from app.catalog import read_catalog
-    from app.errors import CatalogError
-
-    try:
-        catalog = read_catalog(file)
-    except CatalogError as error:
-        _fail(str(error))
+    catalog = _read(file, cache_dir or default_cache_dir())
     specs = asyncio.run(_look_up(catalog.models)) if online else catalog.models
     for spec in specs:
         typer.echo(_finding(spec))
@@ -156,6 +144,18 @@ def check(
         typer.echo(f"FAILED  {spec.id}:{adapter.id}: {adapter.problem}")
     if adapters or any(spec.problem is not None for spec in specs):
         raise typer.Exit(1)
+
+
+def _read(file: Path, cache_dir: Path) -> Catalog:
+    from app.catalog import read_catalog
+    from app.environments.places import environments_of, with_environments
+    from app.errors import CatalogError
+
+    try:
+        catalog = read_catalog(file)
+    except CatalogError as error:
+        _fail(str(error))
+    return with_environments(catalog, environments_of(catalog, cache_dir))
 
 
 async def _look_up(specs: Iterable[ModelSpec]) -> list[ModelSpec]:
@@ -187,7 +187,7 @@ def version() -> None:
     typer.echo(f"pipeserve {__version__}")
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     typer.echo(message, err=True)
     sys.exit(1)
 

@@ -18,6 +18,7 @@ LATER_BACKENDS = ("auto", "onnx", "openvino", "optimum", "vllm")
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
+_ENVIRONMENT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?|xpu(:\d{1,3})?", re.ASCII)
 
 
@@ -31,6 +32,13 @@ def _name(text: str) -> str:
     """An id or alias: it stands in URLs, headers and logs."""
     if any(character.isspace() or not character.isprintable() for character in text):
         raise ValueError(f"{text!r} holds spaces or characters that cannot be printed.")
+    return text
+
+
+def environment_name(text: str) -> str:
+    """Raises ValueError: it names a folder."""
+    if _ENVIRONMENT_NAME.fullmatch(text) is None:
+        raise ValueError(f'{text[:80]!r} cannot name an environment; use a-z, 0-9, "-", "_" and ".".')
     return text
 
 
@@ -95,6 +103,7 @@ Count = Annotated[int, Field(ge=1, le=2**40)]
 Text = Annotated[str, AfterValidator(_printable), StringConstraints(min_length=1, max_length=4096)]
 Name = Annotated[str, AfterValidator(_name), StringConstraints(min_length=1, max_length=512)]
 Device = Annotated[str, BeforeValidator(_device)]
+EnvironmentName = Annotated[str, AfterValidator(environment_name)]
 
 
 class Form(BaseModel):
@@ -228,10 +237,17 @@ class EntryForm(Form):
     trust_remote_code: bool = Field(default=False, description="run Python code of the model's repository")
     allow_pickle: bool = Field(default=False, description="load weights that are not safetensors")
     offline: bool = Field(default=False, description="never ask the Hub for this model")
+    env: EnvironmentName | None = Field(
+        default=None, description="the Python environment of its workers (docs/environments.md); unset: the backend's"
+    )
 
 
 NO_DEFAULTS = ("id", "model", "task", "tasks", "aliases", "revision", "tokenizer", "adapters")
 DEFAULTS = tuple(name for name in EntryForm.model_fields if name not in NO_DEFAULTS)
+
+
+class EnvironmentForm(Form):
+    python: Text = Field(description="its interpreter, 3.11 or newer (relative to this file)")
 
 
 class TotalQueueForm(Form):
@@ -287,6 +303,9 @@ class FileForm(Form):
     )
     queue: TotalQueueForm = Field(default=TotalQueueForm(), description="see below")
     media: MediaForm = Field(default=MediaForm(), description="see below")
+    environments: dict[EnvironmentName, EnvironmentForm] = Field(
+        default={}, description="Python environments that you made yourself, by the names that `env` uses; see below"
+    )
     moderations: dict[Name, ModerationForm] = Field(
         default={}, description="entries for text-classification that `/v1/moderations` asks, by id or alias; see below"
     )
@@ -294,11 +313,16 @@ class FileForm(Form):
 
 FORMS_INSIDE: dict[type[Form], dict[str, type[Form]]] = {
     EntryForm: {"batch": BatchForm, "queue": QueueForm, "adapters": AdapterForm},
-    FileForm: {"queue": TotalQueueForm, "media": MediaForm, "moderations": ModerationForm},
+    FileForm: {
+        "queue": TotalQueueForm,
+        "media": MediaForm,
+        "moderations": ModerationForm,
+        "environments": EnvironmentForm,
+    },
 }
 
-LATER_KEYS = frozenset({"compile", "env", "chat_template", "priority", "drain"})
-LATER_TOP_LEVEL_KEYS = frozenset({"environments", "catalog"})
+LATER_KEYS = frozenset({"compile", "chat_template", "priority", "drain"})
+LATER_TOP_LEVEL_KEYS = frozenset({"catalog"})
 
 
 def unknown_key(key: str, allowed: Iterable[str], later: Iterable[str] = ()) -> str:

@@ -19,10 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import app
 from app.catalog import ModelSpec
 from app.channel.connection import SocketConnection
 from app.channel.forks import REPLY, REQUEST
+from app.environments.places import PACKAGE, Environments, is_checkout, package_path
 from app.errors import Draining, ModelFailed
 from app.fleet.processes import Connection, Launcher, WorkerProcess
 from app.settings import CACHE_DIR_VARIABLE, Settings, default_cache_dir
@@ -145,21 +145,24 @@ class _Told:
 
     log_level: str
     cache_dir: Path
+    package_path: Path | None = None
 
 
 class SpawnLauncher:
-    """Each worker is a fresh interpreter. python: the one of the environment that the workers are to live in."""
+    """Each worker is a fresh interpreter. python: the one of the environment that the workers are to live in, if that
+    is not ours; package_path: the folder that it finds our package in."""
 
     def __init__(
         self,
         *,
         python: str = sys.executable,
+        package_path: Path | None = None,
         worker: str = _WORKER_MODULE,
         log_level: str = "info",
         cache_dir: Path | None = None,
     ) -> None:
         self._python = python
-        self._told = _Told(log_level, cache_dir or default_cache_dir())
+        self._told = _Told(log_level, cache_dir or default_cache_dir(), package_path)
         self._worker = worker
         self._children = _Children()
 
@@ -179,6 +182,51 @@ class SpawnLauncher:
 
     async def stop(self) -> None:
         await self._children.kill_all()
+
+
+class EnvironmentsLauncher:
+    """Workers of entries that name an environment are spawned by its Python; `own` starts all others."""
+
+    def __init__(
+        self,
+        own: Launcher,
+        environments: Environments,
+        *,
+        worker: str = _WORKER_MODULE,
+        log_level: str = "info",
+        cache_dir: Path | None = None,
+    ) -> None:
+        self._own = own
+        self._environments = environments
+        self._worker = worker
+        self._log_level = log_level
+        self._cache_dir = cache_dir
+        self._spawning: dict[str, SpawnLauncher] = {}
+
+    async def start(self) -> None:
+        await self._own.start()
+
+    async def launch(self, spec: ModelSpec) -> WorkerProcess:
+        """Raises ModelFailed when the environment is not there, and as the launchers do."""
+        if spec.env is None:
+            return await self._own.launch(spec)
+        if (problem := self._environments.problem(spec.env)) is not None:
+            raise ModelFailed(f"{spec.id}: {problem}")
+        if spec.env not in self._spawning:
+            self._spawning[spec.env] = self._launcher_in(spec.env)
+        return await self._spawning[spec.env].launch(spec)
+
+    async def stop(self) -> None:
+        await asyncio.gather(self._own.stop(), *(launcher.stop() for launcher in self._spawning.values()))
+
+    def _launcher_in(self, env: str) -> SpawnLauncher:
+        return SpawnLauncher(
+            python=str(self._environments.python(env)),
+            package_path=package_path(self._environments.folder),
+            worker=self._worker,
+            log_level=self._log_level,
+            cache_dir=self._cache_dir,
+        )
 
 
 class ForkserverGone(Exception):
@@ -430,7 +478,7 @@ def _spawn(python: str, module: str, sock: socket.socket, told: _Told, *argument
     return os.posix_spawn(
         python,
         [python, "-P", "-m", module, "--fd", str(_CHILD_FD), *arguments],
-        child_environment(os.environ, told.log_level, told.cache_dir),
+        child_environment(os.environ, told.log_level, told.cache_dir, told.package_path),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, sock.fileno(), _CHILD_FD),
@@ -440,12 +488,19 @@ def _spawn(python: str, module: str, sock: socket.socket, told: _Told, *argument
     )
 
 
-def child_environment(environ: Mapping[str, str], log_level: str, cache_dir: Path) -> dict[str, str]:
-    """Variables for a process that finds our package in any folder, and keeps libraries from starting threads."""
+def child_environment(
+    environ: Mapping[str, str], log_level: str, cache_dir: Path, package_path: Path | None = None
+) -> dict[str, str]:
+    """Variables for a process that finds our package in any folder, and keeps libraries from starting threads.
+
+    package_path: for another environment's Python, where that finds our package; it sees nothing else of ours.
+    """
     changed = {**environ, "PIPESERVE_LOG_LEVEL": log_level, CACHE_DIR_VARIABLE: str(cache_dir.absolute())}
-    root = Path(app.__file__).resolve().parent.parent
-    if root.name not in ("site-packages", "dist-packages"):
-        # A checkout. (Installed, the package is found anyway, and site-packages of another environment would harm.)
+    root = PACKAGE.parent
+    if package_path is not None:
+        changed.pop("PYTHONHOME", None)
+        changed["PYTHONPATH"] = str(package_path)
+    elif is_checkout(root):  # installed, the package is found anyway
         changed["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), environ.get("PYTHONPATH"))))
     changed.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's BLAS starts its threads when it is imported
     changed.setdefault("TOKENIZERS_PARALLELISM", "false")  # the prepare thread runs beside the device thread

@@ -50,6 +50,31 @@ def test_check_reports_form_and_files(tmp_path: Path) -> None:
     assert "FAILED  a:sql: there is no folder" in done.stdout
 
 
+def test_environments_are_listed_and_their_lack_is_told(tmp_path: Path) -> None:
+    """`env list`, `env check`, `env create` and `check` each say what to do; nothing is built by that."""
+    cache = ("--cache-dir", str(tmp_path / "cache"))
+    assert "optimum      not built" in pipeserve("env", "list", *cache).stdout
+    done = pipeserve("env", "check", "optimum", *cache)
+    assert (done.returncode, "`pipeserve env create optimum`" in done.stderr) == (1, True)
+    done = pipeserve("env", "create", "optimun", *cache)
+    assert (done.returncode, "give --requirements FILE" in done.stderr) == (1, True)
+    done = pipeserve("env", "remove", "../optimum", *cache)
+    assert (done.returncode, "cannot name an environment" in done.stderr) == (2, True)
+    (tmp_path / "models.yaml").write_text("models: [{id: a, task: ner, env: optimum}]")
+    done = pipeserve("check", str(tmp_path / "models.yaml"), *cache)
+    assert done.returncode == 1
+    assert 'FAILED  a: the environment "optimum" is not built yet' in done.stdout
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_python_of_ones_own_is_checked(tmp_path: Path) -> None:
+    """`env check --python` imports there what a worker imports: ours has that, but no library of Optimum's."""
+    done = pipeserve("env", "check", "mine", "--python", sys.executable, "--cache-dir", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok      mine: Python 3." in done.stdout
+    assert "transformers 5." in done.stdout
+
+
 def test_online_check_asks_the_hub(tmp_path: Path) -> None:
     """Also about entries that declare their task; each refusal is a sentence with what to do."""
     mine = tmp_path / "mine"

@@ -11,14 +11,14 @@ import orjson
 from app.catalog import ModelSpec
 from app.channel.messages import Load, Ready
 from app.fleet.launcher import ForkserverLauncher, SpawnLauncher
-from app.fleet.processes import WorkerProcess
+from app.fleet.processes import Launcher, WorkerProcess
 
 WORKER = "tests.fake_worker"
 
 
-async def start_worker(launcher: SpawnLauncher | ForkserverLauncher, model: str = "scripted") -> WorkerProcess:
+async def start_worker(launcher: Launcher, model: str = "scripted", *, env: str | None = None) -> WorkerProcess:
     """A worker whose model is ready."""
-    spec = ModelSpec(id="scripted", model=model)
+    spec = ModelSpec(id="scripted", model=model, env=env)
     worker = await launcher.launch(spec)
     worker.connection.send(Load(spec=msgspec.to_builtins(spec), num_threads=1))
     async for message in worker.connection.receive():

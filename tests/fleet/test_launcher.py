@@ -17,7 +17,16 @@ import pytest
 
 from app.catalog import ModelSpec
 from app.channel.messages import JobDone, StageBegan, Stop, Submit
-from app.fleet.launcher import ForkserverLauncher, SpawnLauncher, child_environment, has_forkserver, make_launcher
+from app.environments.places import Environments
+from app.errors import ModelFailed
+from app.fleet.launcher import (
+    EnvironmentsLauncher,
+    ForkserverLauncher,
+    SpawnLauncher,
+    child_environment,
+    has_forkserver,
+    make_launcher,
+)
 from app.fleet.processes import WorkerProcess
 from app.settings import Settings, cache_dir_of
 from tests.fleet.api_process import WORKER, start_worker
@@ -32,10 +41,12 @@ ROOT = Path(__file__).parent.parent.parent
 def make(kind: str) -> Launcher:
     if kind == "spawn":
         return SpawnLauncher(worker=WORKER)
+    if kind == "environment":
+        return SpawnLauncher(python=sys.executable, package_path=ROOT, worker=WORKER)
     return ForkserverLauncher(worker=WORKER, preload=())
 
 
-@pytest.fixture(params=["spawn", "forkserver"])
+@pytest.fixture(params=["spawn", "environment", "forkserver"])
 async def launcher(request: pytest.FixtureRequest) -> AsyncIterator[Launcher]:
     made = make(request.param)
     await made.start()
@@ -83,6 +94,10 @@ async def ask(worker: WorkerProcess, job_id: int = 1) -> None:
 
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def environ_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
 
 
 def open_files_of(pid: int) -> list[str]:
@@ -298,6 +313,41 @@ def test_the_environment_of_children_is_extended() -> None:
     assert environment["OPENBLAS_NUM_THREADS"] == "2"
     assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # as nvidia-smi counts, whose numbers the budgets have
     assert environment["HOME"] == "/root"
+
+
+def test_another_environment_sees_nothing_of_ours() -> None:
+    """Its Python finds our package in the given folder, and no libraries that the operator's variables lead to."""
+    environment = child_environment(
+        {"PYTHONPATH": "/ours", "PYTHONHOME": "/ours"}, "info", Path("/c"), Path("/package")
+    )
+    assert environment["PYTHONPATH"] == "/package"
+    assert "PYTHONHOME" not in environment
+
+
+def make_python(folder: Path) -> Path:
+    """An interpreter that can be told from ours."""
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nexport PIPESERVE_TEST_ENV=other\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    return python
+
+
+async def test_an_entry_lives_in_the_environment_that_it_names(tmp_path: Path) -> None:
+    """Its interpreter starts the worker; entries without one are started as ever; without it, a sentence."""
+    python = make_python(tmp_path)
+    environments = Environments(tmp_path, {"other": str(python)})
+    launcher = EnvironmentsLauncher(SpawnLauncher(worker=WORKER), environments, worker=WORKER)
+    await launcher.start()
+    own, other = await start_worker(launcher), await start_worker(launcher, env="other")
+    assert b"PIPESERVE_TEST_ENV=other" in environ_of(other.pid)
+    assert b"PIPESERVE_TEST_ENV" not in environ_of(own.pid)
+    await ask(own)
+    await ask(other)
+    with pytest.raises(ModelFailed, match="pipeserve env create optimum"):
+        await start_worker(launcher, env="optimum")
+    await launcher.stop()
+    assert await own.wait() == await other.wait() == -signal.SIGKILL
+    assert zombies() == []
 
 
 def test_the_launcher_is_a_setting() -> None:
