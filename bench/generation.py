@@ -28,7 +28,7 @@ from typing import Any
 
 import httpx2 as httpx
 
-from bench.run import REPOSITORY, THREADS, free_port, say
+from bench.processes import REPOSITORY, THREADS, free_port, say
 
 SIZES: dict[str, dict[str, int]] = {
     "116m": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12},

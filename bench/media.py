@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.run import REPOSITORY, THREADS, free_port, last_line, load, running, say, serve_command, wait_until_up
+from bench.processes import REPOSITORY, THREADS, free_port, last_line, load, running, say, serve_command, wait_until_up
 from bench.workload import mixed_texts
 
 CONCURRENCY = 16

@@ -1,7 +1,8 @@
-"""The ceiling: transformers' `pipeline()` in one process over the same texts, no HTTP. Prints one JSON line.
+"""The ceilings: one process over the same texts, no HTTP. Prints one JSON line.
 
-`python -m bench.offline TASK FOLDER --threads N`. At batch size 1 (texts as they come), and at its best batch size
-(texts sorted by length, which is the best that an offline loop can do).
+`python -m bench.offline TASK FOLDER --threads N`: transformers' `pipeline()` one text at a time, as they come; and, at
+the best batch size, sorted by length, which is the best that an offline loop can do: tokenizer, forward and pooling
+or softmax by hand, and the bare forward over the same batches, tokenized before.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.workload import mixed_texts
+from bench.workload import TEXTS
 
 BATCH_SIZES = (8, 16, 32, 64)
 
 
-def latencies_ms(call: Any, texts: list[str], seconds: float) -> list[float]:
+def latencies_ms(call: Callable[[str], Any], texts: list[str], seconds: float) -> list[float]:
     found: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
@@ -27,43 +29,46 @@ def latencies_ms(call: Any, texts: list[str], seconds: float) -> list[float]:
     return found
 
 
-def texts_per_s(call: Any, texts: list[str], batch_size: int) -> float:
+def per_s(call: Callable[[Any], Any], batches: Sequence[Any], num: int) -> float:
     began = time.perf_counter()
-    call(texts, batch_size=batch_size)
-    return len(texts) / (time.perf_counter() - began)
+    for batch in batches:
+        call(batch)
+    return num / (time.perf_counter() - began)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task")
     parser.add_argument("folder")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--num-texts", type=int, default=256)
+    parser.add_argument("--texts", choices=list(TEXTS), default="mixed")
     options = parser.parse_args()
 
-    import torch
     from transformers import pipeline
 
-    torch.set_num_threads(options.threads)
-    # Token vectors stay tensors: turning each padded row into Python lists would make the ceiling look low.
-    keywords = {"return_tensors": True} if options.task == "feature-extraction" else {}
-    pipe: Any = pipeline(options.task, model=options.folder, device="cpu")
+    from bench.encoder import Encoder
 
-    def call(texts: Any, **more: Any) -> Any:
-        return pipe(texts, **keywords, **more)
+    encode = Encoder(options.task, options.folder, options.threads)
+    # Token vectors stay tensors: turning each row into Python lists would make the pipeline look slow.
+    keywords = {"return_tensors": True} if encode.is_embedding else {}
+    pipe: Any = pipeline(options.task, model=encode.model, tokenizer=encode.tokenizer, device="cpu")
 
-    texts = mixed_texts()[: options.num_texts]
-    call(texts[:8], batch_size=8)
-    alone = sorted(latencies_ms(call, texts, options.seconds))
+    texts = TEXTS[options.texts]()[: options.num_texts]
+    encode(texts[:8])
+    pipe(texts[0], **keywords)
+    alone = sorted(latencies_ms(lambda text: pipe(text, **keywords), texts, options.seconds))
     by_length = sorted(texts, key=len)
-    batched = {size: texts_per_s(call, by_length, size) for size in BATCH_SIZES}
-    best = max(batched, key=lambda size: batched[size])
+    batches = {size: [by_length[at : at + size] for at in range(0, len(texts), size)] for size in BATCH_SIZES}
+    loop = {size: per_s(encode, batches[size], len(texts)) for size in BATCH_SIZES if size <= len(texts)}
+    best = max(loop, key=lambda size: loop[size])
     result = {
         "batch_1_p50_ms": alone[len(alone) // 2],
         "batch_1_texts_per_s": 1000 * len(alone) / sum(alone),
         "best_batch_size": best,
-        "best_texts_per_s": batched[best],
+        "best_texts_per_s": loop[best],
+        "bare_texts_per_s": per_s(encode.forward, [encode.collate(batch) for batch in batches[best]], len(texts)),
         "threads": options.threads,
     }
     sys.stdout.write(json.dumps(result) + "\n")

@@ -20,18 +20,21 @@ def build_app(pipe: Any, is_embedding: bool) -> FastAPI:
     app = FastAPI()
     lock = threading.Lock()
 
-    def compute(text: str) -> Any:
+    def embed(text: str) -> Any:
+        # Mean pooling and scaling, as all-MiniLM-L6-v2 wants them. Not in batches: pipeline() keeps the padding's rows.
+        vector = pipe(text, return_tensors=True, truncation=True)[0].mean(dim=0)
+        return (vector / vector.norm()).numpy()
+
+    def compute(texts: list[str]) -> list[Any]:
         with lock:
             if is_embedding:
-                # Mean pooling and scaling, as all-MiniLM-L6-v2 wants them.
-                vector = pipe(text, return_tensors=True)[0].mean(dim=0)
-                return [(vector / vector.norm()).numpy()]
-            return [pipe(text, top_k=None)]
+                return [embed(text) for text in texts]
+            return list(pipe(texts, top_k=None, truncation=True, batch_size=len(texts)))
 
     @app.post("/predict")
     async def predict(request: Request) -> Response:
-        text = orjson.loads(await request.body())["inputs"]
-        answer = await asyncio.to_thread(compute, text)
+        inputs = orjson.loads(await request.body())["inputs"]
+        answer = await asyncio.to_thread(compute, [inputs] if isinstance(inputs, str) else inputs)
         return Response(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
     return app

@@ -8,28 +8,34 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import http.client
 import importlib.metadata
 import json
 import os
 import platform
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.processes import (
+    REPOSITORY,
+    THREADS,
+    free_port,
+    last_line,
+    load,
+    post,
+    running,
+    say,
+    serve_command,
+    wait_until_up,
+    write_catalog,
+)
 from bench.workload import build_bert_base, mixed_texts, write_bodies
 
 CONCURRENCIES = (1, 8, 32, 128)
-THREADS = max(1, (os.cpu_count() or 1) - 1)
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -38,75 +44,6 @@ class Contest:
     task: str
     folder: Path
     num_texts: int = 256  # the same ones for everybody; fewer where a forward is slow
-
-
-def say(line: str = "") -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def get(port: int, path: str, timeout_s: float = 10.0) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
-
-
-def post(port: int, path: str, body: bytes, timeout_s: float = 120.0) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
-    try:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
-
-
-def wait_until_up(port: int, path: str, timeout_s: float = 120.0) -> float:
-    """Seconds until it answered 200."""
-    began = time.perf_counter()
-    while time.perf_counter() - began < timeout_s:
-        with contextlib.suppress(OSError):
-            if get(port, path)[0] == 200:
-                return time.perf_counter() - began
-        time.sleep(0.02)
-    raise TimeoutError(f"nothing answered {path} within {timeout_s} s")
-
-
-@contextlib.contextmanager
-def running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def last_line(command: list[str]) -> dict[str, Any]:
-    """What a measuring process prints last: one line of JSON."""
-    output = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True).stdout
-    result: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return result
-
-
-def load(url: str, bodies: Path, concurrency: int, seconds: float, *, is_base64: bool = False) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.load", url, "--bodies", str(bodies)]
-    command += ["--concurrency", str(concurrency), "--seconds", str(seconds)]
-    return last_line(command + ["--base64"] * is_base64)
 
 
 def measure_offline(contest: Contest, seconds: float) -> dict[str, Any]:
@@ -120,35 +57,13 @@ def measure_url(url: str, bodies: Path, seconds: float) -> dict[int, dict[str, A
     return {concurrency: load(url, bodies, concurrency, seconds) for concurrency in CONCURRENCIES}
 
 
-def serve_command(catalog: Path, port: int) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "app",
-        "serve",
-        "--models",
-        str(catalog),
-        "--port",
-        str(port),
-        "--log-level",
-        "warning",
-    ]
-
-
-def write_catalog(folder: Path, contests: list[Contest]) -> Path:
-    entries = [{"id": contest.name, "task": contest.task, "model": str(contest.folder)} for contest in contests]
-    path = folder / "models.yaml"
-    path.write_text(json.dumps({"models": entries}))  # JSON is YAML
-    return path
-
-
 def report(contest: Contest, offline: dict[str, Any], ours: dict[int, Any], plain: dict[int, Any]) -> None:
     ceiling, alone_ms = offline["best_texts_per_s"], offline["batch_1_p50_ms"]
     say(f"\n### {contest.name}: {contest.task}\n")
     say(
-        f"Offline `pipeline()`, {THREADS} thread(s): batch 1 {offline['batch_1_texts_per_s']:.1f} texts/s"
-        f" (p50 {alone_ms:.2f} ms); sorted by length, best batch size {offline['best_batch_size']}:"
-        f" {ceiling:.1f} texts/s (the ceiling).\n"
+        f"Offline, {THREADS} thread(s): `pipeline()`, batch 1, {offline['batch_1_texts_per_s']:.1f} texts/s"
+        f" (p50 {alone_ms:.2f} ms); a loop by hand, sorted by length, best batch size {offline['best_batch_size']}:"
+        f" {ceiling:.1f} texts/s (the ceiling; its bare forward alone: {offline['bare_texts_per_s']:.1f}).\n"
     )
     columns = ("concurrent", "pipeserve req/s", "p50 ms", "p99 ms", "of the ceiling", "plain FastAPI req/s", "p50 ms")
     columns += ("p99 ms", "ratio", "client CPU", "failed")
@@ -247,7 +162,8 @@ def main() -> None:
     say(f"Everybody has {THREADS} compute thread(s).")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        catalog = write_catalog(folder, contests)
+        entries = [{"id": contest.name, "task": contest.task, "model": str(contest.folder)} for contest in contests]
+        catalog = write_catalog(folder, entries)
         for contest in contests:
             bodies = write_bodies(folder / f"{contest.name}.jsonl", mixed_texts()[: contest.num_texts])
             offline = measure_offline(contest, seconds)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 NUM_TEXTS = 512
 WORDS = (
@@ -23,9 +26,40 @@ def mixed_texts(seed: int = 0) -> list[str]:
     return [" ".join(source.choices(WORDS, k=length)) for length in lengths]
 
 
+def sized_texts(num_words: int, spread: int, seed: int = 0) -> list[str]:
+    """NUM_TEXTS texts of about so many words, each within spread of it. A word here is one token of BERT's."""
+    source = random.Random(seed)
+    lengths = [num_words + source.randint(-spread, spread) for _ in range(NUM_TEXTS)]
+    return [" ".join(source.choices(WORDS, k=length)) for length in lengths]
+
+
+TEXTS: dict[str, Callable[[], list[str]]] = {
+    "short": lambda: sized_texts(14, 2),  # with the two tokens at the ends: about 16
+    "medium": lambda: sized_texts(126, 8),
+    "mixed": mixed_texts,
+}
+
+
 def write_bodies(path: Path, texts: list[str]) -> Path:
-    path.write_text("".join(json.dumps({"inputs": text}) + "\n" for text in texts))
+    return write_lines(path, [{"inputs": text} for text in texts])
+
+
+def write_lines(path: Path, bodies: Iterable[Any]) -> Path:
+    path.write_text("".join(json.dumps(body) + "\n" for body in bodies))
     return path
+
+
+def zipf_weights(num: int, exponent: float = 1.1) -> list[float]:
+    """Shares that sum to 1: the n-th most wanted of num is asked for in proportion to 1 / n ** exponent."""
+    raw = [1 / rank**exponent for rank in range(1, num + 1)]
+    return [one / sum(raw) for one in raw]
+
+
+def zipf_draws(num: int, num_draws: int, seed: int = 0, exponent: float = 1.1) -> list[int]:
+    """Indices below num. Which of them are wanted most is drawn too, so that it is not the order of declaration."""
+    source = random.Random(seed)
+    ranked = source.sample(range(num), num)
+    return source.choices(ranked, zipf_weights(num, exponent), k=num_draws)
 
 
 def build_bert_base(folder: Path) -> Path:
@@ -40,4 +74,17 @@ def build_bert_base(folder: Path) -> Path:
     torch.manual_seed(0)
     BertForSequenceClassification(BertConfig()).save_pretrained(folder)
     AutoTokenizer.from_pretrained(minilm_folder(), model_max_length=512).save_pretrained(folder)
+    return folder
+
+
+def copy_minilm(folder: Path, max_tokens: int = 256) -> Path:
+    """all-MiniLM-L6-v2 in a folder of its own, for texts of up to so many tokens (its positions end at 512)."""
+    if (folder / "copied").exists():
+        return folder
+    from demo.training import minilm_folder
+
+    shutil.copytree(minilm_folder(), folder, dirs_exist_ok=True)
+    settings = folder / "sentence_bert_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "max_seq_length": max_tokens}))
+    (folder / "copied").touch()
     return folder
