@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app import __version__
+from app.cli.tune import tune
 from app.settings import Settings, default_cache_dir
 
 if TYPE_CHECKING:
@@ -139,16 +140,23 @@ def check(
     online: Annotated[
         bool, typer.Option("--online", help="Ask the Hub about its models (this downloads their configs).")
     ] = False,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(envvar="PIPESERVE_CACHE_DIR", help="What `tune` remembers. [default: ~/.cache/pipeserve]"),
+    ] = None,
 ) -> None:
     """Check a models.yaml without starting anything: its form, and what can be known of each model."""
     from app.catalog import read_catalog
     from app.errors import CatalogError
+    from app.tuning.choices import FILE, Choices, decider
 
     try:
         catalog = read_catalog(file)
     except CatalogError as error:
         _fail(str(error))
-    specs = asyncio.run(_look_up(catalog.models)) if online else catalog.models
+    found = asyncio.run(_look_up(catalog.models)) if online else catalog.models
+    decide = decider(Choices((cache_dir or default_cache_dir()) / FILE))
+    specs = [decide(spec) for spec in found]
     for spec in specs:
         typer.echo(_finding(spec))
     adapters = [(spec, one) for spec in specs for one in spec.adapters if one.problem is not None]
@@ -172,13 +180,23 @@ def _finding(spec: ModelSpec) -> str:
     source = spec.model if Path(spec.model).is_absolute() else f"{spec.model}{at}, {_whereabouts(spec)}"
     if not spec.tasks:
         return f"later   {spec.id}: its task will be read from the Hub ({source})"
-    return f"ok      {spec.id}: {', '.join(spec.all_tasks)} ({source})"
+    return f"ok      {spec.id}: {', '.join(spec.all_tasks)} ({source}){_computed(spec)}"
+
+
+def _computed(spec: ModelSpec) -> str:
+    """By what, where `pipeserve tune` chose it."""
+    from app.tuning.candidates import name_of
+
+    return "" if spec.tuned is None else f", computed by {name_of(spec.tuned.keys)} as tuned on {spec.tuned.at}"
 
 
 def _whereabouts(spec: ModelSpec) -> str:
     from app.catalog import cached_files
 
     return "not yet on this disk" if cached_files(spec)("config.json") is None else "known from the Hub's cache"
+
+
+cli.command()(tune)
 
 
 @cli.command()
