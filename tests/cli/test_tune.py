@@ -45,7 +45,7 @@ def test_choice_is_measured_stored_shown_and_forgotten(catalog: Path) -> None:
 
     listed = pipeserve("tune", "--list", "--cache-dir", cache)
     assert "sequence-classification" in listed.stdout
-    assert "used" in listed.stdout
+    assert "used" in listed.stdout and "not used" not in listed.stdout
     checked = pipeserve("check", str(catalog), "--cache-dir", cache)
     assert "computed by torch as tuned on 20" in checked.stdout
 

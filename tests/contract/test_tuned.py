@@ -55,4 +55,4 @@ def test_stored_choice_serves_and_a_stale_one_does_not(
     log = "".join(server.log)
     assert "stale: its stored choice (torch bfloat16" in log
     assert "torch: 1.0 then" in log
-    assert "untuned" not in log
+    assert "untuned: its stored choice" not in log
