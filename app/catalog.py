@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from app.declaration.backends import BACKENDS
+from app.declaration.backends import problem_of
 from app.declaration.form import (
     DEFAULTS,
     LATER_KEYS,
@@ -83,6 +83,13 @@ class AdapterSpec(msgspec.Struct, frozen=True, kw_only=True):
         return self.id, self.serial
 
 
+class TunedSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What `backend: auto` stands for. keys: of an entry, as `pipeserve tune` chose them, at this time (ISO 8601)."""
+
+    keys: dict[str, Any]
+    at: str
+
+
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of models.yaml, resolved: paths absolute, durations in seconds, sizes in bytes.
 
@@ -108,6 +115,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str = "auto"
     backend: str = "torch"
     quantization: str | None = None  # one of the backend's
+    tuned: TunedSpec | None = None  # where the entry says `backend: auto` and a choice is stored: it is in the spec
     attn_implementation: str | None = None
     threads: int | None = None
     replicas: int = 1
@@ -188,6 +196,11 @@ def read_catalog(path: Path) -> Catalog:
         where = f"{path}:{error.line}" if error.line is not None else str(path)
         raise CatalogError(f"{where}: {error}") from None
     return _Reader(path, document).read()
+
+
+def read_entry(values: dict[str, Any], folder: Path) -> ModelSpec:
+    """The spec of an entry that stands in no file. folder: where relative ones begin. Raises CatalogError."""
+    return _Reader(folder / "command line", YamlDocument({"models": [values]}, {})).read().models[0]
 
 
 class _Reader:
@@ -528,7 +541,7 @@ def _check_keys_are_of_use(spec: ModelSpec, values: dict[str, Any]) -> None:
 
 
 def _check_backend(spec: ModelSpec) -> None:
-    found = BACKENDS[spec.backend].problem(tasks=spec.tasks, quantization=spec.quantization)
+    found = problem_of(spec.backend, tasks=spec.tasks, quantization=spec.quantization)
     if found is not None and not spec.has_handler:
         raise _FormError(*found)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
@@ -43,7 +45,7 @@ from app.api.routing import Served, root_routes
 from app.api.server import Server, bind, url_of
 from app.api.tasks import TaskAnswerer, task_routes
 from app.api.unserved import unserved_routes
-from app.catalog import Catalog
+from app.catalog import Catalog, ModelSpec
 from app.environments.places import environments_of
 from app.fleet.fleet import Fleet
 from app.fleet.launcher import EnvironmentsLauncher, make_launcher
@@ -53,6 +55,7 @@ from app.media.remote import MediaFetcher
 from app.resolving import resolve
 from app.settings import Settings
 from app.telemetry import Telemetry
+from app.tuning.choices import FILE, Choices, decider
 
 
 def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: Telemetry) -> FastAPI:
@@ -133,11 +136,17 @@ def serve(settings: Settings, catalog: Catalog) -> None:
     """Everything from here to the end of the server. Raises SystemExit when the address cannot be had."""
     configure_logging(level=settings.log_level, form=settings.log_format)
     telemetry = Telemetry(CollectorRegistry())
+    decide = decider(Choices(settings.cache_dir / FILE))
+
+    async def resolve_and_decide(spec: ModelSpec) -> ModelSpec:
+        return await asyncio.to_thread(decide, await resolve(spec))
+
+    catalog = msgspec.structs.replace(catalog, models=tuple(decide(spec) for spec in catalog.models))
     environments = environments_of(catalog, settings.cache_dir)
     launcher = EnvironmentsLauncher(
         make_launcher(settings), environments, log_level=settings.log_level, cache_dir=settings.cache_dir
     )
-    fleet = Fleet(catalog, settings, launcher, events=telemetry, resolver=resolve)
+    fleet = Fleet(catalog, settings, launcher, events=telemetry, resolver=resolve_and_decide)
     run(settings, build_app(settings, catalog, fleet, telemetry), fleet)
 
 

@@ -29,6 +29,13 @@ class OpenAIError(BaseModel):
     error: OpenAIErrorDetail
 
 
+class Tuned(BaseModel):
+    """What `pipeserve tune` chose for an entry that says `backend: auto`."""
+
+    keys: dict[str, Any] = Field(description="As an entry would say it: `backend` and what goes with it.")
+    at: str = Field(description="When it was measured (ISO 8601).")
+
+
 class ModelCard(BaseModel):
     """A declared model, whether loaded or not."""
 
@@ -47,6 +54,8 @@ class ModelCard(BaseModel):
     reason: str | None = Field(description="Why it failed.")
     device: str | None
     dtype: str | None
+    backend: str = Field(description="What computes it.")
+    tuned: Tuned | None = Field(description="Who chose that, where `pipeserve tune` did.")
     memory_bytes: int | None
     num_parameters: int | None
     max_length: int | None = Field(description="Tokens.")
@@ -117,6 +126,8 @@ def model_card(status: ModelStatus, *, created: int) -> ModelCard:
         reason=status.reason if problem is None else problem,
         device=status.device,
         dtype=status.dtype,
+        backend=spec.backend,
+        tuned=None if spec.tuned is None else Tuned(keys=spec.tuned.keys, at=spec.tuned.at),
         memory_bytes=status.memory_bytes,
         num_parameters=status.num_parameters,
         max_length=status.max_length,

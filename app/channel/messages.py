@@ -88,6 +88,20 @@ class DropAdapter(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     adapter: AdapterSpec
 
 
+class Measure(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Compute these requests one after the other, each a list of inputs, and say how long each took: `pipeserve tune`.
+
+    The first warms up and is not timed. limit_s: no further one is begun after so long. keeps_outputs: what the network
+    gave for each item is wanted.
+    """
+
+    task: str
+    requests: list[list[Any]]
+    parameters: dict[str, Any]
+    limit_s: float
+    keeps_outputs: bool = False
+
+
 class Stop(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Finish what is running, answer it, and end."""
 
@@ -195,10 +209,29 @@ class JobFailed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     error: ErrorInfo
 
 
+class Measured(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """The answer to `Measure`. seconds: of each timed request, prepare to finish. outputs: each item's numbers in
+    float32, of all requests in order. error: why there is nothing of this."""
+
+    seconds: list[float] = []
+    outputs: list[bytes] = []
+    error: ErrorInfo | None = None
+
+
 FIRST_CREDIT = 64
 """Parts of a stream that may be on their way to a reader before it has taken any."""
 
-ToWorker = Load | Submit | Cancel | Credit | SetThreads | DropAdapter | Stop
+ToWorker = Load | Submit | Cancel | Credit | SetThreads | DropAdapter | Measure | Stop
 FromWorker = (
-    Progress | Ready | LoadFailed | Heartbeat | StageBegan | BatchDone | Deltas | EngineReport | JobDone | JobFailed
+    Progress
+    | Ready
+    | LoadFailed
+    | Heartbeat
+    | StageBegan
+    | BatchDone
+    | Deltas
+    | EngineReport
+    | JobDone
+    | JobFailed
+    | Measured
 )

@@ -13,6 +13,7 @@ import typer
 
 from app import __version__
 from app.cli.environments import CacheDir, env
+from app.cli.tune import tune
 from app.settings import Settings, default_cache_dir
 
 if TYPE_CHECKING:
@@ -135,8 +136,12 @@ def check(
     cache_dir: CacheDir = None,
 ) -> None:
     """Check a models.yaml without starting anything: its form, and what can be known of each model."""
+    from app.tuning.choices import FILE, Choices, decider
+
     catalog = _read(file, cache_dir or default_cache_dir())
-    specs = asyncio.run(_look_up(catalog.models)) if online else catalog.models
+    found = asyncio.run(_look_up(catalog.models)) if online else catalog.models
+    decide = decider(Choices((cache_dir or default_cache_dir()) / FILE))
+    specs = [decide(spec) for spec in found]
     for spec in specs:
         typer.echo(_finding(spec))
     adapters = [(spec, one) for spec in specs for one in spec.adapters if one.problem is not None]
@@ -172,13 +177,23 @@ def _finding(spec: ModelSpec) -> str:
     source = spec.model if Path(spec.model).is_absolute() else f"{spec.model}{at}, {_whereabouts(spec)}"
     if not spec.tasks:
         return f"later   {spec.id}: its task will be read from the Hub ({source})"
-    return f"ok      {spec.id}: {', '.join(spec.all_tasks)} ({source})"
+    return f"ok      {spec.id}: {', '.join(spec.all_tasks)} ({source}){_computed(spec)}"
+
+
+def _computed(spec: ModelSpec) -> str:
+    """By what, where `pipeserve tune` chose it."""
+    from app.tuning.candidates import name_of
+
+    return "" if spec.tuned is None else f", computed by {name_of(spec.tuned.keys)} as tuned on {spec.tuned.at}"
 
 
 def _whereabouts(spec: ModelSpec) -> str:
     from app.catalog import cached_files
 
     return "not yet on this disk" if cached_files(spec)("config.json") is None else "known from the Hub's cache"
+
+
+cli.command()(tune)
 
 
 @cli.command()

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import ErrorDetails
 
-from app.declaration.backends import BACKENDS
+from app.declaration.backends import AUTO, BACKENDS
 from app.durations import parse_duration, parse_size, parse_size_or_share
 from app.tasks.architectures import AUTO_CLASSES
 
-LATER_BACKENDS = ("auto", "onnx", "openvino", "optimum", "vllm")
+LATER_BACKENDS = ("onnx", "openvino", "optimum", "vllm")
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
@@ -73,10 +73,11 @@ def _auto_class(text: str) -> str:
 
 
 def _backend(value: Any) -> Any:
-    if isinstance(value, str) and value not in BACKENDS:
+    known = (*BACKENDS, AUTO)
+    if isinstance(value, str) and value not in known:
         later = "is not supported by this version" if value in LATER_BACKENDS else "is no backend"
-        near = did_you_mean(value, BACKENDS)
-        raise ValueError(f'"{value[:80]}" {later}{near}; there is {", ".join(BACKENDS)}.')
+        near = did_you_mean(value, known)
+        raise ValueError(f'"{value[:80]}" {later}{near}; there is {", ".join(known)}.')
     return value
 
 
@@ -179,7 +180,9 @@ class EntryForm(Form):
     )
     backend: Annotated[str, BeforeValidator(_backend)] = Field(
         default="torch",
-        description="what computes: " + "; ".join(f"`{one.name}`, {one.what}" for one in BACKENDS.values()),
+        description="what computes: "
+        + "; ".join(f"`{one.name}`, {one.what}" for one in BACKENDS.values())
+        + f"; `{AUTO}`, what `pipeserve tune` found best for it on this machine, torch until it has",
     )
     quantization: Text | None = Field(
         default=None,

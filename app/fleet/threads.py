@@ -82,6 +82,11 @@ class Threads:
         self._alarm.set(min(lingering, default=None))
 
 
+def granted_alone(fixed_threads: int | None, cores: int) -> int:
+    """What a worker gets while no other computes."""
+    return fixed_threads or max(1, cores - 1)
+
+
 def available_cores(root: Path = Path("/")) -> int:
     """Cores that this process may use: its affinity and its cgroup's quota."""
     try:

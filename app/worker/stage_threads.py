@@ -13,12 +13,13 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from app.catalog import AdapterSpec, ModelSpec
-from app.channel.messages import ErrorInfo, JobDelta, Progress, StageBegan, Submit
+from app.channel.messages import ErrorInfo, JobDelta, Measure, Measured, Progress, StageBegan, Submit
 from app.errors import BackendFailed, ModelFailed, NotAvailable, OutOfMemory, PipeserveError
 from app.runtime.base import Item, LoadedModel, Stages
 from app.runtime.generation.request import Advance, Arrival, EngineState, GenerationRequest, Ranked
 from app.worker.batch_queue import Entry
 from app.worker.encoding import encode
+from app.worker.measuring import measure
 from app.worker.memory import empty_cache, is_device_lost, is_out_of_memory
 
 if TYPE_CHECKING:  # it imports torch, which a spawned worker imports after its first heartbeat
@@ -65,6 +66,14 @@ class LoadBroke:
 @dataclass(frozen=True, slots=True)
 class ThreadsWork:
     num_threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureWork:
+    """max_items: of one forward."""
+
+    measure: Measure
+    max_items: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +240,7 @@ Event = (
     | Stepped
     | EngineRested
     | Finished
+    | Measured
     | ThreadBroke
 )
 
@@ -468,7 +478,7 @@ class Device:
         self._model: LoadedModel | None = None
         self._stages: _StagesByTask | None = None
 
-    def handle(self, work: LoadWork | ThreadsWork | Batch | EngineWork) -> Event | None:
+    def handle(self, work: LoadWork | ThreadsWork | Batch | EngineWork | MeasureWork) -> Event | None:
         match work:
             case Batch():
                 return self._forward(work)
@@ -476,6 +486,8 @@ class Device:
                 return self._run_engine(work)
             case LoadWork():
                 return self._load_model(work)
+            case MeasureWork():
+                return self._measure(work)
             case ThreadsWork():
                 if self._model is not None:
                     self._model.set_num_threads(work.num_threads)
@@ -500,6 +512,14 @@ class Device:
         except BaseException as error:
             return EngineRested(error)
         return EngineRested()
+
+    def _measure(self, work: MeasureWork) -> Measured:
+        if self._stages is None:
+            raise RuntimeError("a model was to be measured before it was loaded. This is a bug.")
+        try:
+            return measure(self._stages.of(work.measure.task), work.measure, work.max_items, self._clock)
+        except BaseException as error:
+            return Measured(error=load_error_info(error, work.measure.task))
 
     def _forward(self, batch: Batch) -> Forwarded:
         if self._stages is None:

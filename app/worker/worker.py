@@ -35,6 +35,8 @@ from app.channel.messages import (
     JobFailed,
     Load,
     LoadFailed,
+    Measure,
+    Measured,
     Ready,
     SetThreads,
     StageBegan,
@@ -66,6 +68,7 @@ from app.worker.stage_threads import (
     Loaded,
     LoadModel,
     LoadWork,
+    MeasureWork,
     Prepared,
     Preparer,
     StageThread,
@@ -112,7 +115,7 @@ class Worker:
         self._inbox = inbox
         self._clock = clock
         self._on_load = on_load
-        self._device: StageThread[LoadWork | ThreadsWork | Batch | EngineWork] = StageThread(
+        self._device: StageThread[LoadWork | ThreadsWork | Batch | EngineWork | MeasureWork] = StageThread(
             "device", Device(load, connection.send, inbox.put, clock).handle, inbox
         )
         self._prepare: StageThread[list[Submit]] | None = None
@@ -214,6 +217,10 @@ class Worker:
                 self._on_drop_adapter(event.adapter)
             case SetThreads():
                 self._device.put(ThreadsWork(event.num_threads))
+            case Measure():
+                self._device.put(MeasureWork(event, self._batch.max_items))
+            case Measured():
+                self._connection.send(event)
             case Load():
                 self._on_load_message(event)
             case Loaded():

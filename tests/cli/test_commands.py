@@ -22,7 +22,7 @@ def pipeserve(*arguments: str, **variables: str) -> subprocess.CompletedProcess[
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,  # less than pytest allows a test: what hangs says what it printed
         check=False,
     )
 

@@ -1,0 +1,448 @@
+"""`pipeserve tune`: measures what could compute a model on this machine, and stores the best for `backend: auto`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from app.settings import Settings, default_cache_dir
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from app.catalog import ModelSpec
+    from app.tuning.choices import Choice, Choices, Machine
+    from app.tuning.report import Report, Row
+    from app.tuning.tuner import Effort, Tell
+    from app.tuning.workload import Workload
+
+_WIDE = 240  # columns of a table that goes into a pipe: nothing is folded
+_INTERRUPTED = 130
+_DEFAULT_MODELS = Settings().models
+
+
+class AimName(StrEnum):
+    BOTH = "both"
+    LATENCY = "latency"
+    THROUGHPUT = "throughput"
+
+
+def tune(
+    model: Annotated[
+        str | None, typer.Argument(help="An id of models.yaml; or a folder or Hub id, with --task where it needs one.")
+    ] = None,
+    models: Annotated[
+        Path, typer.Option("--models", "-m", envvar="PIPESERVE_MODELS", help="The catalogue of models.")
+    ] = _DEFAULT_MODELS,
+    task: Annotated[str | None, typer.Option(help="What a model is for that is not in models.yaml.")] = None,
+    max_difference: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="How far outputs may be from torch in float32: the largest difference of two numbers, and of"
+            " embeddings 1 - cosine. [default: what float32 rounds, or what plain torch is off by itself]",
+        ),
+    ] = None,
+    aim: Annotated[
+        AimName, typer.Option("--for", help="Which requests count: of one input (latency), larger ones, or both.")
+    ] = AimName.BOTH,
+    texts: Annotated[
+        Path | None, typer.Option(help="Texts to measure with, one a line. [default: some of 16 and 128 tokens]")
+    ] = None,
+    batches: Annotated[str, typer.Option(metavar="N,N", help="Inputs of a request.")] = "1,8,32",
+    rounds: Annotated[int, typer.Option(min=1, help="How often the best are measured again.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Time for one shape in one round.")] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    lists: Annotated[bool, typer.Option("--list", help="Print the stored choices.")] = False,
+    forgets: Annotated[bool, typer.Option("--forget", help="Drop what is stored for the model.")] = False,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(envvar="PIPESERVE_CACHE_DIR", help="Where choices are kept. [default: ~/.cache/pipeserve]"),
+    ] = None,
+) -> None:
+    """Measure what could compute a model on this machine; `backend: auto` serves it by the best."""
+    from app.errors import PipeserveError
+    from app.tuning.choices import FILE, Choices
+
+    settings = Settings(cache_dir=cache_dir or default_cache_dir(), log_level="critical")
+    choices = Choices(settings.cache_dir / FILE)
+    try:
+        if lists:
+            _print_choices(choices, as_json=as_json)
+        elif model is None:
+            _fail("Name the MODEL, or say --list.")
+        elif forgets:
+            _forget(choices, model, models)
+        else:
+            spec = asyncio.run(_find(model, models, task))
+            workload = _workload(spec, batches, texts)
+            _tune(
+                spec,
+                workload,
+                settings,
+                choices,
+                effort=_effort(rounds, seconds),
+                aim=aim.value,
+                max_difference=max_difference,
+                as_json=as_json,
+            )
+    except PipeserveError as error:
+        _fail(error.message)
+    except KeyboardInterrupt:
+        typer.echo("Stopped; nothing is stored.", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+# What is to be tuned
+
+
+async def _find(model: str, file: Path, task: str | None) -> ModelSpec:
+    """The entry of the file, else one made of the model and the task. Raises PipeserveError."""
+    from app.catalog import read_entry
+    from app.errors import InvalidInput, ModelFailed
+    from app.resolving import resolve
+
+    spec = _declared(model, file)
+    if spec is not None and task is not None:
+        raise InvalidInput(f"{model} is an entry of {file}, which says its task: leave --task out.")
+    if spec is None:
+        values = {"model": model, "backend": "auto", **({} if task is None else {"task": task})}
+        spec = read_entry(values, Path.cwd())
+    if not spec.is_resolved and spec.problem is None:
+        spec = await resolve(spec)
+    if spec.problem is not None:
+        raise ModelFailed(spec.problem)
+    return spec
+
+
+def _declared(model: str, file: Path) -> ModelSpec | None:
+    from app.catalog import read_catalog
+
+    if not file.exists() and file == _DEFAULT_MODELS:
+        return None
+    catalog = read_catalog(file)
+    return next((spec for spec in catalog.models if model in (spec.id, *spec.aliases)), None)
+
+
+def _workload(spec: ModelSpec, batches: str, texts: Path | None) -> Workload:
+    from app.tuning.candidates import check_tunable
+    from app.tuning.workload import make_workload, read_texts
+
+    check_tunable(spec)
+    return make_workload(spec, batches=_parsed_batches(batches), texts=None if texts is None else read_texts(texts))
+
+
+def _parsed_batches(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and 0 < int(part) <= 4096 for part in parts):
+        raise typer.BadParameter(f"{text} is not a list of numbers such as 1,8,32.", param_hint="--batches")
+    return [int(part) for part in parts]
+
+
+def _effort(rounds: int, seconds: float) -> Effort:
+    from app.tuning.tuner import Effort
+
+    return Effort(rounds=rounds, shape_s=seconds)
+
+
+# Tuning
+
+
+def _tune(
+    spec: ModelSpec,
+    workload: Workload,
+    settings: Settings,
+    choices: Choices,
+    *,
+    effort: Effort,
+    aim: str,
+    max_difference: float | None,
+    as_json: bool,
+) -> None:
+    from app.tuning.choices import Machine
+
+    machine = Machine.here()
+    with _progress() as tell:
+        report = asyncio.run(_measure(spec, workload, settings, machine, effort, aim, max_difference, tell))
+    stored = _store(spec, report, choices, machine)
+    if as_json:
+        typer.echo(json.dumps(_as_json(spec, report, machine), indent=2))
+    else:
+        _print_report(spec, report, stored, settings)
+    if stored is None:
+        raise typer.Exit(1)
+
+
+async def _measure(
+    spec: ModelSpec,
+    workload: Workload,
+    settings: Settings,
+    machine: Machine,
+    effort: Effort,
+    aim: str,
+    max_difference: float | None,
+    tell: Tell,
+) -> Report:
+    from app.fleet.handle import Limits
+    from app.fleet.launcher import make_launcher
+    from app.fleet.memory import placed
+    from app.tuning.candidates import candidates, reference
+    from app.tuning.report import Aim
+    from app.tuning.tuner import Tuner
+
+    launcher = make_launcher(settings)
+    placed_spec = placed(spec, machine.devices.place(spec)[0])
+    limits = Limits(
+        heartbeat_s=settings.load_heartbeat_timeout_s,  # nobody waits for an answer: a busy machine is borne with
+        load_heartbeat_s=settings.load_heartbeat_timeout_s,
+        forward_s=settings.forward_timeout_s,
+    )
+    tuner = Tuner(
+        launcher,
+        workload,
+        reference(placed_spec),
+        cores=machine.cores,
+        effort=effort,
+        limits=limits,
+        aim=Aim(aim),
+        max_difference=max_difference,
+        tell=tell,
+    )
+    try:
+        await launcher.start()
+        return await tuner.run(candidates(placed_spec))
+    finally:
+        await launcher.stop()
+
+
+def _store(spec: ModelSpec, report: Report, choices: Choices, machine: Machine) -> Choice | None:
+    from app.errors import ModelFailed
+    from app.tuning.choices import Choice, key_of
+
+    row = report.choice
+    if row is None:
+        return None
+    device = machine.device(spec)
+    choice = Choice(
+        model=spec.model,
+        revision=spec.revision,
+        tasks=list(spec.tasks),
+        device=device,
+        keys=dict(row.candidate.keys),
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        circumstances=machine.circumstances(spec),
+        aim=report.aim.value,
+        speedup=report.speedup(row),
+        difference=None if row.loss is None else row.loss.worst,
+        bound=report.bound,
+    )
+    try:
+        choices.keep(key_of(spec, device), choice)
+    except OSError as error:
+        raise ModelFailed(f"The choice cannot be stored: {error}") from None
+    return choice
+
+
+def _forget(choices: Choices, model: str, file: Path) -> None:
+    spec = _declared(model, file)
+    names = {model, str(Path(model).expanduser().resolve()), *([] if spec is None else [spec.model])}
+    found = [key for key, choice in choices.all().items() if choice.model in names]
+    if found:
+        choices.forget(found)
+    typer.echo(f"{len(found)} forgotten." if found else f"Nothing is stored for {model}.")
+
+
+# What is printed
+
+
+@contextmanager
+def _progress() -> Iterator[Tell]:
+    """What is being done: a line that changes in a terminal, else a line for each candidate, on stderr."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status("") as status:
+            yield lambda name, what: status.update(f"{name}: {what}")
+        return
+    told: set[str] = set()
+
+    def tell(name: str, what: str) -> None:
+        if what.startswith("load") and (line := f"{name}{what.removeprefix('load')}") not in told:
+            told.add(line)
+            typer.echo(line, err=True)
+
+    yield tell
+
+
+def _print_report(spec: ModelSpec, report: Report, stored: Choice | None, settings: Settings) -> None:
+    _print_table(_report_table(report))
+    typer.echo(
+        f"A request of one input in ms, of more in inputs per second; {spec.tasks[0]}; at most"
+        f" {report.bound:g} from torch in float32 is allowed."
+    )
+    for row in report.rows:
+        if row.problem is not None:
+            typer.echo(f"{row.name}: {row.problem}")
+    if stored is None:
+        typer.echo("Nothing is chosen: no candidate could be measured.", err=True)
+        return
+    typer.echo(f"Chosen: {stored.name}{_figures(stored)}.")
+    inexact = report.faster_but_less_exact
+    if inexact is not None and inexact.loss is not None:
+        ratio = report.speedup(inexact)
+        shown = "" if ratio is None else f", {ratio:.2f} × plain torch"
+        typer.echo(
+            f"Faster, but less exact: {inexact.name}{shown}; --max-difference {_above(inexact.loss.worst):g} allows it."
+        )
+    if spec.backend == "auto":
+        typer.echo(f"Entries with `backend: auto` are served so from the next start on ({settings.cache_dir}).")
+    else:
+        typer.echo("Say `backend: auto` in its entry to have it served so.")
+
+
+def _figures(choice: Choice) -> str:
+    speed = "" if choice.speedup is None else f", {choice.speedup:.2f} × plain torch"
+    return speed + ("" if choice.difference is None else f", largest difference {_small(choice.difference)}")
+
+
+def _small(value: float) -> str:
+    return f"{value:.1e}" if value else "0"
+
+
+def _above(value: float) -> float:
+    """Rounded up to one digit."""
+    if value <= 0:
+        return 0.0
+    unit: float = 10.0 ** math.floor(math.log10(value))
+    return math.ceil(value / unit) * unit
+
+
+def _report_table(report: Report) -> Table:
+    from app.fleet.memory import show_bytes
+
+    table = _table()
+    table.add_column("candidate", no_wrap=True)
+    for shape in report.shapes:
+        table.add_column(f"{shape} {'ms' if shape.batch == 1 else '/s'}", justify="right")
+    for name in ("× plain", "memory", "first load", "load", "difference", "1 - cosine"):
+        table.add_column(name, justify="right")
+    choice = report.choice
+    for row in report.rows:
+        ratio = report.speedup(row)
+        first_s = row.load_s[0] if row.load_s else None
+        distance = None if row.loss is None else row.loss.cosine_distance
+        table.add_row(
+            f"{row.name} *" if row is choice else row.name,
+            *(_cell(row, shape) for shape in report.shapes),
+            "" if ratio is None else f"{ratio:.2f}",
+            "" if row.memory_bytes is None else show_bytes(row.memory_bytes),
+            "" if first_s is None else f"{first_s:.1f} s",
+            "" if row.steady_load_s is None or len(row.load_s) < 2 else f"{row.steady_load_s:.1f} s",
+            "" if row.loss is None else _small(row.loss.difference),
+            "" if distance is None else _small(distance),
+        )
+    return table
+
+
+def _cell(row: Row, shape: Any) -> str:
+    latency_s, speed = row.latency_s(shape), row.inputs_per_s(shape)
+    if latency_s is None or speed is None:
+        return "-"
+    value = latency_s * 1000 if shape.batch == 1 else speed
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _print_choices(choices: Choices, *, as_json: bool) -> None:
+    import msgspec
+
+    from app.tuning.choices import Machine
+
+    found = choices.all()
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(list(found.values()))).decode())
+        return
+    if not found:
+        typer.echo("Nothing is stored.")
+        return
+    machine = Machine.here()
+    table = _table()
+    for name in ("model", "tasks", "device", "choice", "× plain", "difference", "for", "at", "state"):
+        table.add_column(name, no_wrap=True)
+    for choice in found.values():
+        changes = choice.circumstances.changes(machine.seen_from(choice.circumstances))
+        table.add_row(
+            choice.model,
+            ", ".join(choice.tasks),
+            choice.device,
+            choice.name,
+            "" if choice.speedup is None else f"{choice.speedup:.2f}",
+            "" if choice.difference is None else _small(choice.difference),
+            choice.aim,
+            choice.at,
+            f"not used: {'; '.join(changes)}" if changes else "used",
+        )
+    _print_table(table)
+
+
+def _table() -> Table:
+    """With lines in a terminal, without any in a pipe."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    return Table(box=SIMPLE if sys.stdout.isatty() else None, pad_edge=False)
+
+
+def _print_table(table: Table) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+
+
+def _as_json(spec: ModelSpec, report: Report, machine: Machine) -> dict[str, Any]:
+    choice = report.choice
+    return {
+        "id": spec.id,
+        "task": spec.tasks[0],
+        "device": machine.device(spec),
+        "threads": machine.circumstances(spec).threads,
+        "for": report.aim.value,
+        "bound": report.bound,
+        "choice": None if choice is None else dict(choice.candidate.keys),
+        "candidates": [_row_as_json(row, report) for row in report.rows],
+    }
+
+
+def _row_as_json(row: Row, report: Report) -> dict[str, Any]:
+    def by_shape(values: Sequence[float | None]) -> dict[str, float]:
+        return {str(shape): value for shape, value in zip(report.shapes, values, strict=True) if value is not None}
+
+    return {
+        "name": row.name,
+        "keys": dict(row.candidate.keys),
+        "dtype": row.dtype,
+        "latency_s": by_shape([row.latency_s(shape) for shape in report.shapes]),
+        "inputs_per_s": by_shape([row.inputs_per_s(shape) for shape in report.shapes]),
+        "speedup": report.speedup(row),
+        "memory_bytes": row.memory_bytes,
+        "load_s": row.load_s,
+        "difference": None if row.loss is None or math.isinf(row.loss.difference) else row.loss.difference,
+        "cosine_distance": None if row.loss is None else row.loss.cosine_distance,
+        "is_allowed": report.is_allowed(row),
+        "problem": row.problem,
+    }
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(1)

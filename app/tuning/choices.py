@@ -1,0 +1,249 @@
+"""The choices that `pipeserve tune` stored, and what `backend: auto` is by them. Neither torch nor numpy."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from app.catalog import ModelSpec, TunedSpec, with_right_keys
+from app.declaration.backends import AUTO, TORCH
+from app.fleet.memory import Devices, cached_folder, measure_devices
+from app.fleet.threads import available_cores, granted_alone
+from app.tuning.candidates import name_of
+
+logger = logging.getLogger(__name__)
+
+FILE = "tuning.json"
+LIBRARIES = ("torch", "transformers", "onnxruntime", "openvino", "torchao")
+"""Another version of one of these computes faster or slower, or rounds otherwise."""
+_WHOLE_BYTES = 2**20  # files up to here are read whole for a fingerprint, of others both ends
+_END_BYTES = 2**16
+
+
+class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
+    """What a choice was measured under; in others it says nothing. versions: of the LIBRARIES that are installed."""
+
+    files: str  # a commit of the Hub, or a fingerprint of a folder
+    processor: str
+    cores: int
+    threads: int
+    versions: dict[str, str]
+
+    def changes(self, now: Circumstances) -> list[str]:
+        """What is different now, as sentences' parts."""
+        found = []
+        if self.files != now.files:
+            found.append("the model's files are others")
+        for name in ("processor", "cores", "threads"):
+            before, after = getattr(self, name), getattr(now, name)
+            if before != after:
+                found.append(f"{name}: {before} then, {after} now")
+        for library in sorted({*self.versions, *now.versions}):
+            before, after = self.versions.get(library, "none"), now.versions.get(library, "none")
+            if before != after:
+                found.append(f"{library}: {before} then, {after} now")
+        return found
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """keys: of an entry. speedup: over plain torch, by the aim. difference: of the outputs; bound: what was allowed."""
+
+    model: str
+    revision: str | None
+    tasks: list[str]
+    device: str
+    keys: dict[str, Any]
+    at: str  # ISO 8601, to the second
+    circumstances: Circumstances
+    aim: str = "both"
+    speedup: float | None = None
+    difference: float | None = None
+    bound: float | None = None
+
+    @property
+    def name(self) -> str:
+        return name_of(self.keys)
+
+
+class Choices:
+    """In one JSON file, kept from run to run; written beside and renamed, so it is never there in part."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def all(self) -> dict[str, Choice]:
+        """By key. A file that cannot be read is none, and a warning."""
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, Choice])
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.MsgspecError) as error:
+            logger.warning("the choices in %s cannot be read: %s", self._path, error)
+            return {}
+
+    def keep(self, key: str, choice: Choice) -> None:
+        """Raises OSError."""
+        self._write({**self.all(), key: choice})
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Raises OSError."""
+        self._write({key: choice for key, choice in self.all().items() if key not in keys})
+
+    def _write(self, choices: Mapping[str, Choice]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        try:
+            fresh.write_bytes(msgspec.json.format(msgspec.json.encode(choices)))
+            fresh.replace(self._path)
+        finally:
+            fresh.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What this process sees of the machine."""
+
+    processor: str
+    cores: int
+    devices: Devices
+    versions: Mapping[str, str]
+
+    @classmethod
+    def here(cls) -> Machine:
+        return cls(processor=_processor(), cores=available_cores(), devices=measure_devices({}), versions=_versions())
+
+    def device(self, spec: ModelSpec) -> str:
+        """The kind that the entry is computed on: cpu, cuda, ..."""
+        return str(self.devices.place(spec)[0][0]).partition(":")[0]
+
+    def circumstances(self, spec: ModelSpec) -> Circumstances:
+        """Reads the model's files."""
+        is_cpu = self.device(spec) == "cpu"
+        threads = granted_alone(spec.threads if spec.threads or is_cpu else 1, self.cores)
+        return Circumstances(
+            files=_fingerprint(spec),
+            processor=self.processor,
+            cores=self.cores,
+            threads=threads,
+            versions=dict(self.versions),
+        )
+
+    def seen_from(self, then: Circumstances) -> Circumstances:
+        """Those, as far as they are the machine's, as they are now."""
+        now = {"processor": self.processor, "cores": self.cores, "versions": dict(self.versions)}
+        return msgspec.structs.replace(then, **now)
+
+
+def key_of(spec: ModelSpec, device: str) -> str:
+    """What a choice is for: the model, what it is used for, where, and within which of the entry's own keys."""
+    own = (spec.dtype, spec.quantization, spec.attn_implementation, spec.auto_class, spec.pooling, spec.normalize)
+    shown = ("-" if value is None else str(value) for value in (spec.revision, ",".join(spec.tasks), device, *own))
+    return " ".join((spec.model, *shown, *(["adapters"] if spec.takes_adapters else [])))
+
+
+Decide = Callable[[ModelSpec], ModelSpec]
+
+
+def decider(choices: Choices, machine: Callable[[], Machine] = Machine.here) -> Decide:
+    """What turns entries that say `backend: auto` into what serves them. The machine is looked at when one does."""
+    seen: list[Machine] = []
+
+    def decide(spec: ModelSpec) -> ModelSpec:
+        if spec.backend != AUTO or not spec.is_resolved or spec.problem is not None:
+            return spec
+        if not seen:
+            seen.append(machine())
+        return decided(spec, choices, seen[0])
+
+    return decide
+
+
+def decided(spec: ModelSpec, choices: Choices, machine: Machine) -> ModelSpec:
+    """The stored choice, where there is one that was made under the same circumstances, else plain torch."""
+    plain = with_right_keys(msgspec.structs.replace(spec, backend=TORCH.name))
+    choice = choices.all().get(key_of(spec, machine.device(spec)))
+    if choice is None:
+        return plain
+    why_not = choice.circumstances.changes(machine.circumstances(spec)) or _misfit(spec, choice)
+    if why_not:
+        logger.warning(
+            "%s: its stored choice (%s, of %s) is not used, plain torch is: %s. `pipeserve tune` chooses anew.",
+            spec.id, choice.name, choice.at, "; ".join(why_not),
+        )  # fmt: skip
+        return plain
+    return _with(spec, choice)
+
+
+def _with(spec: ModelSpec, choice: Choice) -> ModelSpec:
+    """Raises ValidationError for values that are no entry's."""
+    chosen = msgspec.convert({**msgspec.to_builtins(spec), **choice.keys}, ModelSpec)
+    return msgspec.structs.replace(chosen, tuned=TunedSpec(keys=choice.keys, at=choice.at))
+
+
+def _misfit(spec: ModelSpec, choice: Choice) -> list[str]:
+    """A file that somebody wrote, or another version of this server."""
+    if unknown := set(choice.keys) - set(ModelSpec.__struct_fields__):
+        return [f"it names {', '.join(sorted(unknown))}, which no entry has"]
+    try:
+        problem = with_right_keys(_with(spec, choice)).problem
+    except (msgspec.ValidationError, KeyError) as error:
+        return [f"it cannot be read: {error}"]
+    return [] if problem is None else [problem]
+
+
+# The circumstances
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for library in LIBRARIES:
+        try:
+            found[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Its name as the system tells it; "unknown" where it does not."""
+    try:
+        for line in cpuinfo.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in ("model name", "Model"):
+                return value.strip()
+    except OSError:
+        pass
+    return "unknown"
+
+
+def _fingerprint(spec: ModelSpec) -> str:
+    """Of a Hub's snapshot its commit. Of a folder a digest of its files' names, sizes and contents, of large ones the
+    first and last bytes: not their times, which a copy changes."""
+    folder = Path(spec.model)
+    if not folder.is_absolute():
+        snapshot = cached_folder(spec)
+        return "-" if snapshot is None else snapshot.name
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
+            digest.update(_ends(path))
+    return digest.hexdigest()[:32]
+
+
+def _ends(path: Path) -> bytes:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= _WHOLE_BYTES:
+            return file.read()
+        start = file.read(_END_BYTES)
+        file.seek(size - _END_BYTES)
+        return start + file.read(_END_BYTES)

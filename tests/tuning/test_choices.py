@@ -1,0 +1,159 @@
+"""Stored choices: found under the same circumstances, named and not used under others."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from app.catalog import ModelSpec
+from app.fleet.memory import Devices
+from app.tuning.choices import FILE, Choice, Choices, Machine, decided, decider, key_of
+
+MACHINE = Machine(
+    processor="a processor", cores=4, devices=Devices(budgets={"cpu": None}), versions={"torch": "2.13.0"}
+)
+KEYS = {"backend": "torch", "dtype": "bfloat16"}
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> ModelSpec:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(bytes(3 * 2**20))
+    return ModelSpec(id="a", model=str(folder), tasks=("text-classification",), has_handler=False, backend="auto")
+
+
+@pytest.fixture
+def choices(tmp_path: Path) -> Choices:
+    return Choices(tmp_path / "cache" / FILE)
+
+
+def keep(choices: Choices, spec: ModelSpec, machine: Machine = MACHINE, **changes: object) -> Choice:
+    choice = Choice(
+        model=spec.model,
+        revision=None,
+        tasks=list(spec.tasks),
+        device="cpu",
+        keys=KEYS,
+        at="2026-11-25T12:00:00+00:00",
+        circumstances=machine.circumstances(spec),
+    )
+    choice = msgspec.structs.replace(choice, **changes)
+    choices.keep(key_of(spec, "cpu"), choice)
+    return choice
+
+
+def test_stored_choice_becomes_the_entry(choices: Choices, spec: ModelSpec) -> None:
+    """Its keys are the entry's, and the entry says whose choice that is."""
+    keep(choices, spec)
+    found = decided(spec, choices, MACHINE)
+    assert (found.backend, found.dtype) == ("torch", "bfloat16")
+    assert found.tuned is not None and found.tuned.keys == KEYS
+    assert found.tuned.at.startswith("2026-11-25")
+
+
+def test_without_a_choice_it_is_plain_torch(choices: Choices, spec: ModelSpec) -> None:
+    """Also where the file is broken, which is a warning."""
+    found = decided(spec, choices, MACHINE)
+    assert (found.backend, found.dtype, found.tuned) == ("torch", "auto", None)
+
+
+def test_broken_file_is_none(tmp_path: Path, spec: ModelSpec, caplog: pytest.LogCaptureFixture) -> None:
+    """A warning names it, and the next choice replaces it."""
+    path = tmp_path / FILE
+    path.write_text("{half")
+    choices = Choices(path)
+    with caplog.at_level(logging.WARNING):
+        assert decided(spec, choices, MACHINE).backend == "torch"
+    assert str(path) in caplog.text
+    keep(choices, spec)
+    assert decided(spec, choices, MACHINE).tuned is not None
+
+
+@pytest.mark.parametrize(
+    ("machine", "words"),
+    [
+        (dataclasses.replace(MACHINE, versions={"torch": "2.14.0"}), "torch: 2.13.0 then, 2.14.0 now"),
+        (
+            dataclasses.replace(MACHINE, versions={"torch": "2.13.0", "onnxruntime": "1.32.0"}),
+            "onnxruntime: none then, 1.32.0 now",
+        ),
+        (dataclasses.replace(MACHINE, processor="another"), "processor: a processor then, another now"),
+        (dataclasses.replace(MACHINE, cores=8), "threads: 3 then, 7 now"),
+    ],
+)
+def test_choice_under_other_circumstances_is_not_used(
+    choices: Choices, spec: ModelSpec, machine: Machine, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning names what changed."""
+    keep(choices, spec)
+    with caplog.at_level(logging.WARNING):
+        found = decided(spec, choices, machine)
+    assert (found.backend, found.dtype, found.tuned) == ("torch", "auto", None)
+    assert words in caplog.text
+    assert "torch bfloat16" in caplog.text
+
+
+def test_other_weights_are_other_circumstances(choices: Choices, spec: ModelSpec) -> None:
+    """Of the same name and size; their times alone are not, as a copy has others."""
+    keep(choices, spec)
+    weights = Path(spec.model, "model.safetensors")
+    weights.write_bytes(bytes(3 * 2**20))
+    assert decided(spec, choices, MACHINE).tuned is not None
+    weights.write_bytes(bytes(3 * 2**20 - 1) + b"1")
+    assert decided(spec, choices, MACHINE).tuned is None
+
+
+def test_choice_is_for_what_the_entry_says(choices: Choices, spec: ModelSpec) -> None:
+    """Another task, type or device is another question."""
+    keep(choices, spec)
+    for changes in ({"tasks": ("token-classification",)}, {"dtype": "float32"}, {"device": "cuda:0"}):
+        assert decided(msgspec.structs.replace(spec, **changes), choices, MACHINE).tuned is None
+    assert decided(msgspec.structs.replace(spec, id="b", aliases=("c",)), choices, MACHINE).tuned is not None
+
+
+@pytest.mark.parametrize("keys", [{"backend": "gone"}, {"backend": "torch", "speed": 3}, {"backend": 3}])
+def test_choice_that_means_nothing_is_not_used(
+    choices: Choices, spec: ModelSpec, keys: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of another version of this server, or written by hand."""
+    keep(choices, spec, keys=keys)
+    with caplog.at_level(logging.WARNING):
+        assert decided(spec, choices, MACHINE).tuned is None
+    assert "is not used" in caplog.text
+
+
+def test_other_entries_ask_nothing_of_the_machine(choices: Choices, spec: ModelSpec) -> None:
+    """Only `backend: auto` looks at it."""
+
+    def machine() -> Machine:
+        raise AssertionError("the machine was looked at")
+
+    declared = msgspec.structs.replace(spec, backend="torch")
+    assert decider(choices, machine)(declared) is declared
+
+
+def test_forgotten_choices_are_gone_and_others_stay(choices: Choices, spec: ModelSpec) -> None:
+    """By their keys."""
+    keep(choices, spec)
+    other = msgspec.structs.replace(spec, tasks=("token-classification",))
+    keep(choices, other)
+    choices.forget([key_of(spec, "cpu")])
+    assert list(choices.all()) == [key_of(other, "cpu")]
+
+
+def test_choice_that_cannot_be_written_leaves_the_old_ones(
+    choices: Choices, spec: ModelSpec, tmp_path: Path
+) -> None:
+    """Written beside and renamed: nothing half-written is found, nor left."""
+    keep(choices, spec)
+    before = (tmp_path / "cache" / FILE).read_bytes()
+    with pytest.raises(TypeError):
+        keep(choices, spec, keys={"backend": object()})
+    assert (tmp_path / "cache" / FILE).read_bytes() == before
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [FILE]
