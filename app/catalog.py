@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from app.declaration.backends import problem_of
+from app.declaration.backends import env_of, problem_of
 from app.declaration.form import (
     DEFAULTS,
     LATER_KEYS,
@@ -309,7 +309,7 @@ class _Reader:
             adapters_folder=self._optional_location("adapters_folder", form.adapters_folder),
             adapters_allow=tuple(form.adapters_allow),
             devices=_checked_devices(form),
-            env=form.env or BACKENDS[form.backend].env,
+            env=form.env or env_of(form.backend),
             **form.model_dump(include=_SAME_NAMES),
         )
         return with_files(spec, cached_files(spec))

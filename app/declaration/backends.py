@@ -42,6 +42,11 @@ AUTO = "auto"
 """Not a backend: whichever `pipeserve tune` found best for the model on this machine, torch until it has."""
 
 
+def env_of(backend: str) -> str | None:
+    """The environment of its workers, where the entry names none."""
+    return None if backend == AUTO else BACKENDS[backend].env
+
+
 def problem_of(backend: str, *, tasks: Iterable[str], quantization: str | None) -> tuple[str, str] | None:
     """As `Backend.problem`; `auto` can do what one of them can."""
     if backend != AUTO:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from app.catalog import ModelSpec, TunedSpec, with_right_keys
-from app.declaration.backends import AUTO, TORCH
+from app.declaration.backends import AUTO, TORCH, env_of
 from app.fleet.memory import Devices, cached_folder, measure_devices
 from app.fleet.threads import available_cores, granted_alone
 from app.tuning.candidates import name_of
@@ -185,6 +185,7 @@ def decided(spec: ModelSpec, choices: Choices, machine: Machine) -> ModelSpec:
 def _with(spec: ModelSpec, choice: Choice) -> ModelSpec:
     """Raises ValidationError for values that are no entry's."""
     chosen = msgspec.convert({**msgspec.to_builtins(spec), **choice.keys}, ModelSpec)
+    chosen = msgspec.structs.replace(chosen, env=chosen.env or env_of(chosen.backend))
     return msgspec.structs.replace(chosen, tuned=TunedSpec(keys=choice.keys, at=choice.at))
 
 

@@ -20,7 +20,6 @@ from app.runtime.base import UNWATCHED, Item, Watch
 from app.worker.process import become_spawned_worker, serve
 
 
-
 class Stages:
     """Vectors of three numbers: the length of the text, and what the script adds."""
 

@@ -51,7 +51,10 @@ def test_own_keys_bound_the_candidates() -> None:
     assert not {"torch float16"} & set(names(spec(dtype="bfloat16")))
     assert not reference(spec(dtype="bfloat16"), TABLE).is_eligible
     quantized = spec(quantization="int8")
-    assert {candidate.name for candidate in candidates(quantized, TABLE) if candidate.is_eligible} >= {"fast", "fast int8"}
+    assert {candidate.name for candidate in candidates(quantized, TABLE) if candidate.is_eligible} >= {
+        "fast",
+        "fast int8",
+    }
     assert reference(quantized, TABLE).spec.quantization is None
     assert not reference(quantized, TABLE).is_eligible
 

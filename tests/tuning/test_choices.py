@@ -147,9 +147,7 @@ def test_forgotten_choices_are_gone_and_others_stay(choices: Choices, spec: Mode
     assert list(choices.all()) == [key_of(other, "cpu")]
 
 
-def test_choice_that_cannot_be_written_leaves_the_old_ones(
-    choices: Choices, spec: ModelSpec, tmp_path: Path
-) -> None:
+def test_choice_that_cannot_be_written_leaves_the_old_ones(choices: Choices, spec: ModelSpec, tmp_path: Path) -> None:
     """Written beside and renamed: nothing half-written is found, nor left."""
     keep(choices, spec)
     before = (tmp_path / "cache" / FILE).read_bytes()

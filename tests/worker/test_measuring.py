@@ -56,9 +56,7 @@ class Stages:
 
 
 def order(*requests: list[Any], limit_s: float = 100.0, keeps_outputs: bool = False) -> Measure:
-    return Measure(
-        task="a-task", requests=list(requests), parameters={}, limit_s=limit_s, keeps_outputs=keeps_outputs
-    )
+    return Measure(task="a-task", requests=list(requests), parameters={}, limit_s=limit_s, keeps_outputs=keeps_outputs)
 
 
 def test_first_request_warms_up_and_the_limit_ends_the_rest() -> None:
