@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import msgspec
 from fastapi import FastAPI
@@ -17,6 +18,7 @@ from app import __version__
 from app.api.adapters import LoraAdapters, adapters_document
 from app.api.anthropic.document import messages_document
 from app.api.anthropic.endpoint import Messages
+from app.api.application import Application
 from app.api.dialects.document import dialect_document
 from app.api.dialects.endpoint import Dialects, dialect_routes
 from app.api.dialects.info import info_router
@@ -70,7 +72,10 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
             await fleet.stop()
 
     telemetry.declare(catalog.models)
-    app = FastAPI(
+    app = Application(
+        around=partial(
+            RequestMiddleware, telemetry=telemetry, is_accepting=lambda: fleet.is_accepting, clock=time.perf_counter
+        ),
         title="Pipeserve",
         version=__version__,
         lifespan=lifespan,
@@ -78,9 +83,6 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers=exception_handlers(),  # type: ignore[arg-type]  # invariant dict of FastAPI's
-    )
-    app.add_middleware(
-        RequestMiddleware, telemetry=telemetry, is_accepting=lambda: fleet.is_accepting, clock=time.perf_counter
     )
     names = DeclaredNames(fleet)
     answerer = TaskAnswerer(

@@ -12,12 +12,19 @@ from app.errors import Cancelled
 
 T = TypeVar("T")
 
+_UNWATCHED_S = 0.01
+"""Most answers of small models are there before a watcher would have begun to be of use."""
+
 
 async def until_disconnect(receive: Receive, work: Awaitable[T]) -> T:
-    """The work's result. The client's leaving cancels the work and raises Cancelled; the body has been read before."""
+    """The work's result. The client's leaving cancels the work and raises Cancelled; the body has been read before.
+
+    It is looked for after `_UNWATCHED_S`: a task for each request costs more than a timer.
+    """
     worker = asyncio.current_task()
     assert worker is not None
     has_left = False
+    watcher: asyncio.Task[None] | None = None
 
     async def watch() -> None:
         nonlocal has_left
@@ -26,7 +33,11 @@ async def until_disconnect(receive: Receive, work: Awaitable[T]) -> T:
         has_left = True
         worker.cancel()
 
-    watcher = asyncio.create_task(watch())
+    def begin() -> None:
+        nonlocal watcher
+        watcher = asyncio.create_task(watch())
+
+    timer = asyncio.get_running_loop().call_later(_UNWATCHED_S, begin)
     try:
         return await work
     except asyncio.CancelledError:
@@ -34,4 +45,6 @@ async def until_disconnect(receive: Receive, work: Awaitable[T]) -> T:
             raise
         raise Cancelled("The client left before its answer was ready.") from None
     finally:
-        watcher.cancel()
+        timer.cancel()
+        if watcher is not None:
+            watcher.cancel()

@@ -392,15 +392,15 @@ def _pipeline(model_id: str, rest: str) -> Task:
 async def resolved(fleet: FleetAPI, name: str, call: Call) -> ModelSpec:
     """The entry with its tasks, and whether a handler serves it: a Hub model's may not be known before its files are
     there. Raises NotServed, ModelLoading, ModelFailed, DeadlineExceeded."""
-    status = fleet.status(name)
-    if status.spec.is_resolved:
-        return status.spec
+    spec = fleet.get(name)
+    if spec.is_resolved:
+        return spec
     if call.wait_for_load is False:
         raise ModelLoading(f'The task of "{name}" is not known before its files are there.')
-    deadline_s = status.spec.queue.deadline_s
+    deadline_s = spec.queue.deadline_s
     try:
         async with asyncio.timeout(min(call.deadline_s or deadline_s, deadline_s)):
-            async for _ in fleet.load(status.spec.id):
+            async for _ in fleet.load(spec.id):
                 pass
     except TimeoutError:
         raise DeadlineExceeded(f'"{name}" was still loading at the request\'s deadline.') from None
