@@ -172,7 +172,12 @@ def _batched(module: str, environment: Environment, name: str, health: str) -> C
     )
 
 
-_PATHS = {"PYTHONPATH": str(REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0", "BENTOML_DO_NOT_TRACK": "True"}
+_PATHS = {
+    "PYTHONPATH": str(REPOSITORY),
+    "BENTOML_DO_NOT_TRACK": "True",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # its 5 s are too few on a small machine
+}
 
 
 def _bentoml() -> Contestant:

@@ -51,6 +51,7 @@ def measure(scratch: Path, seconds: float, *, is_quick: bool) -> dict[str, Any]:
     entry = {"id": "bench", "model": str(model)}
     found: dict[str, Curve] = {}
     with serving(scratch, [entry]) as url:
+        load(url, write_lines(scratch / "warm.jsonl", [{"inputs": "warm"}]), 8, min(seconds, 2.0))  # it is loaded
         found["tokens"] = _tokens(url, scratch, seconds)
         found["concurrency"] = _concurrency(url, scratch, seconds, CONCURRENCIES[:: 2 if is_quick else 1])
     found["models"] = _models(scratch, seconds, MODELS[:: 2 if is_quick else 1] + MODELS[-1:] * is_quick)
