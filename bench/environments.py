@@ -76,8 +76,8 @@ class Environment:
             re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower(): distribution.version
             for distribution in importlib.metadata.distributions(path=[str(self._site())])
         }
-        beside = f", transformers {found['transformers']}" if "transformers" in found else ""
-        return f"{found.get(self.package, 'unknown')}{beside}"
+        names = dict.fromkeys((self.package, "transformers"))
+        return ", ".join(f"{name} {found[name]}" for name in names if name in found)
 
     def _site(self) -> Path:
         return next((self.folder / "lib").glob("python3*")) / "site-packages"

@@ -5,6 +5,7 @@ For embeddings alone; and for generated texts beside `transformers serve`, which
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ from bench.processes import (
     free_port,
     get,
     load,
+    post,
     running,
     say,
     serve_command,
@@ -34,9 +36,7 @@ NUM_MODELS, NUM_RESIDENT = 30, 5
 CONCURRENCY = 8
 NUM_REQUESTS = 4096  # drawn; as many of them are sent as there is time for
 NEW_TOKENS = 8
-_CHAT = "/v1/chat/completions"
-_NEED_BYTES = 256 * 2**20
-"""What each model is declared to need: more than any of these measures, so that five fit and a sixth does not."""
+_EMBED, _CHAT = "/v1/feature-extraction", "/v1/chat/completions"
 
 
 def minilm_copies(num: int = NUM_MODELS) -> list[Path]:
@@ -58,11 +58,21 @@ def chat_copies(num: int = NUM_MODELS) -> list[Path]:
     return copies
 
 
-def entries(folders: Sequence[Path], task: str) -> list[dict[str, Any]]:
-    return [
-        {"id": folder.name, "task": task, "model": str(folder), "threads": THREADS, "memory": _NEED_BYTES}
-        for folder in folders
-    ]
+def need_bytes(scratch: Path, folder: Path, task: str, body: dict[str, Any], path: str) -> int:
+    """What one of the models takes when it is loaded, as the server measures it."""
+    port = free_port()
+    entry = {"id": folder.name, "task": task, "model": str(folder), "threads": THREADS}
+    with running(serve_command(write_catalog(scratch, [entry]), port)) as process:
+        wait_until_up(port, "/readyz", 120.0, process)
+        status, answer = post(port, path, json.dumps(body).encode())
+        if status != 200:
+            raise RuntimeError(f"{folder.name} answers {status}: {answer[:200].decode(errors='replace')}")
+        return memory_of(get(port, "/metrics")[1].decode())
+
+
+def memory_of(metrics: str) -> int:
+    """The largest that a model takes, of Pipeserve's metrics."""
+    return int(max(map(float, re.findall(r"^pipeserve_model_memory_bytes{[^}]*} ([\d.e+]+)$", metrics, re.MULTILINE))))
 
 
 def embedding_bodies(folders: Sequence[Path], draws: Iterable[int]) -> list[dict[str, Any]]:
@@ -95,7 +105,7 @@ def measure(scratch: Path, seconds: float, *, may_install: bool) -> dict[str, An
     minilms, chats = minilm_copies(), chat_copies()
     named = [folder.name for folder in chats]
     rows = [
-        _row(_ours(scratch, minilms, "feature-extraction", embedding_bodies(minilms, draws)), scratch, seconds),
+        _row(_ours(scratch, minilms, "feature-extraction", embedding_bodies(minilms, draws), _EMBED), scratch, seconds),
         _row(_ours(scratch, chats, "text-generation", chat_bodies(named, draws), _CHAT), scratch, seconds),
     ]
     for timeout_s in (300, 1):
@@ -112,19 +122,20 @@ def measure(scratch: Path, seconds: float, *, may_install: bool) -> dict[str, An
     return {"rows": rows, "transformers": TRANSFORMERS.version() if TRANSFORMERS.is_made() else ""}
 
 
-def _ours(
-    scratch: Path, folders: Sequence[Path], task: str, bodies: Sequence[dict[str, Any]], path: str | None = None
-) -> _Server:
-    # Half a model's need more than five: what one measures may be a little above the others.
-    budget = {"cpu": int(_NEED_BYTES * (NUM_RESIDENT + 0.5))}
+def _ours(scratch: Path, folders: Sequence[Path], task: str, bodies: Sequence[dict[str, Any]], path: str) -> _Server:
+    need = need_bytes(scratch, folders[0], task, {**bodies[0], "model": folders[0].name}, path)
+    # Half a model more than five: one may measure a little above another.
+    budget = {"cpu": int(need * (NUM_RESIDENT + 0.5))}
+    shared = {"task": task, "threads": THREADS, "memory": need}
+    entries = [{"id": folder.name, "model": str(folder), **shared} for folder in folders]
     port = free_port()
-    command = serve_command(write_catalog(scratch, entries(folders, task), budget=budget), port)
+    command = serve_command(write_catalog(scratch, entries, budget=budget), port)
     return _Server(
         name="pipeserve",
         command=[*command, "--cache-dir", str(scratch / "cache")],
         port=port,
         health="/readyz",
-        path=path or f"/v1/{task}",
+        path=path,
         bodies=bodies,
     )
 

@@ -6,7 +6,7 @@ import collections
 
 import pytest
 
-from bench.many import chat_bodies, counts_of
+from bench.many import chat_bodies, counts_of, memory_of
 from bench.workload import TEXTS, zipf_draws, zipf_weights
 
 
@@ -50,3 +50,9 @@ def test_loads_and_evictions_are_sums_over_models() -> None:
     )
     assert counts_of(metrics) == {"loads": 5, "evictions": 4}
     assert counts_of("http_requests_total 3\n") == {}
+
+
+def test_a_models_need_is_what_the_server_measured() -> None:
+    """Of Pipeserve's metrics."""
+    metrics = 'pipeserve_model_memory_bytes{device="cpu",model="a"} 1.5e+08\npipeserve_open_requests 1.0\n'
+    assert memory_of(metrics) == 150_000_000
