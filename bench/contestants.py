@@ -1,4 +1,4 @@
-"""Who serves in the contest of encoders: ours, and every rival with the settings among which its best are looked for."""
+"""Who serves in the contest of encoders: ours, and every rival with the settings to look for its best among."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bench.environments import (
     MLSERVER,
     RAY,
     VLLM,
+    VLLM_VARIABLES,
     Environment,
 )
 from bench.processes import REPOSITORY, THREADS, serve_command, write_catalog
@@ -89,8 +90,8 @@ def _inputs(path: str, read: Callable[[Any], list[Answer]]) -> Dialect:
 _PREDICT = {EMBEDDING: _inputs("/predict", lambda rows: rows), CLASSIFICATION: _inputs("/predict", _scores)}
 
 
-def ours(name: str = "pipeserve", **entry: Any) -> Contestant:
-    """entry: keys of models.yaml beside id, task and model."""
+def ours(name: str = "pipeserve", variables: Mapping[str, str] | None = None, **entry: Any) -> Contestant:
+    """variables: of its environment. entry: keys of models.yaml beside id, task and model."""
 
     def command(setting: Setting, model: Model, port: int, scratch: Path) -> list[str]:
         whole = {"id": "bench", "task": model.task, "model": str(model.folder), "threads": THREADS, "preload": True}
@@ -106,9 +107,10 @@ def ours(name: str = "pipeserve", **entry: Any) -> Contestant:
                 "/v1/text-classification", lambda rows: _scores(rows if isinstance(rows[0], list) else [rows])
             ),
         },
-        settings=(Setting(name=told),),
+        settings=(Setting(name=told, variables=variables or {}),),
         health="/readyz",
         packages=("pipeserve", "transformers"),
+        tolerance=0.99 if variables else 0.999,  # the tuner may lose what it was allowed to
     )
 
 
@@ -170,7 +172,12 @@ def _batched(module: str, environment: Environment, name: str, health: str) -> C
     )
 
 
-_PATHS = {"PYTHONPATH": str(REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0", "BENTOML_DO_NOT_TRACK": "True"}
+_PATHS = {
+    "PYTHONPATH": str(REPOSITORY),
+    "BENTOML_DO_NOT_TRACK": "True",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # its 5 s are too few on a small machine
+}
 
 
 def _bentoml() -> Contestant:
@@ -265,14 +272,6 @@ def _vllm() -> Contestant:
         settings=(setting("--max-num-seqs", "64"),),
         note="its CPU build, embeddings only",
     )
-
-
-VLLM_VARIABLES = {
-    "VLLM_TARGET_DEVICE": "cpu",
-    "VLLM_CPU_KVCACHE_SPACE": "2",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_NO_USAGE_STATS": "1",
-}
 
 
 def rivals() -> list[Contestant]:

