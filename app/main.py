@@ -138,16 +138,16 @@ def serve(settings: Settings, catalog: Catalog) -> None:
     """Everything from here to the end of the server. Raises SystemExit when the address cannot be had."""
     configure_logging(level=settings.log_level, form=settings.log_format)
     telemetry = Telemetry(CollectorRegistry())
-    decide = decider(Choices(settings.cache_dir / FILE))
+    environments = environments_of(catalog, settings.cache_dir)
+    launcher = EnvironmentsLauncher(
+        make_launcher(settings), environments, log_level=settings.log_level, cache_dir=settings.cache_dir
+    )
+    decide = decider(Choices(settings.cache_dir / FILE), environments)
 
     async def resolve_and_decide(spec: ModelSpec) -> ModelSpec:
         return await asyncio.to_thread(decide, await resolve(spec))
 
     catalog = msgspec.structs.replace(catalog, models=tuple(decide(spec) for spec in catalog.models))
-    environments = environments_of(catalog, settings.cache_dir)
-    launcher = EnvironmentsLauncher(
-        make_launcher(settings), environments, log_level=settings.log_level, cache_dir=settings.cache_dir
-    )
     fleet = Fleet(catalog, settings, launcher, events=telemetry, resolver=resolve_and_decide)
     run(settings, build_app(settings, catalog, fleet, telemetry), fleet)
 

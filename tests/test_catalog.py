@@ -250,6 +250,7 @@ def test_budget_and_total_queue(tmp_path: Path) -> None:
         ("{model: x/y, aliases: a}", 'aliases: it must be a list, not "a"'),
         ("{model: x/y, tasks: []}", "tasks: it must not be empty"),
         ("{model: x/y, dtype: floot16}", 'not "floot16" (did you mean "float16"?)'),
+        ("{task: ner, model: x/y, backend: auto, quantization: int9}", 'no backend has "int9"'),
         ("{model: x/y, backend: onnx}", 'backend: "onnx" is not supported by this version'),
         ("{model: x/y, replicas: {min: 1, max: 2}}", "replicas: a range is not supported by this version"),
         ("{model: x/y, memory: 80%}", "memory: '80%' is not a size"),

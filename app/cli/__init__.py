@@ -136,11 +136,13 @@ def check(
     cache_dir: CacheDir = None,
 ) -> None:
     """Check a models.yaml without starting anything: its form, and what can be known of each model."""
+    from app.environments.places import environments_of
     from app.tuning.choices import FILE, Choices, decider
 
-    catalog = _read(file, cache_dir or default_cache_dir())
+    folder = cache_dir or default_cache_dir()
+    catalog = _read(file, folder)
     found = asyncio.run(_look_up(catalog.models)) if online else catalog.models
-    decide = decider(Choices((cache_dir or default_cache_dir()) / FILE))
+    decide = decider(Choices(folder / FILE), environments_of(catalog, folder))
     specs = [decide(spec) for spec in found]
     for spec in specs:
         typer.echo(_finding(spec))

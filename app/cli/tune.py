@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -15,12 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from app.cli.environments import CacheDir
 from app.settings import Settings, default_cache_dir
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from app.catalog import ModelSpec
+    from app.catalog import Catalog, ModelSpec
+    from app.environments.places import Environments
+    from app.tuning.candidates import Candidate
     from app.tuning.choices import Choice, Choices, Machine
     from app.tuning.report import Report, Row
     from app.tuning.tuner import Effort, Tell
@@ -65,20 +69,17 @@ def tune(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     lists: Annotated[bool, typer.Option("--list", help="Print the stored choices.")] = False,
     forgets: Annotated[bool, typer.Option("--forget", help="Drop what is stored for the model.")] = False,
-    cache_dir: Annotated[
-        Path | None,
-        typer.Option(envvar="PIPESERVE_CACHE_DIR", help="Where choices are kept. [default: ~/.cache/pipeserve]"),
-    ] = None,
+    cache_dir: CacheDir = None,
 ) -> None:
     """Measure what could compute a model on this machine; `backend: auto` serves it by the best."""
     from app.errors import PipeserveError
-    from app.tuning.choices import FILE, Choices
+    from app.tuning.choices import FILE, Choices, Machine
 
     settings = Settings(cache_dir=cache_dir or default_cache_dir(), log_level="critical")
     choices = Choices(settings.cache_dir / FILE)
     try:
         if lists:
-            _print_choices(choices, as_json=as_json)
+            _print_choices(choices, Machine.here(_environments(models, settings)), as_json=as_json)
         elif model is None:
             _fail("Name the MODEL, or say --list.")
         elif forgets:
@@ -91,6 +92,7 @@ def tune(
                 workload,
                 settings,
                 choices,
+                Machine.here(_environments(models, settings)),
                 effort=_effort(rounds, seconds),
                 aim=aim.value,
                 max_difference=max_difference,
@@ -126,12 +128,20 @@ async def _find(model: str, file: Path, task: str | None) -> ModelSpec:
 
 
 def _declared(model: str, file: Path) -> ModelSpec | None:
-    from app.catalog import read_catalog
+    return next((spec for spec in _catalog(file).models if model in (spec.id, *spec.aliases)), None)
 
-    if not file.exists() and file == _DEFAULT_MODELS:
-        return None
-    catalog = read_catalog(file)
-    return next((spec for spec in catalog.models if model in (spec.id, *spec.aliases)), None)
+
+def _catalog(file: Path) -> Catalog:
+    """One without entries where there is no file, unless it was asked for."""
+    from app.catalog import Catalog, read_catalog
+
+    return Catalog(models=()) if file == _DEFAULT_MODELS and not file.exists() else read_catalog(file)
+
+
+def _environments(file: Path, settings: Settings) -> Environments:
+    from app.environments.places import environments_of
+
+    return environments_of(_catalog(file), settings.cache_dir)
 
 
 def _workload(spec: ModelSpec, batches: str, texts: Path | None) -> Workload:
@@ -163,15 +173,13 @@ def _tune(
     workload: Workload,
     settings: Settings,
     choices: Choices,
+    machine: Machine,
     *,
     effort: Effort,
     aim: str,
     max_difference: float | None,
     as_json: bool,
 ) -> None:
-    from app.tuning.choices import Machine
-
-    machine = Machine.here()
     with _progress() as tell:
         report = asyncio.run(_measure(spec, workload, settings, machine, effort, aim, max_difference, tell))
     stored = _store(spec, report, choices, machine)
@@ -194,14 +202,20 @@ async def _measure(
     tell: Tell,
 ) -> Report:
     from app.fleet.handle import Limits
-    from app.fleet.launcher import make_launcher
+    from app.fleet.launcher import EnvironmentsLauncher, make_launcher
     from app.fleet.memory import placed
     from app.tuning.candidates import candidates, reference
     from app.tuning.report import Aim
     from app.tuning.tuner import Tuner
 
-    launcher = make_launcher(settings)
-    placed_spec = placed(spec, machine.devices.place(spec)[0])
+    launcher = EnvironmentsLauncher(
+        make_launcher(settings), machine.environments, log_level=settings.log_level, cache_dir=settings.cache_dir
+    )
+
+    def put(candidate: Candidate) -> Candidate:
+        where = machine.devices.place(candidate.spec)[0]
+        return replace(candidate, spec=placed(candidate.spec, where))
+
     limits = Limits(
         heartbeat_s=settings.load_heartbeat_timeout_s,  # nobody waits for an answer: a busy machine is borne with
         load_heartbeat_s=settings.load_heartbeat_timeout_s,
@@ -210,7 +224,7 @@ async def _measure(
     tuner = Tuner(
         launcher,
         workload,
-        reference(placed_spec),
+        put(reference(spec)),
         cores=machine.cores,
         effort=effort,
         limits=limits,
@@ -220,7 +234,7 @@ async def _measure(
     )
     try:
         await launcher.start()
-        return await tuner.run(candidates(placed_spec))
+        return await tuner.run([put(candidate) for candidate in candidates(spec)])
     finally:
         await launcher.stop()
 
@@ -240,7 +254,7 @@ def _store(spec: ModelSpec, report: Report, choices: Choices, machine: Machine) 
         device=device,
         keys=dict(row.candidate.keys),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
-        circumstances=machine.circumstances(spec),
+        circumstances=machine.circumstances(row.candidate.spec),
         aim=report.aim.value,
         speedup=report.speedup(row),
         difference=None if row.loss is None else row.loss.worst,
@@ -363,10 +377,8 @@ def _cell(row: Row, shape: Any) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _print_choices(choices: Choices, *, as_json: bool) -> None:
+def _print_choices(choices: Choices, machine: Machine, *, as_json: bool) -> None:
     import msgspec
-
-    from app.tuning.choices import Machine
 
     found = choices.all()
     if as_json:
@@ -375,7 +387,6 @@ def _print_choices(choices: Choices, *, as_json: bool) -> None:
     if not found:
         typer.echo("Nothing is stored.")
         return
-    machine = Machine.here()
     table = _table()
     for name in ("model", "tasks", "device", "choice", "× plain", "difference", "for", "at", "state"):
         table.add_column(name, no_wrap=True)
@@ -406,7 +417,8 @@ def _table() -> Table:
 def _print_table(table: Table) -> None:
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+    # No markup: a model's name may hold brackets.
+    Console(width=None if sys.stdout.isatty() else _WIDE, markup=False).print(table)
 
 
 def _as_json(spec: ModelSpec, report: Report, machine: Machine) -> dict[str, Any]:

@@ -38,6 +38,13 @@ class Environments:
         """The interpreter, whether it is there or not. A declared one goes before one that was built."""
         return Path(self._declared[name]) if name in self._declared else python_of(self.folder / name)
 
+    def mark(self, name: str) -> str:
+        """What changes when it is built anew; of a declared one, its interpreter."""
+        try:
+            return hashlib.sha256((self.folder / name / STATE).read_bytes()).hexdigest()[:16]
+        except OSError:
+            return str(self.python(name))
+
     def problem(self, name: str) -> str | None:
         """Why no worker can be started there; None: as far as can be seen, it can."""
         if name in self._declared:

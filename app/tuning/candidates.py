@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from app.catalog import ModelSpec
+from app.catalog import ModelSpec, with_right_keys
 from app.declaration.backends import AUTO, BACKENDS, TORCH, Backend
 from app.errors import NotAvailable
 from app.tasks.completion import GENERATING_TASKS
@@ -46,6 +46,11 @@ def name_of(keys: Mapping[str, Any]) -> str:
     return " ".join(key if value is True else str(value) for key, value in keys.items())
 
 
+def with_keys(spec: ModelSpec, keys: Mapping[str, Any], backends: Mapping[str, Backend] = BACKENDS) -> ModelSpec:
+    """The entry as it is when it says this, in the backend's environment if it names none."""
+    return msgspec.structs.replace(spec, **{"env": spec.env or backends[keys["backend"]].env, **keys})
+
+
 def check_tunable(spec: ModelSpec) -> None:
     """Raises NotAvailable, with a sentence, for what has nothing to choose from."""
     many = next((task for task in spec.tasks if task in _MANY_FORWARDS), None)
@@ -61,7 +66,8 @@ def check_tunable(spec: ModelSpec) -> None:
 
 def plain(spec: ModelSpec) -> Candidate:
     """What serves `backend: auto` without a stored choice."""
-    return Candidate(keys={"backend": TORCH.name}, spec=msgspec.structs.replace(spec, backend=TORCH.name))
+    keys = {"backend": TORCH.name}
+    return Candidate(keys=keys, spec=with_keys(spec, keys))
 
 
 def reference(spec: ModelSpec, backends: Mapping[str, Backend] = BACKENDS) -> Candidate:
@@ -72,20 +78,25 @@ def reference(spec: ModelSpec, backends: Mapping[str, Backend] = BACKENDS) -> Ca
     return Candidate(keys=keys, spec=exact, is_eligible=_is_within(spec, keys) and spec.quantization is None)
 
 
-def candidates(spec: ModelSpec, backends: Mapping[str, Backend] = BACKENDS) -> list[Candidate]:
-    """The plain path first, then the reference, then whatever else can do the tasks within the entry's own keys."""
+def candidates(
+    spec: ModelSpec,
+    backends: Mapping[str, Backend] = BACKENDS,
+    check: Callable[[ModelSpec], ModelSpec] = with_right_keys,
+) -> list[Candidate]:
+    """The plain path first, then the reference, then whatever else can do the tasks within the entry's own keys.
+
+    check: gives an entry back with its `problem`, as far as it is known before a worker starts.
+    """
     found = {candidate.name: candidate for candidate in (plain(spec), reference(spec, backends))}
     for backend in backends.values():
         if spec.takes_adapters and backend is not TORCH:
             continue  # adapters are PEFT's: they change torch's modules
         for varied in backend.candidates:
             keys = {"backend": backend.name, **varied}
-            quantization = keys.get("quantization", spec.quantization)
-            can_do = backend.problem(tasks=spec.tasks, quantization=quantization) is None
-            if can_do and _is_within(spec, keys):
-                candidate = Candidate(keys=keys, spec=msgspec.structs.replace(spec, **keys))
+            candidate = Candidate(keys=keys, spec=with_keys(spec, keys, backends))
+            if _is_within(spec, keys) and check(candidate.spec).problem is None:
                 found.setdefault(candidate.name, candidate)
-    if TORCH.problem(tasks=spec.tasks, quantization=spec.quantization) is not None:
+    if check(plain(spec).spec).problem is not None:
         del found[plain(spec).name]
     return list(found.values())
 

@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 
 from app.catalog import ModelSpec, TunedSpec, with_right_keys
-from app.declaration.backends import AUTO, TORCH, env_of
+from app.declaration.backends import AUTO, BACKENDS, TORCH
+from app.environments.places import Environments
 from app.fleet.memory import Devices, cached_folder, measure_devices
 from app.fleet.threads import available_cores, granted_alone
-from app.tuning.candidates import name_of
+from app.tuning.candidates import name_of, with_keys
 
 logger = logging.getLogger(__name__)
 
@@ -115,30 +116,43 @@ class Machine:
     cores: int
     devices: Devices
     versions: Mapping[str, str]
+    environments: Environments
 
     @classmethod
-    def here(cls) -> Machine:
-        return cls(processor=_processor(), cores=available_cores(), devices=measure_devices({}), versions=_versions())
+    def here(cls, environments: Environments) -> Machine:
+        return cls(
+            processor=_processor(),
+            cores=available_cores(),
+            devices=measure_devices({}),
+            versions=_versions(),
+            environments=environments,
+        )
 
     def device(self, spec: ModelSpec) -> str:
-        """The kind that the entry is computed on: cpu, cuda, ..."""
-        return str(self.devices.place(spec)[0][0]).partition(":")[0]
+        """The kind that torch computes the entry on: cpu, cuda, ... (Some backends compute on the CPU only.)"""
+        return str(self.devices.place(msgspec.structs.replace(spec, backend=TORCH.name))[0][0]).partition(":")[0]
 
     def circumstances(self, spec: ModelSpec) -> Circumstances:
-        """Reads the model's files."""
-        is_cpu = self.device(spec) == "cpu"
+        """spec: with its backend. Reads the model's files."""
+        is_cpu = self.devices.place(spec)[0][0] == "cpu"
         threads = granted_alone(spec.threads if spec.threads or is_cpu else 1, self.cores)
         return Circumstances(
             files=_fingerprint(spec),
             processor=self.processor,
             cores=self.cores,
             threads=threads,
-            versions=dict(self.versions),
+            versions=self._versions_of(spec),
         )
+
+    def _versions_of(self, spec: ModelSpec) -> dict[str, str]:
+        """With the environment of its workers, where these have one."""
+        named = {} if spec.env is None else {f"environment {spec.env}": self.environments.mark(spec.env)}
+        return {**self.versions, **named}
 
     def seen_from(self, then: Circumstances) -> Circumstances:
         """Those, as far as they are the machine's, as they are now."""
-        now = {"processor": self.processor, "cores": self.cores, "versions": dict(self.versions)}
+        named = {name: version for name, version in then.versions.items() if name not in LIBRARIES}
+        now = {"processor": self.processor, "cores": self.cores, "versions": {**named, **self.versions}}
         return msgspec.structs.replace(then, **now)
 
 
@@ -152,15 +166,17 @@ def key_of(spec: ModelSpec, device: str) -> str:
 Decide = Callable[[ModelSpec], ModelSpec]
 
 
-def decider(choices: Choices, machine: Callable[[], Machine] = Machine.here) -> Decide:
-    """What turns entries that say `backend: auto` into what serves them. The machine is looked at when one does."""
+def decider(
+    choices: Choices, environments: Environments, look: Callable[[Environments], Machine] = Machine.here
+) -> Decide:
+    """What turns entries that say `backend: auto` into what serves them. look: at the machine, once one does."""
     seen: list[Machine] = []
 
     def decide(spec: ModelSpec) -> ModelSpec:
         if spec.backend != AUTO or not spec.is_resolved or spec.problem is not None:
             return spec
         if not seen:
-            seen.append(machine())
+            seen.append(look(environments))
         return decided(spec, choices, seen[0])
 
     return decide
@@ -168,36 +184,35 @@ def decider(choices: Choices, machine: Callable[[], Machine] = Machine.here) -> 
 
 def decided(spec: ModelSpec, choices: Choices, machine: Machine) -> ModelSpec:
     """The stored choice, where there is one that was made under the same circumstances, else plain torch."""
-    plain = with_right_keys(msgspec.structs.replace(spec, backend=TORCH.name))
     choice = choices.all().get(key_of(spec, machine.device(spec)))
-    if choice is None:
-        return plain
-    why_not = choice.circumstances.changes(machine.circumstances(spec)) or _misfit(spec, choice)
-    if why_not:
-        logger.warning(
-            "%s: its stored choice (%s, of %s) is not used, plain torch is: %s. `pipeserve tune` chooses anew.",
-            spec.id, choice.name, choice.at, "; ".join(why_not),
-        )  # fmt: skip
-        return plain
-    return _with(spec, choice)
+    if choice is not None:
+        try:
+            return _chosen(spec, choice, machine)
+        except _Unusable as error:
+            logger.warning(
+                "%s: its stored choice (%s, of %s) is not used, plain torch is: %s. `pipeserve tune` chooses anew.",
+                spec.id, choice.name, choice.at, error,
+            )  # fmt: skip
+    return with_right_keys(msgspec.structs.replace(spec, backend=TORCH.name))
 
 
-def _with(spec: ModelSpec, choice: Choice) -> ModelSpec:
-    """Raises ValidationError for values that are no entry's."""
-    chosen = msgspec.convert({**msgspec.to_builtins(spec), **choice.keys}, ModelSpec)
-    chosen = msgspec.structs.replace(chosen, env=chosen.env or env_of(chosen.backend))
-    return msgspec.structs.replace(chosen, tuned=TunedSpec(keys=choice.keys, at=choice.at))
+class _Unusable(Exception):
+    """`str(error)` says why a stored choice cannot serve: the middle of a sentence."""
 
 
-def _misfit(spec: ModelSpec, choice: Choice) -> list[str]:
-    """A file that somebody wrote, or another version of this server."""
+def _chosen(spec: ModelSpec, choice: Choice, machine: Machine) -> ModelSpec:
+    """Raises _Unusable, also for what another version of this server wrote, or somebody by hand."""
     if unknown := set(choice.keys) - set(ModelSpec.__struct_fields__):
-        return [f"it names {', '.join(sorted(unknown))}, which no entry has"]
-    try:
-        problem = with_right_keys(_with(spec, choice)).problem
-    except (msgspec.ValidationError, KeyError) as error:
-        return [f"it cannot be read: {error}"]
-    return [] if problem is None else [problem]
+        raise _Unusable(f"it names {', '.join(sorted(unknown))}, which no entry has")
+    if choice.keys.get("backend") not in BACKENDS:
+        raise _Unusable("there is no such backend")
+    found = msgspec.convert(msgspec.to_builtins(with_keys(spec, choice.keys)), ModelSpec)
+    problem = with_right_keys(found).problem or (found.env and machine.environments.problem(found.env))
+    if problem is not None:
+        raise _Unusable(problem.rstrip("."))
+    if changes := choice.circumstances.changes(machine.circumstances(found)):
+        raise _Unusable("; ".join(changes))
+    return msgspec.structs.replace(found, tuned=TunedSpec(keys=choice.keys, at=choice.at))
 
 
 # The circumstances

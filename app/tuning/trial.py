@@ -82,7 +82,7 @@ class Trial:
                                 raise measured.error.to_error()
                             return measured
         except TimeoutError:
-            raise ModelFailed(f"a request took longer than {self._limits.forward_s:g} s") from None
+            raise ModelFailed(f"two requests were not computed within {patience_s:g} s") from None
 
     async def _next(self, limit_s: float) -> FromWorker:
         """The next message; heartbeats are messages. Raises ModelFailed when the process ends or is silent."""

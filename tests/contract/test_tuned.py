@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 
 from app.catalog import read_entry
+from app.environments.places import Environments
 from app.tuning.choices import FILE, Choice, Choices, Machine, key_of
 from tests.contract.conftest import StartServer
 
 
 def store(folder: Path, model: Path, **changes: Any) -> None:
     """A choice of another type for this model, as on this machine; changes: of its circumstances."""
-    machine = Machine.here()
+    machine = Machine.here(Environments(folder, {}))
     spec = read_entry({"model": str(model), "task": "text-classification", "backend": "auto"}, folder)
     choice = Choice(
         model=spec.model,

@@ -25,8 +25,15 @@ def spec(**changes: object) -> ModelSpec:
     return msgspec.structs.replace(SPEC, **changes)
 
 
+def checked(one: ModelSpec) -> ModelSpec:
+    """As the catalogue does it with its own table."""
+    row = TABLE[one.backend]
+    can_do = one.quantization in (None, *row.quantizations) and (row.tasks is None or set(one.tasks) <= row.tasks)
+    return one if can_do else msgspec.structs.replace(one, problem="it cannot")
+
+
 def names(one: ModelSpec) -> list[str]:
-    return [candidate.name for candidate in candidates(one, TABLE)]
+    return [candidate.name for candidate in candidates(one, TABLE, checked)]
 
 
 def test_plain_path_is_first_and_the_reference_second() -> None:
@@ -38,7 +45,7 @@ def test_plain_path_is_first_and_the_reference_second() -> None:
 
 def test_candidate_is_what_its_worker_loads() -> None:
     """The spec holds the keys; nothing else of the entry changes."""
-    found = {candidate.name: candidate for candidate in candidates(SPEC, TABLE)}
+    found = {candidate.name: candidate for candidate in candidates(SPEC, TABLE, checked)}
     int8 = found["fast int8"].spec
     assert (int8.backend, int8.quantization, int8.dtype) == ("fast", "int8", "auto")
     assert int8.model == SPEC.model
@@ -51,7 +58,7 @@ def test_own_keys_bound_the_candidates() -> None:
     assert not {"torch float16"} & set(names(spec(dtype="bfloat16")))
     assert not reference(spec(dtype="bfloat16"), TABLE).is_eligible
     quantized = spec(quantization="int8")
-    assert {candidate.name for candidate in candidates(quantized, TABLE) if candidate.is_eligible} >= {
+    assert {candidate.name for candidate in candidates(quantized, TABLE, checked) if candidate.is_eligible} >= {
         "fast",
         "fast int8",
     }
@@ -64,6 +71,12 @@ def test_only_backends_that_can_do_the_task_are_tried() -> None:
     assert not any("fast" in name for name in names(spec(tasks=("token-classification",))))
     adapters = (AdapterSpec(id="x", path="acme/x"),)
     assert not any("fast" in name for name in names(spec(adapters=adapters)))
+
+
+def test_the_catalogue_says_what_can_be() -> None:
+    """By the table that the server has: torch with a quantization that it lacks is no candidate."""
+    assert "torch" in [candidate.name for candidate in candidates(SPEC)]
+    assert [candidate.name for candidate in candidates(spec(quantization="eighths"))] == ["torch float32"]
 
 
 def test_reference_is_plain_float32() -> None:

@@ -10,11 +10,17 @@ import msgspec
 import pytest
 
 from app.catalog import ModelSpec
+from app.environments.places import STATE, Environments
 from app.fleet.memory import Devices
 from app.tuning.choices import FILE, Choice, Choices, Machine, decided, decider, key_of
 
+NOWHERE = Environments(Path("nowhere"), {})
 MACHINE = Machine(
-    processor="a processor", cores=4, devices=Devices(budgets={"cpu": None}), versions={"torch": "2.13.0"}
+    processor="a processor",
+    cores=4,
+    devices=Devices(budgets={"cpu": None}),
+    versions={"torch": "2.13.0"},
+    environments=NOWHERE,
 )
 KEYS = {"backend": "torch", "dtype": "bfloat16"}
 
@@ -61,6 +67,12 @@ def test_without_a_choice_it_is_plain_torch(choices: Choices, spec: ModelSpec) -
     """Also where the file is broken, which is a warning."""
     found = decided(spec, choices, MACHINE)
     assert (found.backend, found.dtype, found.tuned) == ("torch", "auto", None)
+
+
+def test_what_torch_cannot_do_is_the_entrys_problem(choices: Choices, spec: ModelSpec) -> None:
+    """A quantization that only another backend has, and nothing chosen yet."""
+    found = decided(msgspec.structs.replace(spec, quantization="eighths"), choices, MACHINE)
+    assert found.problem is not None and "eighths" in found.problem
 
 
 def test_broken_file_is_none(tmp_path: Path, spec: ModelSpec, caplog: pytest.LogCaptureFixture) -> None:
@@ -128,14 +140,29 @@ def test_choice_that_means_nothing_is_not_used(
     assert "is not used" in caplog.text
 
 
+def test_environment_is_a_circumstance(choices: Choices, spec: ModelSpec, tmp_path: Path) -> None:
+    """One that is gone, or was built anew, is not what was measured."""
+    spec = msgspec.structs.replace(spec, env="mine")
+    machine = dataclasses.replace(MACHINE, environments=Environments(tmp_path, {}))
+    (tmp_path / "mine").mkdir()
+    state = tmp_path / "mine" / STATE
+    state.write_text("built")
+    keep(choices, spec, machine)
+    assert decided(spec, choices, machine).tuned is not None
+    state.write_text("built anew")
+    assert decided(spec, choices, machine).tuned is None
+    state.unlink()
+    assert decided(spec, choices, machine).tuned is None
+
+
 def test_other_entries_ask_nothing_of_the_machine(choices: Choices, spec: ModelSpec) -> None:
     """Only `backend: auto` looks at it."""
 
-    def machine() -> Machine:
+    def look(environments: Environments) -> Machine:
         raise AssertionError("the machine was looked at")
 
     declared = msgspec.structs.replace(spec, backend="torch")
-    assert decider(choices, machine)(declared) is declared
+    assert decider(choices, NOWHERE, look)(declared) is declared
 
 
 def test_forgotten_choices_are_gone_and_others_stay(choices: Choices, spec: ModelSpec) -> None:

@@ -77,11 +77,16 @@ async def test_candidate_that_cannot_load_says_why() -> None:
 
 async def test_cancelled_tuner_leaves_no_process() -> None:
     """As Ctrl-C cancels it."""
-    task = asyncio.create_task(tuned(rounds=100, max_difference=1.0))
+    is_there = asyncio.Event()
+
+    def tell(name: str, what: str) -> None:
+        if what == "warmup":  # a worker says so
+            is_there.set()
+
+    task = asyncio.create_task(tuned(rounds=100, max_difference=1.0, tell=tell))
+    await asyncio.wait_for(is_there.wait(), 60)
     own = psutil.Process(os.getpid())
-    async with asyncio.timeout(30):
-        while not own.children():
-            await asyncio.sleep(0.01)
+    assert own.children()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

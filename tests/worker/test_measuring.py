@@ -33,7 +33,7 @@ class Outcome:
 class Stages:
     """An input is a list of numbers, each an item; its forward takes a second. output: what it makes of a number."""
 
-    def __init__(self, clock: Clock, output: Any = lambda number: np.float32([number])) -> None:
+    def __init__(self, clock: Clock, output: Any = lambda number: np.array([number], dtype=np.float32)) -> None:
         self.clock = clock
         self.output = output
         self.forwards: list[list[float]] = []
