@@ -161,7 +161,8 @@ class SpeechRecognitionStages(ListeningStages):
         return rows
 
     def _item(self, row: dict[str, Any], options: dict[str, Any], seed: int | None, is_long: bool) -> Item:
-        extras: dict[str, Any] = {name: row.pop(name) for name in ("is_last", "stride", "num_frames") if name in row}
+        extras: dict[str, Any] = {name: row.pop(name) for name in ("is_last", "stride") if name in row}
+        row.pop("num_frames", None)  # before transformers 5; it would become a part of the answer
         group: Hashable = (_frozen(options), is_long, self._sounds.group(row))
         if is_long:  # not with one that is much shorter: it would wait for this one
             group = (_frozen(options), is_long, row["input_features"].shape[-1] // self._extractor.nb_max_frames)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, GenerationConfig, PreTrainedModel
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from app.catalog import ModelSpec
 from app.channel.messages import Progress
@@ -35,7 +36,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True)
 class _Class:
-    """name: in optimum.onnxruntime. task: of the exporter. reads: how many tokens its example has; None: no tokens."""
+    """name: in optimum.onnxruntime. task: of the exporter. has_past: it generates, with keys and values kept."""
 
     name: str
     task: str
@@ -90,9 +91,8 @@ def load_network(
     chosen = CLASSES.get(auto_class)
     if chosen is None:
         raise NotAvailable(f"backend: optimum has no class for {auto_class}.")
-    given = folder / _FOLDER
-    if spec.quantization is None and spec.optimization is None and any(given.glob("*.onnx")):
-        model = _open(chosen, given, folder, num_threads)
+    if spec.quantization is None and spec.optimization is None and any((folder / _FOLDER).glob("*.onnx")):
+        model = _open(chosen, folder, num_threads, subfolder=_FOLDER)
         return Network(model=_completed(model, skeleton), difference=None)
     recipe = Recipe(
         source=source_of(folder),
@@ -107,7 +107,7 @@ def load_network(
         return {"difference": _make(spec, part, chosen, load_eager())}
 
     made = made_files.get(recipe, make)
-    model = _open(chosen, made.folder, made.folder, num_threads)
+    model = _open(chosen, made.folder, num_threads)
     difference = float(made.facts["difference"])
     logger.info("%s: Optimum's export differs from the model by %.1e of the greatest output", spec.id, difference)
     return Network(model=_completed(model, skeleton), difference=difference)
@@ -121,16 +121,23 @@ def _completed(model: Any, skeleton: PreTrainedModel) -> Any:
     return model
 
 
-def _open(chosen: _Class, folder: Path, config_folder: Path, num_threads: int) -> Any:
+def _open(chosen: _Class, folder: Path, num_threads: int, *, subfolder: str = "") -> Any:
+    """folder: with the configuration; subfolder: of it, with the ONNX files."""
     from onnxruntime import SessionOptions
     from optimum import onnxruntime
 
     options = SessionOptions()
     options.intra_op_num_threads = num_threads
-    config = AutoConfig.from_pretrained(config_folder)
-    return getattr(onnxruntime, chosen.name).from_pretrained(
-        folder, config=config, session_options=options, local_files_only=True
+    model = getattr(onnxruntime, chosen.name).from_pretrained(
+        folder,
+        subfolder=subfolder,
+        config=AutoConfig.from_pretrained(folder),
+        session_options=options,
+        local_files_only=True,
     )
+    if chosen.has_past and (folder / GENERATION_CONFIG_NAME).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, use_cache=True)
+    return model
 
 
 def _make(spec: ModelSpec, part: Path, chosen: _Class, eager: PreTrainedModel) -> float:
@@ -148,7 +155,7 @@ def _make(spec: ModelSpec, part: Path, chosen: _Class, eager: PreTrainedModel) -
         _optimize(part, spec.optimization)
     if spec.quantization is not None:
         _quantize(part)
-    model = _open(chosen, part, part, torch.get_num_threads())
+    model = _open(chosen, part, torch.get_num_threads())
     difference = _difference(expected, _outputs(model, inputs))
     if not difference <= TOLERANCES[spec.quantization]:  # NaN is no small difference
         raise ModelFailed(
