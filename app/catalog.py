@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from app.declaration.backends import env_of, problem_of
+from app.declaration.backends import env_of, problem_of, row_of
 from app.declaration.form import (
     DEFAULTS,
     LATER_KEYS,
@@ -115,6 +115,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str = "auto"
     backend: str = "torch"
     quantization: str | None = None  # one of the backend's
+    optimization: str | None = None  # one of the backend's
     tuned: TunedSpec | None = None  # where the entry says `backend: auto` and a choice is stored: it is in the spec
     attn_implementation: str | None = None
     threads: int | None = None
@@ -407,6 +408,7 @@ _SAME_NAMES = {
     "dtype",
     "backend",
     "quantization",
+    "optimization",
     "attn_implementation",
     "threads",
     "replicas",
@@ -527,6 +529,9 @@ def _check_keys_are_of_use(spec: ModelSpec, values: dict[str, Any]) -> None:
         for key, why in _NOT_FOR_HANDLERS.items():
             if key in values:
                 raise _FormError(key, f"{key}: this entry is served by its handler.py, which {why}.")
+    for key in row_of(spec.backend).refuses:
+        if key in values and not spec.has_handler:
+            raise _FormError(key, f"{key}: it means nothing to backend {spec.backend}.")
     _check_backend(spec)
     _check_parameters(spec, values.get("parameters", {}))
     if "revision" in values and Path(spec.model).is_absolute():
@@ -541,7 +546,14 @@ def _check_keys_are_of_use(spec: ModelSpec, values: dict[str, Any]) -> None:
 
 
 def _check_backend(spec: ModelSpec) -> None:
-    found = problem_of(spec.backend, tasks=spec.tasks, quantization=spec.quantization)
+    found = problem_of(
+        spec.backend,
+        tasks=spec.tasks,
+        quantization=spec.quantization,
+        optimization=spec.optimization,
+        dtype=spec.dtype,
+        device=spec.device,
+    )
     if found is not None and not spec.has_handler:
         raise _FormError(*found)
 

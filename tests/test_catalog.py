@@ -565,6 +565,31 @@ async def test_parameters_are_checked_once_the_task_is_known(tmp_path: Path) -> 
     assert (await resolve(right)).tasks == ("fill-mask",)
 
 
+def test_a_backend_brings_its_environment(tmp_path: Path) -> None:
+    """What the entry itself names goes before."""
+    assert read_entry(tmp_path, task="ner", backend="optimum").env == "optimum"
+    assert read_entry(tmp_path, task="ner", backend="optimum", env="mine").env == "mine"
+    assert read_entry(tmp_path, task="ner").env is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ({"task": "object-detection"}, "backend: optimum cannot do object-detection"),
+        ({"task": "ner", "optimization": "O4"}, "optimization: optimum has no O4; there is O1, O2, O3."),
+        ({"task": "ner", "optimization": "O1", "quantization": "int8"}, "optimization: what is optimized cannot be"),
+        ({"task": "ner", "quantization": "int4"}, 'quantization: optimum has no "int4"; there is int8.'),
+        ({"task": "ner", "dtype": "float16"}, "dtype: optimum does not compute in float16"),
+        ({"task": "ner", "device": "cuda:0"}, "device: optimum computes on cpu, not on cuda:0."),
+        ({"task": "ner", "adapters": ["./a"]}, "adapters: it means nothing to backend optimum."),
+        ({"task": "ner", "backend": "torch", "optimization": "O1"}, "optimization: torch has no O1; there is none."),
+    ],
+)
+def test_what_a_backend_cannot_do_is_told_by_key(tmp_path: Path, entry: dict[str, Any], sentence: str) -> None:
+    """At the check, not at the first request."""
+    assert sentence in complaint(tmp_path, json.dumps({"models": [{"backend": "optimum", **entry}]}))
+
+
 @settings(max_examples=150, deadline=None)
 @given(text=st.text(max_size=200))
 def test_any_text_is_a_catalogue_or_a_catalogue_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:

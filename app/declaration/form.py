@@ -14,7 +14,7 @@ from app.declaration.backends import AUTO, BACKENDS
 from app.durations import parse_duration, parse_size, parse_size_or_share
 from app.tasks.architectures import AUTO_CLASSES
 
-LATER_BACKENDS = ("onnx", "openvino", "optimum", "vllm")
+LATER_BACKENDS = ("onnx", "openvino", "vllm")
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
@@ -195,6 +195,14 @@ class EntryForm(Form):
             )
             or "none yet"
         ),
+    )
+    optimization: Literal["O1", "O2", "O3", "O4"] | None = Field(
+        default=None,
+        description="of an exported network: "
+        + "; ".join(
+            f"`{name}` ({one.name}), {what}" for one in BACKENDS.values() for name, what in one.optimizations.items()
+        )
+        + "; `O4`, in float16 on a GPU, is for no backend of this version",
     )
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] | None = Field(
         default=None, description="unset: transformers' choice"

@@ -17,6 +17,7 @@ import msgspec
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from app.catalog import ModelSpec
+from app.declaration.backends import row_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ class Devices:
         turn, and a model with a `device_map` has all of them."""
         if isinstance(spec.device_map, dict):
             return [tuple(dict.fromkeys(spec.device_map.values()))] * spec.replicas
-        devices = spec.devices or ((spec.device,) if spec.device else self.accelerators or ("cpu",))
+        own = spec.device or row_of(spec.backend).device
+        devices = spec.devices or ((own,) if own else self.accelerators or ("cpu",))
         size = len(devices) // spec.replicas if spec.devices or spec.device_map is not None else 1
         if size <= 1:
             return [(devices[number % len(devices)],) for number in range(spec.replicas)]

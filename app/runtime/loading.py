@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -29,6 +30,7 @@ from app.errors import ModelFailed, NotAvailable, OutOfMemory
 from app.runtime.adapters import Adapters
 from app.runtime.audio.vocoder import Vocoder
 from app.runtime.backends.made_files import MadeFiles
+from app.runtime.backends.optimum import load_network
 from app.runtime.base import LoadedModel
 from app.runtime.embeddings import TOKEN_VECTORS
 from app.runtime.fetching import fetch, fetch_adapter
@@ -77,7 +79,7 @@ def load_model(
 def _load(
     spec: ModelSpec, num_threads: int, progress: Callable[[Progress], None], made_files: MadeFiles
 ) -> LoadedModel:
-    if spec.backend != "torch":
+    if spec.backend not in ("torch", "optimum"):
         raise NotAvailable(f"The backend {spec.backend} is not available in this installation.")
     if spec.has_handler:
         return load_handler(spec, _fetch(spec, spec.model, spec.revision, progress, is_whole=True))
@@ -86,6 +88,8 @@ def _load(
     tasks = _tasks(spec, folder)
     files = _sentence_files(spec, folder) if any(task in EMBEDDING_TASKS for task in tasks) else TOKEN_VECTORS
     transformer = transformer_folder(folder) if files.has_files else folder
+    if spec.backend == "optimum":
+        return _load_optimum(spec, transformer, tasks, files, num_threads, progress, made_files)
     placement = placement_of(spec)
     model = _load_weights(spec, transformer, tasks, placement)
     num_parameters = int(model.num_parameters())
@@ -95,6 +99,40 @@ def _load(
     parts = replace(_parts(spec, transformer, tasks, model, progress), adapters=adapters)
     parts = _with_engine(spec, parts, tasks)
     return TransformersModel(parts, tasks, files, devices=placement.names, num_parameters=num_parameters)
+
+
+def _load_optimum(
+    spec: ModelSpec,
+    folder: Path,
+    tasks: list[str],
+    files: SentenceFiles,
+    num_threads: int,
+    progress: Callable[[Progress], None],
+    made_files: MadeFiles,
+) -> LoadedModel:
+    """By a network of Optimum's, with the same preprocessors and stages."""
+    exact = msgspec.structs.replace(spec, dtype="float32", device="cpu")
+
+    def load_eager() -> PreTrainedModel:
+        return _load_weights(exact, folder, tasks, placement_of(exact))
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+    auto_class = _auto_class(spec, tasks, config)
+    with torch.device("meta"):
+        skeleton = auto_class.from_config(config, trust_remote_code=spec.trust_remote_code)
+    network = load_network(
+        spec,
+        folder,
+        skeleton,
+        auto_class.__name__,
+        load_eager,
+        num_threads=num_threads,
+        made_files=made_files,
+        progress=progress,
+    )
+    parts = _with_engine(spec, _parts(spec, folder, tasks, network.model, progress), tasks)
+    num_parameters = int(skeleton.num_parameters())
+    return TransformersModel(parts, tasks, files, devices=("cpu",), num_parameters=num_parameters)
 
 
 def _adapters(

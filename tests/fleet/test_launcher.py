@@ -347,6 +347,7 @@ async def test_an_entry_lives_in_the_environment_that_it_names(tmp_path: Path) -
         await start_worker(launcher, env="optimum")
     await launcher.stop()
     assert await own.wait() == await other.wait() == -signal.SIGKILL
+    await asyncio.sleep(0)  # transports close their sockets in the loop's next turn
     assert zombies() == []
 
 

@@ -16,6 +16,8 @@ BUILDERS: dict[str, Callable[[Path], None]] = {}
 TASK_OF: dict[str, str] = {}
 
 for _module in pkgutil.iter_modules(__path__):
+    if _module.name == "adapters":  # which builds none by name, and needs PEFT, which other environments lack
+        continue
     _family = importlib.import_module(f"{__name__}.{_module.name}")
     BUILDERS.update(getattr(_family, "BUILDERS", {}))
     TASK_OF.update(getattr(_family, "TASKS", {}))

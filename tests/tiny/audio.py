@@ -6,7 +6,9 @@ import json
 import string
 import zlib
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -198,13 +200,23 @@ def _bytes_that_are_no_letters(offset: int = 0) -> list[int]:
     ]
 
 
+def _whisper_tokenizer_of(vocabulary: dict[str, int]) -> WhisperTokenizer:
+    if "vocab" in signature(WhisperTokenizer).parameters:
+        return WhisperTokenizer(vocab=vocabulary, merges=[], pad_token="<|endoftext|>")
+    with TemporaryDirectory() as folder:  # before transformers 5
+        vocab, merges = Path(folder, "vocab.json"), Path(folder, "merges.txt")
+        vocab.write_text(json.dumps(vocabulary))
+        merges.write_text("#version: 0.2\n")
+        return WhisperTokenizer(str(vocab), str(merges), pad_token="<|endoftext|>")
+
+
 def _whisper_tokenizer() -> WhisperTokenizer:
     """All bytes, no merges, and the special tokens and times of Whisper."""
     times = [f"<|{place * 0.02:.2f}|>" for place in range(1501)]
     vocabulary = _bytes_vocabulary()
     for token in (*_WHISPER_SPECIAL, *times):
         vocabulary[token] = len(vocabulary)
-    tokenizer = WhisperTokenizer(vocab=vocabulary, merges=[], pad_token="<|endoftext|>")
+    tokenizer = _whisper_tokenizer_of(vocabulary)
     tokenizer.add_special_tokens({"additional_special_tokens": list(_WHISPER_SPECIAL)})
     tokenizer.add_tokens([AddedToken(time, special=False, normalized=False) for time in times])
     return tokenizer

@@ -110,4 +110,10 @@ def _is_padded(parts: Parts) -> bool:
         config.model_type in _PADDABLE
         and config.feat_extract_norm == "layer"
         and bool(parts.feature_extractor.return_attention_mask)
+        and _hears_masks(parts.model)
     )
+
+
+def _hears_masks(model: Any) -> bool:
+    """Exported networks may have been made without one; they say what they take."""
+    return "attention_mask" in getattr(model, "input_names", ("attention_mask",))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutomaticSpeechRecognitionPipeline, StoppingCriteriaList
+from transformers import AutomaticSpeechRecognitionPipeline, GenerationConfig, StoppingCriteriaList
 from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 from transformers.pipelines.automatic_speech_recognition import rescale_stride
 
@@ -58,6 +58,22 @@ class Window:
     options: dict[str, Any]
     seed: int | None
     is_long: bool
+
+
+def generate_arguments(pipeline: AutomaticSpeechRecognitionPipeline, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the pipeline calls `generate` with: what is given, and its defaults for what the model's own configuration
+    leaves open. Before transformers 5 its defaults go before the model's, so there they are put together here."""
+    if hasattr(pipeline, "_prepare_generate_kwargs"):
+        return dict(pipeline._prepare_generate_kwargs(dict(given)))
+    config, nothing = copy.deepcopy(pipeline.model.generation_config), GenerationConfig()
+    defaults = pipeline._default_generation_config.to_diff_dict()
+    if config.max_length != nothing.max_length:
+        defaults.pop("max_new_tokens", None)
+    left_open = {
+        name: value for name, value in defaults.items() if getattr(config, name, None) == getattr(nothing, name, None)
+    }
+    config.update(**left_open)
+    return {"generation_config": config, **given}
 
 
 class ListeningStages(OwnStages):
@@ -145,7 +161,8 @@ class SpeechRecognitionStages(ListeningStages):
         return rows
 
     def _item(self, row: dict[str, Any], options: dict[str, Any], seed: int | None, is_long: bool) -> Item:
-        extras: dict[str, Any] = {name: row.pop(name) for name in ("is_last", "stride", "num_frames") if name in row}
+        extras: dict[str, Any] = {name: row.pop(name) for name in ("is_last", "stride") if name in row}
+        row.pop("num_frames", None)  # before transformers 5; it would become a part of the answer
         group: Hashable = (_frozen(options), is_long, self._sounds.group(row))
         if is_long:  # not with one that is much shorter: it would wait for this one
             group = (_frozen(options), is_long, row["input_features"].shape[-1] // self._extractor.nb_max_frames)
@@ -204,7 +221,7 @@ class SpeechRecognitionStages(ListeningStages):
         heard = inputs.pop("input_features", None)
         heard = inputs.pop("input_values") if heard is None else heard
         rows = WatchedRows(watch, len(windows))
-        arguments = self._pipeline._prepare_generate_kwargs(dict(first.options))
+        arguments = generate_arguments(self._pipeline, first.options)
         arguments["stopping_criteria"] = StoppingCriteriaList([rows])
         if self._is_whisper:
             arguments["monitor_progress"] = rows.follow

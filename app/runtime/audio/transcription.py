@@ -13,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
 from app.errors import InvalidInput
-from app.runtime.audio.speech import ListeningStages, same_attention, wrong
+from app.runtime.audio.speech import ListeningStages, generate_arguments, same_attention, wrong
 from app.runtime.audio.telling import Heard, Telling
 from app.runtime.audio.windows import cut
 from app.runtime.audio.writing import WrittenRows
@@ -229,9 +229,7 @@ class TranscriptionStages(ListeningStages):
         plan, rows = windows[0].plan, self._rows_of(windows, watch)
         inputs = self._sounds.stack([window.row for window in windows])
         values = dict(plan.values)
-        arguments = self._pipeline._prepare_generate_kwargs(
-            {**values, "do_sample": "temperature" in values, "num_beams": 1}
-        )
+        arguments = generate_arguments(self._pipeline, {**values, "do_sample": "temperature" in values, "num_beams": 1})
         values_or_features = next(inputs.pop(name) for name in _HEARD_NAMES if name in inputs)
         with seeded(plan.seed, self._model.device):
             self._model.generate(
@@ -253,7 +251,7 @@ class TranscriptionStages(ListeningStages):
         inputs = self._sounds.stack([window.row for window in windows])
         encoded = self._encoded(inputs["input_features"], watch)
         no_speech = self._begin(windows, encoded)
-        arguments = self._pipeline._prepare_generate_kwargs({**dict(plan.values), **self._arguments(windows)})
+        arguments = generate_arguments(self._pipeline, {**dict(plan.values), **self._arguments(windows)})
         with same_attention(self._model), seeded(plan.seed, self._model.device):
             generated = self._model.generate(
                 encoder_outputs=encoded,
