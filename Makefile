@@ -1,7 +1,7 @@
 # ARGS goes to the script: make test ARGS="tests/fleet -x", make demo ARGS=--once
 ARGS ?=
 
-.PHONY: help install demo test test-all check bench bench-all bench-generation bench-media clean
+.PHONY: help install demo test test-all check bench bench-all bench-backends bench-generation bench-media clean
 
 help:      ## this list
 	@sed -nE 's/^([a-z-]+): .*## (.*)/make \1\t\2/p' Makefile
@@ -26,6 +26,9 @@ bench: install     ## the server against plain transformers on this machine
 
 bench-all: install ## everyone on this machine, in one run: writes docs/benchmarks.md (ARGS=--quick: 25 minutes)
 	@.venv/bin/python -m bench.all $(ARGS)
+
+bench-backends: install    ## the same rows by torch, ONNX Runtime and OpenVINO
+	@.venv/bin/python -m bench.backends $(ARGS)
 
 bench-generation: install  ## generated texts against vLLM's CPU build and transformers serve
 	@.venv/bin/python -m bench.generation $(ARGS)

@@ -116,6 +116,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     backend: str = "torch"
     quantization: str | None = None  # one of the backend's
     optimization: str | None = None  # one of the backend's
+    file_name: str | None = None  # an export in the model's repository or folder
     tuned: TunedSpec | None = None  # where the entry says `backend: auto` and a choice is stored: it is in the spec
     attn_implementation: str | None = None
     threads: int | None = None
@@ -409,6 +410,7 @@ _SAME_NAMES = {
     "backend",
     "quantization",
     "optimization",
+    "file_name",
     "attn_implementation",
     "threads",
     "replicas",

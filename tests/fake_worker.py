@@ -124,6 +124,7 @@ class ScriptedModel:
     num_parameters = 3
     max_length: int | None = 512
     embedding_size: int | None = None
+    largest_difference: float | None = None
     engine: Any = None
     adapters: Any = None
 

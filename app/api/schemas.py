@@ -60,6 +60,9 @@ class ModelCard(BaseModel):
     num_parameters: int | None
     max_length: int | None = Field(description="Tokens.")
     embedding_size: int | None
+    largest_difference: float | None = Field(
+        description="Of an export that was made here: from transformers' output, as a share of the largest in it."
+    )
     loaded_at: float | None = Field(description="Unix time.")
     last_used_at: float | None = Field(description="Unix time.")
     in_flight: int = Field(description="Items admitted and not yet answered.")
@@ -78,7 +81,7 @@ class ModelList(BaseModel):
 class LoadProgress(BaseModel):
     """The data of a `progress` event."""
 
-    phase: str = Field(description="download (bytes), load or warmup.")
+    phase: str = Field(description="download (bytes), load, export (once, for a backend) or warmup.")
     done: int
     total: int = Field(description="0 when it cannot be counted.")
 
@@ -132,6 +135,7 @@ def model_card(status: ModelStatus, *, created: int) -> ModelCard:
         num_parameters=status.num_parameters,
         max_length=status.max_length,
         embedding_size=status.embedding_size,
+        largest_difference=status.largest_difference,
         loaded_at=status.loaded_at,
         last_used_at=status.last_used_at,
         in_flight=status.in_flight,

@@ -110,7 +110,8 @@ class Stop(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """How far a load is. phase: "download" (bytes), "load" or "warmup" (both 0 when not countable)."""
+    """How far a load is. phase: "download" (bytes), "load", "export" (for a backend, once) or "warmup" (these with 0
+    of 0: not countable)."""
 
     phase: str
     done: int = 0
@@ -127,6 +128,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     tasks: list[str]
     max_length: int | None = None
     embedding_size: int | None = None
+    largest_difference: float | None = None  # of an export from torch, as a share of the largest output
     adapter_problems: dict[str, str] = {}  # why adapters of the spec cannot be used, by id
 
 

@@ -59,9 +59,40 @@ class Backend:
         return None
 
 
+_EXPORTABLE = frozenset(
+    {
+        "audio-classification",
+        "automatic-speech-recognition",
+        "depth-estimation",
+        "feature-extraction",
+        "fill-mask",
+        "image-classification",
+        "image-feature-extraction",
+        "image-segmentation",
+        "object-detection",
+        "question-answering",
+        "sentence-similarity",
+        "text-classification",
+        "text-ranking",
+        "token-classification",
+        "zero-shot-classification",
+    }
+)
+"""Tasks that call the whole model once for each batch."""
+_NOT_FOR_EXPORTS = (
+    "auto_class",
+    "adapters",
+    "adapters_folder",
+    "adapters_allow",
+    "attn_implementation",
+    "devices",
+    "device_map",
+)
+
 TORCH = Backend(
     name="torch",
     what="transformers' own models",
+    refuses=("file_name",),
     candidates=({}, {"dtype": "float32"}, {"dtype": "bfloat16"}, {"dtype": "float16"}),
 )
 OPTIMUM = Backend(
@@ -105,12 +136,32 @@ OPTIMUM = Backend(
         "attn_implementation",
         "devices",
         "device_map",
+        "file_name",
         "kv_cache",
     ),
     device="cpu",
     computes_on=frozenset({"cpu"}),
 )
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (TORCH, OPTIMUM)}
+ONNX = Backend(
+    name="onnx",
+    what="ONNX Runtime, of an export",
+    quantizations={"int8": "dynamic: weights and what they are multiplied with in 8 bits"},
+    tasks=_EXPORTABLE,
+    dtypes=frozenset({"float32"}),
+    refuses=_NOT_FOR_EXPORTS,
+    device="cpu",
+    candidates=({}, {"quantization": "int8"}),
+)
+OPENVINO = Backend(
+    name="openvino",
+    what="OpenVINO, of an export",
+    tasks=_EXPORTABLE,
+    dtypes=frozenset({"float32", "bfloat16"}),
+    refuses=_NOT_FOR_EXPORTS,
+    device="cpu",
+    candidates=({}, {"dtype": "bfloat16"}),
+)
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (TORCH, ONNX, OPENVINO, OPTIMUM)}
 
 AUTO = "auto"
 """Not a backend: whichever `pipeserve tune` found best for the model on this machine, torch until it has."""

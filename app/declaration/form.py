@@ -14,7 +14,7 @@ from app.declaration.backends import AUTO, BACKENDS
 from app.durations import parse_duration, parse_size, parse_size_or_share
 from app.tasks.architectures import AUTO_CLASSES
 
-LATER_BACKENDS = ("onnx", "openvino", "vllm")
+LATER_BACKENDS = ("vllm",)
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
@@ -204,6 +204,12 @@ class EntryForm(Form):
         )
         + "; `O4`, in float16 on a GPU, is for no backend of this version",
     )
+    file_name: Text | None = Field(
+        default=None,
+        description="an export in the model's repository or folder that the backend is to run, such as"
+        " `onnx/model_quantized.onnx`; unset: `onnx/model.onnx` or `openvino/openvino_model.xml` where it is there,"
+        " else one is made at the first load and kept",
+    )
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] | None = Field(
         default=None, description="unset: transformers' choice"
     )
@@ -253,7 +259,7 @@ class EntryForm(Form):
     )
 
 
-NO_DEFAULTS = ("id", "model", "task", "tasks", "aliases", "revision", "tokenizer", "adapters")
+NO_DEFAULTS = ("id", "model", "task", "tasks", "aliases", "revision", "tokenizer", "file_name", "adapters")
 DEFAULTS = tuple(name for name in EntryForm.model_fields if name not in NO_DEFAULTS)
 
 

@@ -492,6 +492,7 @@ class Fleet:
             num_parameters=ready.num_parameters if ready is not None else None,
             max_length=ready.max_length if ready is not None else None,
             embedding_size=ready.embedding_size if ready is not None else None,
+            largest_difference=ready.largest_difference if ready is not None else None,
             last_used_at=model.last_used_at,
             loaded_at=model.loaded_at if ready is not None else None,
             in_flight=self._admission.in_use(model_id),

@@ -18,6 +18,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from app.catalog import ModelSpec
 from app.declaration.backends import row_of
+from app.declaration.exports import companions, export_names
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ _DTYPE_BITS = {
 }  # fmt: skip
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _BITS_OF_CHOICE = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16}
+_BITS_OF_EXPORTS = {"onnx": 32, "openvino": 32}  # whatever the checkpoint's are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +225,7 @@ class Measurements:
 def _key(spec: ModelSpec, device: str, devices: tuple[str, ...]) -> str:
     """devices: all that the model is spread over, in order."""
     where = (device,) if len(devices) == 1 else (device, ",".join(devices))
-    computed = (spec.dtype, spec.backend, *([spec.quantization] if spec.quantization else []))
+    computed = (spec.dtype, spec.backend, *filter(None, (spec.quantization, spec.file_name)))
     return " ".join((spec.model, spec.revision or "-", *computed, *where))
 
 
@@ -270,7 +272,8 @@ class MachineMemory:
 
 
 def weights_estimate(spec: ModelSpec, in_cache: Callable[[ModelSpec], Path | None] | None = None) -> int | None:
-    """The safetensors headers × dtype × 1.2; None when there are no such files on disk. Never asks the network."""
+    """The safetensors headers × dtype × 1.2, or the size of the export that the backend will run × 1.2; None when there
+    are no such files on disk. Never asks the network."""
     folder = Path(spec.model)
     if not folder.is_dir():
         found = (in_cache or cached_folder)(spec)
@@ -278,11 +281,24 @@ def weights_estimate(spec: ModelSpec, in_cache: Callable[[ModelSpec], Path | Non
             return None
         folder = found
     try:
-        num_bits = sum(_weight_bits(path, _BITS_OF_CHOICE.get(spec.dtype)) for path in _weight_files(folder))
+        exports = _export_files(spec, folder)
+        if exports:
+            return math.ceil(sum(path.stat().st_size for path in exports) * _HEADROOM)
+        float_bits = _BITS_OF_CHOICE.get(spec.dtype, _BITS_OF_EXPORTS.get(spec.backend))
+        num_bits = sum(_weight_bits(path, float_bits) for path in _weight_files(folder))
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         logger.debug("no size of %s from its files: %s", spec.id, error)
         return None
     return math.ceil(num_bits / 8 * _HEADROOM) or None
+
+
+def _export_files(spec: ModelSpec, folder: Path) -> list[Path]:
+    """The file that the backend runs as it is, with those that hold its weights; empty: it has one made, in float32."""
+    for name in export_names(spec):
+        if (folder / name).is_file():
+            beside = [str(path.relative_to(folder)) for path in (folder / name).parent.iterdir()]
+            return [folder / one for one in companions(name, beside)]
+    return []
 
 
 def cached_folder(spec: ModelSpec, cache: Path = Path(HF_HUB_CACHE)) -> Path | None:

@@ -55,6 +55,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     num_parameters: int | None = None
     max_length: int | None = None
     embedding_size: int | None = None
+    largest_difference: float | None = None  # of an export from torch, as a share of the largest output
     last_used_at: float | None = None  # unix time
     loaded_at: float | None = None
     in_flight: int = 0  # permits in use

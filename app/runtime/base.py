@@ -89,6 +89,7 @@ class LoadedModel(Protocol):
     num_parameters: int
     max_length: int | None  # tokens
     embedding_size: int | None
+    largest_difference: float | None  # from torch, of an export that was made here; a share of the largest output
     engine: Any  # an `Engine` of app/runtime/generation, for the tasks whose stages are `GeneratingStages`; or None
     adapters: Any  # `Adapters` of app/runtime/adapters.py, where the model takes some; or None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from app.catalog import ADAPTER_CONFIG
 from app.channel.messages import Progress
+from app.declaration.exports import companions
 from app.errors import ModelFailed
 from app.hub import no_answer, refusal
 
@@ -44,18 +45,21 @@ def fetch(
     report: ReportProgress,
     is_whole: bool = False,
     stems: Stems = ("model", "pytorch_model"),
+    instead: Sequence[str] = (),
 ) -> Path:
     """The folder of a model or, without weights, of a tokenizer. is_whole: all of the repository's files, whatever they
     are (a handler may read any); then nothing is asked of its weights. stems: of the names of its weights, in
-    safetensors and in pickles.
+    safetensors and in pickles. instead: files that stand for the weights (exports): the first of them that is there.
 
     Reads HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME. Raises ModelFailed with what to do about it.
     """
     folder = Path(model)
+    with_weights = with_weights and not is_whole
     if folder.is_absolute():
-        return _local(folder, stems, allow_pickle=allow_pickle, with_weights=with_weights and not is_whole)
+        with_weights = with_weights and not any((folder / name).is_file() for name in instead)
+        return _local(folder, stems, allow_pickle=allow_pickle, with_weights=with_weights)
     cached = partial(
-        _cached, model, revision, stems=stems, allow_pickle=allow_pickle, with_weights=with_weights and not is_whole
+        _cached, model, revision, stems=stems, allow_pickle=allow_pickle, with_weights=with_weights, instead=instead
     )
     if is_offline or constants.HF_HUB_OFFLINE:
         return cached("the Hub is not to be asked (offline)")
@@ -64,9 +68,16 @@ def fetch(
         names = [file.rfilename for file in info.siblings or []]
         chosen = names
         if not is_whole:
+            standing = next((companions(name, names) for name in instead if name in names), [])
             chosen = _chosen(
-                names, model, stems, allow_pickle=allow_pickle, with_code=with_code, with_weights=with_weights
+                names,
+                model,
+                stems,
+                allow_pickle=allow_pickle,
+                with_code=with_code,
+                with_weights=with_weights and not standing,
             )
+            chosen += standing
         return Path(
             snapshot_download(model, revision=revision, allow_patterns=chosen, tqdm_class=_progress_bar(report))
         )
@@ -96,7 +107,14 @@ def fetch_adapter(
 
 
 def _cached(
-    model: str, revision: str | None, why: str, *, stems: Stems, allow_pickle: bool, with_weights: bool
+    model: str,
+    revision: str | None,
+    why: str,
+    *,
+    stems: Stems,
+    allow_pickle: bool,
+    with_weights: bool,
+    instead: Sequence[str] = (),
 ) -> Path:
     """The repository as it was downloaded before.
 
@@ -108,6 +126,7 @@ def _cached(
         raise ModelFailed(f"{model}{at} is not in the local cache, and {why}.")
     folder = found.parent
     names = _names(folder)
+    with_weights = with_weights and not any(name in names for name in instead)
     if with_weights and (not any(name.endswith((".safetensors", ".bin")) for name in names) or _missing_shards(folder)):
         raise ModelFailed(f"The weights of {model}{at} are not in the local cache, and {why}.")
     return _local(folder, stems, allow_pickle=allow_pickle, with_weights=with_weights)

@@ -74,6 +74,7 @@ class HandlerModel:
         self.num_parameters = 0
         self.max_length: int | None = None
         self.embedding_size: int | None = None
+        self.largest_difference: float | None = None
         self.engine = None
         self.adapters = None
 

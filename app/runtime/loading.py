@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,18 @@ from transformers import (
 
 from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import Progress
+from app.declaration.exports import export_names
 from app.errors import ModelFailed, NotAvailable, OutOfMemory
 from app.runtime.adapters import Adapters
 from app.runtime.audio.vocoder import Vocoder
-from app.runtime.backends.made_files import MadeFiles
+from app.runtime.backends.existing import existing_export
+from app.runtime.backends.exporting import DISTRIBUTIONS as EXPORTING
+from app.runtime.backends.exporting import FILE as EXPORT
+from app.runtime.backends.exporting import OUTPUTS, export
+from app.runtime.backends.made_files import MadeFiles, Recipe, source_of, versions_of
+from app.runtime.backends.network import in_place_of, outputs_for
 from app.runtime.backends.optimum import load_network
+from app.runtime.backends.runtimes import exported_runtime
 from app.runtime.base import LoadedModel
 from app.runtime.embeddings import TOKEN_VECTORS
 from app.runtime.fetching import fetch, fetch_adapter
@@ -79,17 +87,18 @@ def load_model(
 def _load(
     spec: ModelSpec, num_threads: int, progress: Callable[[Progress], None], made_files: MadeFiles
 ) -> LoadedModel:
-    if spec.backend not in ("torch", "optimum"):
-        raise NotAvailable(f"The backend {spec.backend} is not available in this installation.")
     if spec.has_handler:
         return load_handler(spec, _fetch(spec, spec.model, spec.revision, progress, is_whole=True))
-    folder = _fetch(spec, spec.model, spec.revision, progress, with_weights=True)
+    exports, has_export = export_names(spec), spec.file_name is not None
+    folder = _fetch(spec, spec.model, spec.revision, progress, with_weights=not has_export, instead=exports)
     progress(Progress(phase="load"))
     tasks = _tasks(spec, folder)
     files = _sentence_files(spec, folder) if any(task in EMBEDDING_TASKS for task in tasks) else TOKEN_VECTORS
     transformer = transformer_folder(folder) if files.has_files else folder
     if spec.backend == "optimum":
         return _load_optimum(spec, transformer, tasks, files, num_threads, progress, made_files)
+    if spec.backend != "torch":
+        return _load_exported(spec, folder, transformer, tasks, files, num_threads, progress, made_files)
     placement = placement_of(spec)
     model = _load_weights(spec, transformer, tasks, placement)
     num_parameters = int(model.num_parameters())
@@ -133,6 +142,71 @@ def _load_optimum(
     parts = _with_engine(spec, _parts(spec, folder, tasks, network.model, progress), tasks)
     num_parameters = int(skeleton.num_parameters())
     return TransformersModel(parts, tasks, files, devices=("cpu",), num_parameters=num_parameters)
+
+
+def _load_exported(
+    spec: ModelSpec,
+    folder: Path,
+    transformer: Path,
+    tasks: list[str],
+    files: SentenceFiles,
+    num_threads: int,
+    progress: Callable[[Progress], None],
+    made_files: MadeFiles,
+) -> LoadedModel:
+    """By a backend that computes an export: the model's own, or one that is made once and kept."""
+    if len({task in EMBEDDING_TASKS for task in tasks}) > 1:
+        others = " and ".join(task for task in tasks if task not in EMBEDDING_TASKS)
+        raise ModelFailed(
+            f"backend: an export gives either the vectors of texts or what {others} reads: declare an entry for each."
+        )
+    runtime = exported_runtime(spec.backend)
+    dtype = "float32" if spec.dtype == "auto" else spec.dtype
+    precision = spec.quantization or dtype
+    device = spec.device or "cpu"
+    open_session = partial(runtime.open_session, num_threads=num_threads, device=device, dtype=dtype)
+
+    def make(place: Path) -> Mapping[str, Any]:
+        progress(Progress(phase="export"))
+        exact = msgspec.structs.replace(spec, dtype="float32", device="cpu", devices=(), device_map=None)
+        network = _load_weights(exact, transformer, tasks, placement_of(exact))
+        parts = _parts(spec, transformer, tasks, network, progress)
+        eager = TransformersModel(parts, tasks, files, devices=("cpu",), num_parameters=0)
+        return export(eager, network, place, precision=precision, open_session=open_session)
+
+    path, difference = existing_export(spec, folder), None
+    if path is None:
+        recipe = Recipe(
+            source=source_of(transformer),
+            task=tasks[0],
+            backend=spec.backend,
+            options={"precision": precision, "auto_class": spec.auto_class},
+            versions=versions_of((*EXPORTING, *runtime.DISTRIBUTIONS)),
+        )
+        made = made_files.get(recipe, make)
+        path, difference = made.folder / EXPORT, made.facts["difference"]
+    session = open_session(path)
+    outputs = {name: name for name in session.outputs}
+    if tasks[0] in OUTPUTS:
+        outputs = outputs_for(OUTPUTS[tasks[0]], session, file_name=path.name, task=tasks[0])
+    network = in_place_of(_skeleton(spec, transformer, tasks), session, outputs)
+    parts = _parts(spec, transformer, tasks, network, progress)
+    return TransformersModel(
+        parts,
+        tasks,
+        files,
+        devices=(device,),
+        num_parameters=network.num_parameters(),
+        dtype=precision,
+        largest_difference=difference,
+    )
+
+
+def _skeleton(spec: ModelSpec, folder: Path, tasks: Sequence[str]) -> PreTrainedModel:
+    """The model without its weights."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+    with torch.device("meta"):
+        return _auto_class(spec, tasks, config).from_config(config, trust_remote_code=spec.trust_remote_code)
 
 
 def _adapters(
@@ -212,6 +286,7 @@ def _fetch(
     *,
     with_weights: bool = False,
     is_whole: bool = False,
+    instead: Sequence[str] = (),
 ) -> Path:
     return fetch(
         name,
@@ -222,6 +297,7 @@ def _fetch(
         with_weights=with_weights,
         is_whole=is_whole,
         report=progress,
+        instead=instead,
     )
 
 

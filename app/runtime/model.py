@@ -34,14 +34,20 @@ class TransformersModel:
         *,
         devices: tuple[str, ...],
         num_parameters: int,
+        dtype: str | None = None,
+        largest_difference: float | None = None,
     ) -> None:
-        """parts.model: in evaluation mode, on its devices; for embedding tasks its base model makes the vectors."""
+        """parts.model: in evaluation mode, on its devices; for embedding tasks its base model makes the vectors.
+
+        dtype: what it computes in, where that is not the type of what goes in and out.
+        """
         self._tasks = list(tasks)
         self._parts = parts
         self._embedding_parts: EmbeddingParts | None = None
         model = parts.model
         self.devices = devices
-        self.dtype = str(model.dtype).removeprefix("torch.")
+        self.dtype = dtype or str(model.dtype).removeprefix("torch.")
+        self.largest_difference = largest_difference
         self.num_parameters = num_parameters
         self.max_length, self.embedding_size = parts.max_length, None
         self.engine, self.adapters = parts.engine, parts.adapters
@@ -69,7 +75,7 @@ class TransformersModel:
     def warm_up(self) -> None:
         for task in self._tasks:
             stages = self.stages(task)
-            one_input, parameters = self._warm_up_request(task)
+            one_input, parameters = self.warm_up_request(task)
             (items,) = stages.prepare([one_input], parameters)
             stages.finish(items, list(stages.forward(items)), parameters)
             stages.release()
@@ -77,7 +83,8 @@ class TransformersModel:
     def set_num_threads(self, num_threads: int) -> None:
         torch.set_num_threads(num_threads)
 
-    def _warm_up_request(self, task: str) -> tuple[Any, dict[str, Any]]:
+    def warm_up_request(self, task: str) -> tuple[Any, dict[str, Any]]:
+        """A small input of the task and its parameters."""
         one_input, parameters = ALL_TASKS[task].warm_up
         if task == "fill-mask":
             mask = self._parts.require_tokenizers().shared.mask_token

@@ -662,6 +662,7 @@ def _ready(model: LoadedModel, load_s: float) -> Ready:
         tasks=model.tasks(),
         max_length=model.max_length,
         embedding_size=model.embedding_size,
+        largest_difference=model.largest_difference,
         adapter_problems={} if model.adapters is None else model.adapters.problems,
     )
 

@@ -35,6 +35,13 @@ print(json.dumps({**answer, "reports": reports}))
 """In a process of its own: huggingface_hub reads its environment when it is imported."""
 
 
+EXPORTS = {
+    "onnx/model.onnx": ["onnx/model.onnx", "onnx/model.onnx_data"],
+    "openvino/openvino_model.xml": ["openvino/openvino_model.bin", "openvino/openvino_model.xml"],
+}
+"""By the file that is asked for: all that belong to it."""
+
+
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
     cache = tmp_path_factory.mktemp("hub")
@@ -55,6 +62,14 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
     repositories = {"acme/tiny": tiny, "acme/gated": tiny, "acme/pickled": pickled, "acme/empty": empty}
     repositories["acme/handler"] = handler
     repositories["acme/adapter"] = adapter_folder(cache / "adapter", "adapter_model.bin", "optimizer.pt", "README.md")
+    exported = cache / "exported"
+    for name in ("config.json", "model.safetensors", *EXPORTS["onnx/model.onnx"], "onnx/model_fp16.onnx"):
+        (exported / name).parent.mkdir(parents=True, exist_ok=True)
+        (exported / name).write_text("{}")
+    for name in EXPORTS["openvino/openvino_model.xml"]:
+        (exported / name).parent.mkdir(parents=True, exist_ok=True)
+        (exported / name).write_text("anything")
+    repositories["acme/exported"] = exported
     with serve(FakeHub(repositories, gated=frozenset({"acme/gated"}))) as serving:
         yield serving
 
@@ -96,6 +111,19 @@ def test_only_what_is_needed_is_downloaded_and_cached(hub: FakeHub, tmp_path: Pa
     for environment, options in (({"HF_HUB_OFFLINE": "1"}, {}), ({}, {"is_offline": True})):
         assert fetched(hub, tmp_path, "acme/tiny", environment, **options)["folder"] == str(folder)
         assert hub.requests == []
+
+
+@pytest.mark.parametrize("export", EXPORTS)
+def test_export_stands_for_the_weights(hub: FakeHub, tmp_path: Path, export: str) -> None:
+    """It comes with the files that hold its weights, and neither safetensors nor other variants do. Offline, it is
+    found again; a model without it has its weights downloaded."""
+    folder = fetched(hub, tmp_path, "acme/exported", instead=["onnx/none.onnx", export])["folder"]
+    assert hub.downloaded() == sorted(["config.json", *EXPORTS[export]])
+    again = fetched(hub, tmp_path, "acme/exported", is_offline=True, instead=[export])
+    assert again["folder"] == folder
+    assert "weights" in fetched(hub, tmp_path, "acme/exported", is_offline=True)["error"]
+    fetched(hub, tmp_path, "acme/exported", instead=["onnx/none.onnx"])
+    assert hub.downloaded() == ["model.safetensors"]
 
 
 @pytest.mark.skipif(huggingface_hub.__version__ < "1", reason="before 1.0 it counts files, not bytes")

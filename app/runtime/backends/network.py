@@ -1,0 +1,131 @@
+"""A compiled network in the place of a transformers model: the stages call it and read it the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import Parameter, Signature
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from app.errors import ModelFailed
+
+
+class Session(Protocol):
+    """What a library made of an exported network. Used on the device thread alone.
+
+    inputs, outputs: their names in the file; inputs with the dtype that each must have.
+    """
+
+    inputs: Mapping[str, torch.dtype]
+    outputs: tuple[str, ...]
+
+    def run(self, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """inputs: all of them, contiguous, on CPU. The answer's tensors, on CPU, are the caller's to keep."""
+        ...
+
+
+class ExportedNetwork(nn.Module):
+    """Inputs and outputs are on CPU wherever the session computes.
+
+    skeleton: the transformers model without weights (on the meta device), asked for whatever does not compute: its
+    config, its limits, the lengths of its outputs.
+    """
+
+    def __init__(self, session: Session, skeleton: PreTrainedModel, outputs: Mapping[str, str]) -> None:
+        """outputs: the names that the stages ask for -> those in the file, in the order of transformers' output."""
+        super().__init__()
+        self._session = session
+        self._outputs = dict(outputs)
+        object.__setattr__(self, "_skeleton", skeleton)  # not a submodule: its weights are nowhere
+        self.device = torch.device("cpu")
+        self.dtype = torch.float32  # of floating inputs
+        self.forward = _with_signature(self._compute, session)  # type: ignore[method-assign]  # read by the collator
+
+    @property
+    def config(self) -> PretrainedConfig:
+        return self._skeleton.config
+
+    @property
+    def base_model(self) -> ExportedNetwork:
+        return self
+
+    def can_generate(self) -> bool:
+        return False
+
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self._skeleton.parameters())
+
+    def named_modules(self, *arguments: Any, **options: Any) -> Any:
+        return self._skeleton.named_modules(*arguments, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_skeleton":
+            raise AttributeError(name)
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self._skeleton, name)
+
+    def _compute(self, **inputs: Any) -> ModelOutput:
+        given = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+        found = self._session.run(self._as_in_the_file(given))
+        return ModelOutput({name: found[stored] for name, stored in self._outputs.items()})
+
+    def _as_in_the_file(self, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        unknown = given.keys() - self._session.inputs.keys()
+        if unknown:
+            raise ValueError(f"The exported network has no input {', '.join(sorted(unknown))}. This is a bug.")
+        inputs = {}
+        for name, dtype in self._session.inputs.items():
+            value = given[name] if name in given else _default(name, given)
+            inputs[name] = value.to(dtype).contiguous()
+        return inputs
+
+
+def in_place_of(skeleton: PreTrainedModel, session: Session, outputs: Mapping[str, str]) -> ExportedNetwork:
+    """Named as the model's class, which transformers' pipelines look for in their lists."""
+    named: type[ExportedNetwork] = type(type(skeleton).__name__, (ExportedNetwork,), {})
+    return named(session, skeleton, outputs)
+
+
+def _with_signature(compute: Any, session: Session) -> Any:
+    def forward(**inputs: Any) -> ModelOutput:
+        output: ModelOutput = compute(**inputs)
+        return output
+
+    parameters = [Parameter(name, Parameter.KEYWORD_ONLY) for name in session.inputs]
+    forward.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    return forward
+
+
+def _default(name: str, given: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """What transformers itself takes for an input that a tokenizer does not give."""
+    tokens = given.get("input_ids")
+    if tokens is not None and name == "token_type_ids":
+        return torch.zeros_like(tokens)
+    if tokens is not None and name == "position_ids":
+        return torch.arange(tokens.shape[1])[None].expand_as(tokens)
+    raise ValueError(f"The exported network wants the input {name}, which this model's preprocessor does not make.")
+
+
+def outputs_for(wanted: tuple[str, ...], session: Session, *, file_name: str, task: str) -> dict[str, str]:
+    """Where the file has what the stages ask for. wanted: with "?" what they can do without. Raises ModelFailed."""
+    found = {}
+    for name in wanted:
+        names = (name.removesuffix("?"), *_OTHER_NAMES.get(name.removesuffix("?"), ()))
+        stored = next((one for one in names if one in session.outputs), None)
+        if stored is not None:
+            found[names[0]] = stored
+        elif not name.endswith("?"):
+            raise ModelFailed(
+                f"{file_name} gives {', '.join(session.outputs)}; {task} needs {names[0]}: name another export of the"
+                " model by file_name."
+            )
+    return found
+
+
+_OTHER_NAMES = {"last_hidden_state": ("token_embeddings",)}  # sentence-transformers'
