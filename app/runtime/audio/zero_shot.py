@@ -21,6 +21,7 @@ from app.runtime.finite import require_finite
 from app.runtime.parts import OwnStages, Parts
 from app.runtime.stacking import Row
 from app.runtime.tokenizing import Encoder
+from app.runtime.vision.text_tower import pooled
 
 DEFAULT_TEMPLATE = "This is a sound of {}."
 MAX_CACHED_TEXTS = 4096
@@ -87,7 +88,7 @@ class ZeroShotAudioClassificationStages(OwnStages):
         """Logits of each sound's labels, float32 on CPU: [labels]."""
         vectors = self._vectors_of({text: row for item in items for text, row in item.features.texts.items()})
         inputs = self._sounds.stack([item.features.row for item in items])
-        heard = self._model.get_audio_features(**inputs).pooler_output
+        heard = pooled(self._model.get_audio_features(**inputs))
         scale = self._model.logit_scale_a.exp()
         return [
             (scale * torch.stack([vectors[text] for text in item.features.texts]) @ one).float().cpu()
@@ -105,7 +106,7 @@ class ZeroShotAudioClassificationStages(OwnStages):
         for start in range(0, len(missing), TEXTS_AT_ONCE):
             part = missing[start : start + TEXTS_AT_ONCE]
             inputs = self._collator.collate([dict(texts[text]) for text in part])
-            found.update(zip(part, self._model.get_text_features(**inputs).pooler_output, strict=True))
+            found.update(zip(part, pooled(self._model.get_text_features(**inputs)), strict=True))
         self._vectors.update((text, found[text].clone()) for text in missing)
         while len(self._vectors) > MAX_CACHED_TEXTS:
             self._vectors.popitem(last=False)

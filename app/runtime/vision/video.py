@@ -78,7 +78,7 @@ class VideoClassificationStages(OwnStages):
         (logits,) = outputs
         require_finite(logits)
         labels: list[dict[str, Any]] = VideoClassificationPipeline.postprocess(
-            SimpleNamespace(model=self._model),
+            SimpleNamespace(model=self._model, framework="pt"),  # transformers 4 asks for the framework
             SimpleNamespace(logits=logits[None]),
             top_k=parameters.get("top_k", 5),
             function_to_apply=parameters.get("function_to_apply"),
