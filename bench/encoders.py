@@ -60,7 +60,7 @@ def plan(model: Model, *, is_quick: bool) -> list[Cell]:
     if is_quick and slow:
         alone, batched = {"short": (1, 32, 128), "medium": (8,), "mixed": (1, 32, 128)}, (1,)
     elif is_quick:
-        alone, batched = {**alone, "medium": (1, 32)}, (1, 8)
+        alone, batched = {**alone, "medium": (1, 32)}, (8,)
     return [
         *(Cell(texts=texts, concurrency=n) for texts, concurrent in alone.items() for n in concurrent),
         *(Cell(texts="mixed", client_batch=CLIENT_BATCH, concurrency=n) for n in batched),

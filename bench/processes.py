@@ -95,7 +95,7 @@ def running(
             end(process)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[Any]) -> None:
     """SIGTERM, time to leave, then SIGKILL for it and for those of its processes that outlived it."""
     started = _tree(process.pid)
     if process.poll() is None:
