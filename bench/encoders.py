@@ -30,6 +30,7 @@ from bench.processes import (
     say,
     tree_cpu_s,
     wait_until_up,
+    without_folders,
 )
 from bench.workload import TEXTS, write_lines
 
@@ -108,7 +109,7 @@ def measure(contestant: Contestant, contest: Contest, reference: list[Answer] | 
                 row["cells"].append(served.measure(cell))
                 say(f"  {describe(row['cells'][-1])}")
     except (Unavailable, TimeoutError, RuntimeError, OSError) as error:
-        row["reason"] = str(error)
+        row["reason"] = without_folders(str(error))
         say(f"  {contestant.name} could not run: {error}")
     return row
 
@@ -130,7 +131,7 @@ def _best_setting(contestant: Contestant, contest: Contest, tried: list[dict[str
             tried.append({"settings": setting.name, "texts_per_s": rates[index]})
             say(f"  {contestant.name} {setting.name}: {rates[index]:.1f} texts/s")
         except (Unavailable, TimeoutError, RuntimeError, OSError) as error:
-            tried.append({"settings": setting.name, "reason": str(error)})
+            tried.append({"settings": setting.name, "reason": without_folders(str(error))})
             say(f"  {contestant.name} {setting.name}: {error}")
     if not rates:
         raise Unavailable(tried[0]["reason"])
