@@ -94,7 +94,7 @@ def measure(contestant: Contestant, contest: Contest, reference: list[Answer] | 
     row: dict[str, Any] = {"server": contestant.name, "note": contestant.note, "cells": [], "tried": []}
     row["is_framework"] = contestant.is_framework
     if contest.model.task not in contestant.dialects:
-        return {**row, "reason": "not asked"}
+        return {**row, "reason": contestant.note or f"it does not do {contest.model.task}"}
     try:
         setting = _best_setting(contestant, contest, row["tried"])
         row.update(settings=setting.name, version=version_of(contestant, setting))
