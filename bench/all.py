@@ -25,7 +25,7 @@ from bench import encoders, growth, many, overhead, page
 from bench.contestants import CLASSIFICATION, EMBEDDING, Model, ours, rivals
 from bench.expectations import TUNED, judge
 from bench.load import raise_file_limit
-from bench.processes import REPOSITORY, THREADS, say
+from bench.processes import REPOSITORY, THREADS, Unavailable, say
 from bench.tuned import tune
 from bench.workload import build_bert_base
 
@@ -54,7 +54,7 @@ def bert() -> Model:
 
 
 def measure_encoders(model: Model, run: Run, scratch: Path) -> dict[str, Any]:
-    slow = 2.0 if model.task == CLASSIFICATION else 1.0
+    slow = 2.0 if model.task == CLASSIFICATION and not run.is_quick else 1.0
     tuned = tune(model, scratch, scratch / "cache", is_quick=run.is_quick)
     mine = [ours()]
     if "reason" not in tuned:
@@ -132,11 +132,17 @@ def main() -> int:
     raise_file_limit()  # for the servers too, which inherit it
     results = page.read(options.output)
     began = time.perf_counter()
+    failed = []
     for name in wanted:
         say(f"\n== {name} ({(time.perf_counter() - began) / 60:.1f} min so far)")
         circumstances = about(run)
-        with tempfile.TemporaryDirectory() as scratch:
-            found = PARTS[name](run, Path(scratch))
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                found = PARTS[name](run, Path(scratch))
+        except (Unavailable, TimeoutError, RuntimeError, OSError) as error:
+            failed.append(name)
+            say(f"  {name} failed, its last results are kept: {error}")
+            continue
         results["parts"][name] = {"about": circumstances, **found}
         page.write(results, options.output)
     say(f"\nDone in {(time.perf_counter() - began) / 60:.1f} min; {options.output} is written.\n")
@@ -144,7 +150,9 @@ def main() -> int:
         ("expected", "measured", ""), [(one.expected, one.found, one.word) for one in judge(results["parts"])]
     ):
         say(line)
-    return 0
+    if failed:
+        say(f"\nFailed: {', '.join(failed)}. Again: --only {','.join(failed)}")
+    return 1 if failed else 0
 
 
 def _interrupt(*_: object) -> None:

@@ -279,7 +279,7 @@ def rivals() -> list[Contestant]:
         _infinity(),
         _batched("bench.rivals.litserve", LITSERVE, "LitServe", "/health"),
         _bentoml(),
-        _batched("bench.rivals.ray", RAY, "Ray Serve", "/-/healthz"),
+        _batched("bench.rivals.ray", RAY, "Ray Serve", "/predict"),
         _mlserver(),
         _plain(),
         _vllm(),

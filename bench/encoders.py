@@ -30,6 +30,7 @@ from bench.processes import (
     say,
     tree_cpu_s,
     wait_until_up,
+    without_folders,
 )
 from bench.workload import TEXTS, write_lines
 
@@ -60,7 +61,7 @@ def plan(model: Model, *, is_quick: bool) -> list[Cell]:
     if is_quick and slow:
         alone, batched = {"short": (1, 32, 128), "medium": (8,), "mixed": (1, 32, 128)}, (1,)
     elif is_quick:
-        alone, batched = {**alone, "medium": (1, 32)}, (1, 8)
+        alone, batched = {**alone, "medium": (1, 32)}, (8,)
     return [
         *(Cell(texts=texts, concurrency=n) for texts, concurrent in alone.items() for n in concurrent),
         *(Cell(texts="mixed", client_batch=CLIENT_BATCH, concurrency=n) for n in batched),
@@ -93,7 +94,7 @@ def measure(contestant: Contestant, contest: Contest, reference: list[Answer] | 
     row: dict[str, Any] = {"server": contestant.name, "note": contestant.note, "cells": [], "tried": []}
     row["is_framework"] = contestant.is_framework
     if contest.model.task not in contestant.dialects:
-        return {**row, "reason": "not asked"}
+        return {**row, "reason": contestant.note or f"it does not do {contest.model.task}"}
     try:
         setting = _best_setting(contestant, contest, row["tried"])
         row.update(settings=setting.name, version=version_of(contestant, setting))
@@ -108,7 +109,7 @@ def measure(contestant: Contestant, contest: Contest, reference: list[Answer] | 
                 row["cells"].append(served.measure(cell))
                 say(f"  {describe(row['cells'][-1])}")
     except (Unavailable, TimeoutError, RuntimeError, OSError) as error:
-        row["reason"] = str(error)
+        row["reason"] = without_folders(str(error))
         say(f"  {contestant.name} could not run: {error}")
     return row
 
@@ -130,7 +131,7 @@ def _best_setting(contestant: Contestant, contest: Contest, tried: list[dict[str
             tried.append({"settings": setting.name, "texts_per_s": rates[index]})
             say(f"  {contestant.name} {setting.name}: {rates[index]:.1f} texts/s")
         except (Unavailable, TimeoutError, RuntimeError, OSError) as error:
-            tried.append({"settings": setting.name, "reason": str(error)})
+            tried.append({"settings": setting.name, "reason": without_folders(str(error))})
             say(f"  {contestant.name} {setting.name}: {error}")
     if not rates:
         raise Unavailable(tried[0]["reason"])

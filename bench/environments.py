@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from bench.processes import REPOSITORY, Unavailable, say
+from bench.processes import REPOSITORY, Unavailable, say, without_folders
 
 RIVALS = REPOSITORY / ".cache" / "rivals"
 TORCH = "torch==2.13.0"
@@ -127,7 +127,7 @@ def reason_of(output: str) -> str:
     """The line of pip's or a server's output that says most."""
     lines = [line.strip() for line in output.splitlines() if line.strip() and "is ignored: it is neither" not in line]
     errors = [line for line in lines if re.match(r"(ERROR: |\w*(Error|Exception)\b)", line)]
-    return (errors or lines or ["it said nothing"])[-1][:300]
+    return without_folders((errors or lines or ["it said nothing"])[-1])[:300]
 
 
 def _run(command: list[str]) -> None:

@@ -28,6 +28,7 @@ from bench.processes import (
     serve_command,
     tree_memory_bytes,
     wait_until_up,
+    without_folders,
     write_catalog,
 )
 from bench.workload import TEXTS, copy_minilm, write_lines, zipf_draws
@@ -115,7 +116,7 @@ def measure(scratch: Path, seconds: float, *, may_install: bool) -> dict[str, An
             bodies = chat_bodies([str(folder) for folder in chats], draws)
             rows.append(_row(_transformers(name, timeout_s, bodies), scratch, seconds))
         except (Unavailable, TimeoutError, RuntimeError, OSError) as error:
-            rows.append({"server": name, "what": "generated texts", "reason": str(error)})
+            rows.append({"server": name, "what": "generated texts", "reason": without_folders(str(error))})
             say(f"  {name} could not run: {error}")
     for row in rows:
         row["num_models"], row["num_resident"] = NUM_MODELS, NUM_RESIDENT

@@ -29,6 +29,8 @@ def build(task: str, folder: str, threads: int, max_batch_size: int, batch_timeo
             return [[next(answers) for _ in texts] for texts in requests]
 
         async def __call__(self, request: Request) -> Response:
+            if request.method == "GET":  # the deployment is there: Ray's own health route speaks of its proxy
+                return Response(b"ready")
             inputs = orjson.loads(await request.body())["inputs"]
             answers = await self.predict([inputs] if isinstance(inputs, str) else inputs)
             body = orjson.dumps(answers, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -137,6 +137,12 @@ def test_reason_is_the_line_that_says_most() -> None:
     assert reason_of("") == "it said nothing"
 
 
+def test_reason_names_no_folder_of_this_machine() -> None:
+    """It is published; routes are no folders."""
+    assert reason_of("OSError: /tmp/abc/x-1/models.yaml is not there") == "OSError: models.yaml is not there"
+    assert reason_of("nothing answered /v2/health/ready") == "nothing answered /v2/health/ready"
+
+
 @pytest.mark.slow
 def test_ours_and_a_plain_server_agree_and_are_measured(tmp_path: Path) -> None:
     """A tiny classifier through real servers and the real client."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from bench.expectations import Verdict, judge
 from tests.bench.results import encoders, results, server
 
 
-def verdict(parts: dict[str, object], words: str) -> Verdict:
+def verdict(parts: Mapping[str, Any], words: str) -> Verdict:
     (found,) = (one for one in judge(parts) if words in one.expected)
     return found
 

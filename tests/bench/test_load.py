@@ -12,7 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from bench.load import encode_requests, has_wrk, percentile, run_closed_loop, run_open_loop, run_wrk
+from bench.load import (
+    Connection,
+    Tally,
+    ask,
+    encode_requests,
+    has_wrk,
+    percentile,
+    run_closed_loop,
+    run_open_loop,
+    run_wrk,
+)
 
 Answer = Callable[[bytes], bytes]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -51,23 +61,36 @@ async def server(answers: list[bytes], wait_s: float = 0.0) -> AsyncIterator[tup
             await over.acquire()
 
 
-async def test_closed_loop_counts_answers_and_failures_apart() -> None:
-    """What is not 200 has no latency."""
+async def test_answers_and_failures_are_counted_apart() -> None:
+    """What is not 200 has no latency; an answer in chunks is an answer; the connection is used again."""
+    tally = Tally()
     async with server([OK, BUSY, CHUNKED]) as (url, came):
-        found = await run_closed_loop(url, [b"{}", b"[]"], concurrency=2, seconds=0.2)
-    assert found["num_answered"] + found["num_failed"] == len(came)  # type: ignore[operator]
-    assert 0 < found["num_failed"] < found["num_answered"]  # type: ignore[operator]
-    assert found["first_failure"] == "http/1.1 429 too many requests later"
+        connection = Connection(url)
+        (request,) = encode_requests(url, [b"{}"])
+        for _ in range(6):
+            await ask(connection, request, time.perf_counter(), tally)
+        await connection.close()
+    assert (len(came), len(tally.latencies_s), tally.num_failed) == (6, 4, 2)
+    assert tally.first_failure == "http/1.1 429 too many requests later"
 
 
-async def test_closed_loop_counts_refused_connections() -> None:
-    """Nobody listens: every request has failed, and the client ends in time."""
+async def test_refused_connections_are_failures() -> None:
+    """Nobody listens: the request has failed, and the next one tries again."""
+    tally = Tally()
     async with server([OK]) as (url, _):
         pass
-    found = await run_closed_loop(url, [b"{}"], concurrency=1, seconds=0.1)
-    assert found["num_answered"] == 0
-    assert found["num_failed"]
-    assert math.isnan(found["p50_ms"])  # type: ignore[arg-type]
+    connection = Connection(url)
+    for _ in range(2):
+        await ask(connection, encode_requests(url, [b"{}"])[0], time.perf_counter(), tally)
+    assert (tally.latencies_s, tally.num_failed) == ([], 2)
+    assert tally.first_failure
+
+
+async def test_closed_loop_counts_what_the_server_saw() -> None:
+    """Every request that was sent, whatever its answer."""
+    async with server([OK, BUSY]) as (url, came):
+        found = await run_closed_loop(url, [b"{}", b"[]"], concurrency=2, seconds=0.2)
+    assert found["num_answered"] + found["num_failed"] == len(came)  # type: ignore[operator]
 
 
 async def test_open_loop_sends_without_waiting_for_answers() -> None:
