@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from app.tuning.workload import Workload
 
 _WIDE = 240  # columns of a table that goes into a pipe: nothing is folded
+_NOTHING = 1e-12  # what float64 makes of two equal vectors' cosine
 _INTERRUPTED = 130
 _DEFAULT_MODELS = Settings().models
 
@@ -331,7 +332,7 @@ def _figures(choice: Choice) -> str:
 
 
 def _small(value: float) -> str:
-    return f"{value:.1e}" if value else "0"
+    return f"{value:.1e}" if value > _NOTHING else "0"
 
 
 def _above(value: float) -> float:

@@ -127,7 +127,7 @@ OPTIMUM = Backend(
         }
     ),
     env="optimum",
-    candidates=(),
+    candidates=({}, {"optimization": "O2"}, {"optimization": "O3"}, {"quantization": "int8"}),
     dtypes=frozenset({"float32"}),
     refuses=(
         "adapters",

@@ -23,6 +23,9 @@ _HOPELESS = 4.0
 _IN_REACH = 1.3
 """So many times as fast, at most, as a candidate of the first round that is measured again."""
 
+_LOADING = frozenset({"download", "load", "warmup"})
+"""The phases of a load that finds all it needs; any other makes something that later loads find."""
+
 Tell = Callable[[str, str], None]
 """Called with a candidate's name and what is done with it."""
 
@@ -105,24 +108,33 @@ class Tuner:
     async def _measure(self, row: Row, suffix: str = "") -> None:
         """One round of one candidate. What goes wrong is said in its row, and the others go on."""
         self._tell(row.name, f"load{suffix}")
+        phases: set[str] = set()
+
+        def hear(progress: Progress) -> None:
+            phases.add(progress.phase)
+            self._tell(row.name, f"{_phase(progress)}{suffix}")
+
         try:
             async with loaded(
-                row.candidate.spec,
-                self._launcher,
-                cores=self._cores,
-                limits=self._limits,
-                on_progress=lambda progress: self._tell(row.name, f"{_phase(progress)}{suffix}"),
+                row.candidate.spec, self._launcher, cores=self._cores, limits=self._limits, on_progress=hear
             ) as trial:
                 row.load_s.append(trial.ready.load_s)
                 row.memory_bytes, row.dtype = sum(trial.ready.memory.values()), trial.ready.dtype
-                if row.loss is None:
-                    self._tell(row.name, f"compare{suffix}")
-                    await self._compare(row, trial)
-                await self._time(row, trial, suffix)
+                has_made_files = len(row.load_s) == 1 and not phases <= _LOADING
+                if not has_made_files:
+                    await self._compute(row, trial, suffix)
+            if has_made_files:  # this process still has the memory that making them took
+                await self._measure(row, suffix)
         except PipeserveError as error:
             row.problem = error.message
         except _Hopeless as error:
             row.problem = str(error)
+
+    async def _compute(self, row: Row, trial: Trial, suffix: str) -> None:
+        if row.loss is None:
+            self._tell(row.name, f"compare{suffix}")
+            await self._compare(row, trial)
+        await self._time(row, trial, suffix)
 
     async def _compare(self, row: Row, trial: Trial) -> None:
         work = self._workload

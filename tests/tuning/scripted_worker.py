@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -72,8 +73,13 @@ class Model:
 
 
 def load(spec: ModelSpec, *, num_threads: int, progress: Callable[[Progress], None]) -> Model:
+    """The name of the model is its script: "nothing", or the path of a file that is made at the first load."""
     if spec.model == "nothing":
         raise NotAvailable("its library is not installed")
+    made = Path(spec.model)
+    if made.is_absolute() and not made.exists():
+        progress(Progress(phase="export"))
+        made.touch()
     return Model(spec)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import msgspec
 import psutil
 import pytest
 
 from app.catalog import ModelSpec
+from app.declaration.backends import TORCH
 from app.fleet.handle import Limits
 from app.fleet.launcher import SpawnLauncher
-from app.tuning.candidates import Candidate, candidates, reference
+from app.tuning.candidates import Candidate, candidates, plain, reference
 from app.tuning.report import Report
 from app.tuning.tuner import Effort, Tuner
 from app.tuning.workload import Shape, Workload
@@ -39,7 +41,7 @@ async def tuned(*found: Candidate, spec: ModelSpec = SPEC, rounds: int = 1, **ke
         **keywords,  # type: ignore[arg-type]
     )
     try:
-        return await tuner.run(found or candidates(spec))
+        return await tuner.run(found or candidates(spec, {"torch": TORCH}))
     finally:
         await launcher.stop()
 
@@ -65,6 +67,15 @@ async def test_bound_that_the_user_gave_lets_the_fast_one_win() -> None:
     assert report.choice.name == "torch float16"
     assert len(report.choice.load_s) == 2
     assert all(len(values) == 2 for values in report.choice.rounds.values())
+
+
+async def test_process_that_made_an_export_is_not_measured(tmp_path: Path) -> None:
+    """It has the memory that making it took; the next one finds the file. Both loads are in the row."""
+    spec = msgspec.structs.replace(SPEC, model=str(tmp_path / "export"))
+    report = await tuned(plain(spec), spec=spec)
+    (row,) = report.rows
+    assert len(row.load_s) == 2
+    assert all(len(values) == 1 for values in row.rounds.values())
 
 
 async def test_candidate_that_cannot_load_says_why() -> None:
