@@ -363,7 +363,7 @@ class Preparer:
         return Prepared([prepared for _, group in groupby(jobs, _kind) for prepared in self._prepare_all(list(group))])
 
     def _prepare_all(self, jobs: list[Submit]) -> list[PreparedJob]:
-        """Of one kind. A tokenizer takes a fifth of the time for a text among others."""
+        """Of one kind. all-MiniLM-L6-v2: 100 us for each text one by one, 63 us for one among several."""
         if len(jobs) == 1:
             return [self._prepare(jobs[0])]
         began_at = self._clock()
