@@ -28,9 +28,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.load import encode_requests
-from bench.run import CONCURRENCIES, REPOSITORY, THREADS, free_port, post, say, wait_until_up
-from bench.workload import mixed_texts, write_bodies
+from bench.processes import REPOSITORY, THREADS, free_port, post, say, wait_until_up
+from bench.workload import TEXTS, write_bodies
 
+CONCURRENCIES = (1, 8, 32, 128)
 PARTS = ("queue", "prepare", "forward", "finish", "total")
 BARE_BATCH_SIZES = (1, 8, 16, 32)
 HANDLER = """
@@ -55,11 +56,6 @@ class Sample:
     parts_ms: dict[str, float] = field(default_factory=dict)
     batch_size: float = 1.0
     num_failed: int = 0
-
-
-def short_texts() -> list[str]:
-    """About 16 tokens each."""
-    return [" ".join(text.split()[:14]) for text in mixed_texts() if len(text.split()) >= 14]
 
 
 # Who is measured
@@ -281,8 +277,7 @@ def main() -> None:
     minilm = minilm_folder()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
-        chosen = {"short": short_texts(), "mixed": mixed_texts()}
-        chosen = {name: texts[:256] for name, texts in chosen.items() if name in options.only.split(",")}
+        chosen = {name: make()[:256] for name, make in TEXTS.items() if name in options.only.split(",")}
         ceilings = {name: ceiling_of(texts, minilm, options.seconds) for name, texts in chosen.items()}
         catalog = write_catalog(folder, minilm)
         trees = {"here": REPOSITORY} | ({"against": options.against.resolve()} if options.against else {})
@@ -290,7 +285,7 @@ def main() -> None:
         if "noop" in options.only:
             bodies = [b'{"inputs": "hello"}']
             port = free_port()
-            command = [sys.executable, "-m", "bench.noop_fastapi", str(port)]
+            command = [sys.executable, "-m", "bench.rivals.noop", "--port", str(port)]
             plain = stack.enter_context(started(command, REPOSITORY))
             wait_until_up(port, "/docs")
             contenders = {name: (f"http://127.0.0.1:{port}/models/noop", pid) for name, (port, pid) in ours.items()}
@@ -298,7 +293,7 @@ def main() -> None:
                 first_answer(url, bodies[0])
             say("\n### A model that does nothing\n")
             report(
-                contenders | {"no-op FastAPI": (f"http://127.0.0.1:{port}/predict", plain.pid)},
+                contenders | {"no-op FastAPI": (f"http://127.0.0.1:{port}/lean", plain.pid)},
                 bodies,
                 concurrencies,
                 options,
