@@ -102,6 +102,7 @@ class WorkerHandle:
         """grant: how many compute threads this worker may load with; asked when the process is there."""
         self.spec = spec
         self.in_flight: dict[int, Job] = {}
+        self.num_items = 0  # of the jobs in flight: its outstanding work
         self.ready: Ready | None = None
         self._launcher = launcher
         self._clock = clock
@@ -130,11 +131,6 @@ class WorkerHandle:
     @property
     def is_ready(self) -> bool:
         return self.ready is not None and self._kill_reason is None and self._stop_due is None
-
-    @property
-    def num_items(self) -> int:
-        """Outstanding work."""
-        return sum(job.num_items for job in self.in_flight.values())
 
     @property
     def computing(self) -> frozenset[int]:
@@ -166,6 +162,7 @@ class WorkerHandle:
         )
         self._process.connection.send(message)
         self.in_flight[job.job_id] = job
+        self.num_items += job.num_items
         if job.stream is not None:
             job.stream.on_taken = lambda num_parts: self._credit(job, num_parts)
 
@@ -175,11 +172,17 @@ class WorkerHandle:
 
     def cancel(self, job: Job) -> bool:
         """Nobody waits for it. Returns whether it was here."""
-        if self.in_flight.pop(job.job_id, None) is None:
+        if self._take_out(job.job_id) is None:
             return False
         if self._process is not None:
             self._process.connection.send(Cancel(job_id=job.job_id))
         return True
+
+    def _take_out(self, job_id: int) -> Job | None:
+        job = self.in_flight.pop(job_id, None)
+        if job is not None:
+            self.num_items -= job.num_items
+        return job
 
     def set_threads(self, num_threads: int) -> None:
         """A worker that loads is told when it is ready."""
@@ -269,7 +272,7 @@ class WorkerHandle:
         match message:
             case JobDone() | JobFailed():
                 self._has_answered = True
-                job = self.in_flight.pop(message.job_id, None)
+                job = self._take_out(message.job_id)
                 if job is not None:
                     self._owner.on_answer(self, job, message)
             case StageBegan():
@@ -307,8 +310,9 @@ class WorkerHandle:
 
     def _on_stage(self, message: StageBegan) -> None:
         if message.job_ids:
-            self._stages[message.stage] = (frozenset(message.job_ids), self._clock.now())
-            self._watch()
+            now, limit_s = self._clock.now(), self._limits.stage_s(message.stage)
+            self._stages[message.stage] = (frozenset(message.job_ids), now)
+            self._alarm.set(now + limit_s - _grace_s(limit_s))  # all else that is due has set it before
         else:
             self._stages.pop(message.stage, None)
 

@@ -9,8 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import groupby, islice
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+
+from msgspec import structs
 
 from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import ErrorInfo, JobDelta, Measure, Measured, Progress, StageBegan, Submit
@@ -357,20 +360,43 @@ class Preparer:
         self._stages.prime()
 
     def handle(self, jobs: Sequence[Submit]) -> Prepared:
-        return Prepared([self._prepare(job) for job in jobs])
+        return Prepared([prepared for _, group in groupby(jobs, _kind) for prepared in self._prepare_all(list(group))])
+
+    def _prepare_all(self, jobs: list[Submit]) -> list[PreparedJob]:
+        """Of one kind. all-MiniLM-L6-v2: 100 us for each text one by one, 63 us for one among several."""
+        if len(jobs) == 1:
+            return [self._prepare(jobs[0])]
+        began_at = self._clock()
+        try:
+            items = iter(self._items(structs.replace(jobs[0], inputs=[one for job in jobs for one in job.inputs])))
+        except BaseException:
+            return [self._prepare(job) for job in jobs]  # whose fault it is shows one by one
+        seconds = (self._clock() - began_at) / len(jobs)
+        return [PreparedJob(job.job_id, list(islice(items, len(job.inputs))), seconds) for job in jobs]
 
     def _prepare(self, job: Submit) -> PreparedJob:
         began_at = self._clock()
         try:
-            items = self._stages.of(job.task).prepare(job.inputs, job.parameters)
-            if len(items) != len(job.inputs):
-                raise RuntimeError(f"prepare made items for {len(items)} of {len(job.inputs)} inputs. This is a bug.")
-            if job.adapter is not None:
-                adapter = self._adapters.get(job.adapter)
-                items = [[_with_adapter(item, adapter) for item in row] for row in items]
+            items = self._items(job)
         except BaseException as error:
             return PreparedJob(job.job_id, [], 0.0, error_info(error, job.job_id, "prepare"))
         return PreparedJob(job.job_id, items, self._clock() - began_at)
+
+    def _items(self, job: Submit) -> list[list[Item]]:
+        items = self._stages.of(job.task).prepare(job.inputs, job.parameters)
+        if len(items) != len(job.inputs):
+            raise RuntimeError(f"prepare made items for {len(items)} of {len(job.inputs)} inputs. This is a bug.")
+        if job.adapter is None:
+            return items
+        adapter = self._adapters.get(job.adapter)
+        return [[_with_adapter(item, adapter) for item in row] for row in items]
+
+
+def _kind(job: Submit) -> Any:
+    """Jobs of texts whose kinds are equal may be prepared in one call; all others are of a kind of their own."""
+    if not all(isinstance(one, str) for one in job.inputs):
+        return job.job_id
+    return job.task, job.parameters, job.adapter
 
 
 def _with_adapter(item: Item, adapter: Any) -> Item:

@@ -551,6 +551,18 @@ async def test_replicas_share_the_work() -> None:
         assert house.fleet.status("a").replicas == 2
 
 
+async def test_cancelled_work_is_not_outstanding() -> None:
+    """The replica that it leaves is the one with the least to do."""
+    async with House(spec_of("a", replicas=2)) as house:
+        large = await house.ask(inputs=["x"] * 3)
+        for _ in range(2):
+            await house.ask()
+        large.cancel()
+        await settle()
+        await house.ask()
+        assert sorted(len(worker.jobs) for worker in house.launcher.alive) == [1, 2]
+
+
 async def test_values_that_the_channel_cannot_carry_are_the_jobs_error() -> None:
     """Nothing else is harmed."""
     async with House() as house:
