@@ -78,7 +78,7 @@ class ModelList(BaseModel):
 class LoadProgress(BaseModel):
     """The data of a `progress` event."""
 
-    phase: str = Field(description="download (bytes), load or warmup.")
+    phase: str = Field(description="download (bytes), load, compile or warmup.")
     done: int
     total: int = Field(description="0 when it cannot be counted.")
 

@@ -110,7 +110,7 @@ class Stop(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """How far a load is. phase: "download" (bytes), "load" or "warmup" (both 0 when not countable)."""
+    """How far a load is. phase: "download" (bytes), "load", "compile" or "warmup" (both 0 when not countable)."""
 
     phase: str
     done: int = 0
@@ -153,7 +153,8 @@ class StageBegan(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class BatchDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """One forward, for the metrics. tokens: real ones; padded_tokens: what was computed, padding included."""
+    """One forward, for the metrics. tokens: real ones; padded_tokens: what was computed, padding included. num_misfits:
+    calls of the model that its compiled code did not fit."""
 
     task: str
     num_items: int
@@ -161,6 +162,7 @@ class BatchDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     padded_tokens: int
     forward_s: float
     reason: str = "ok"  # ok, error, out_of_memory (a bisected batch reports each forward)
+    num_misfits: int = 0
 
 
 class JobDelta(msgspec.Struct, frozen=True, kw_only=True):

@@ -204,8 +204,13 @@ class EntryForm(Form):
         )
         + "; `O4`, in float16 on a GPU, is for no backend of this version",
     )
-    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] | None = Field(
-        default=None, description="unset: transformers' choice"
+    attn_implementation: Literal["sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3"] | None = (
+        Field(default=None, description="unset: transformers' choice")
+    )
+    compile: bool = Field(
+        default=False,
+        description="compile the model's forward with torch.compile as it is loaded, for every size of input at once;"
+        " see [torch](backends.md#torch)",
     )
     threads: int | None = Field(
         default=None, ge=1, le=4096, description="compute threads; unset: a fair share of cores − 1"
@@ -332,7 +337,7 @@ FORMS_INSIDE: dict[type[Form], dict[str, type[Form]]] = {
     },
 }
 
-LATER_KEYS = frozenset({"compile", "chat_template", "priority", "drain"})
+LATER_KEYS = frozenset({"chat_template", "priority", "drain"})
 LATER_TOP_LEVEL_KEYS = frozenset({"catalog"})
 
 

@@ -76,6 +76,7 @@ class HandlerModel:
         self.embedding_size: int | None = None
         self.engine = None
         self.adapters = None
+        self.compiled = None
 
     def tasks(self) -> list[str]:
         return list(self._tasks)

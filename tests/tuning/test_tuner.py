@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 
 import msgspec
 import psutil
 import pytest
 
 from app.catalog import ModelSpec
+from app.declaration.backends import TORCH
 from app.fleet.handle import Limits
 from app.fleet.launcher import SpawnLauncher
 from app.tuning.candidates import Candidate, candidates, reference
@@ -25,6 +27,10 @@ WORK = Workload(
     timed={shape: [["text"] * shape.batch] * 3 for shape in SHAPES},
     compared=[["a", "text"]],
 )
+DTYPES = {
+    TORCH.name: replace(TORCH, candidates=({}, {"dtype": "float32"}, {"dtype": "bfloat16"}, {"dtype": "float16"}))
+}
+"""What the scripts tell apart."""
 
 
 async def tuned(*found: Candidate, spec: ModelSpec = SPEC, rounds: int = 1, **keywords: object) -> Report:
@@ -39,7 +45,7 @@ async def tuned(*found: Candidate, spec: ModelSpec = SPEC, rounds: int = 1, **ke
         **keywords,  # type: ignore[arg-type]
     )
     try:
-        return await tuner.run(found or candidates(spec))
+        return await tuner.run(found or candidates(spec, DTYPES))
     finally:
         await launcher.stop()
 
