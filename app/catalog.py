@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from app.declaration.backends import env_of, problem_of, row_of
+from app.declaration.backends import AUTO, BACKENDS, env_of, problem_of, row_of
 from app.declaration.form import (
     DEFAULTS,
     LATER_KEYS,
@@ -37,7 +37,9 @@ from app.declaration.inference import (
     implied_tasks,
     infer_task,
     labels_of,
+    read_config,
 )
+from app.declaration.quantised import method_of, problem_of_checkpoint
 from app.declaration.text import YamlDocument, YamlError, read_yaml
 from app.errors import CatalogError, InvalidInput, NotServed
 from app.media.limits import MediaLimits
@@ -117,6 +119,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     quantization: str | None = None  # one of the backend's
     optimization: str | None = None  # one of the backend's
     file_name: str | None = None  # an export in the model's repository or folder
+    compile: bool = False
     tuned: TunedSpec | None = None  # where the entry says `backend: auto` and a choice is stored: it is in the spec
     attn_implementation: str | None = None
     threads: int | None = None
@@ -412,6 +415,7 @@ _SAME_NAMES = {
     "optimization",
     "file_name",
     "attn_implementation",
+    "compile",
     "threads",
     "replicas",
     "pinned",
@@ -517,6 +521,8 @@ def _problem_of_adapter(folder: Path) -> str | None:
 _NOT_FOR_HANDLERS = {
     "parameters": "takes whole bodies",
     "batch": "takes whole bodies",
+    "quantization": "loads its weights itself",
+    "compile": "computes itself",
     "devices": "chooses its devices itself",
     "device_map": "chooses its devices itself",
     "adapters": "takes whole bodies",
@@ -548,6 +554,8 @@ def _check_keys_are_of_use(spec: ModelSpec, values: dict[str, Any]) -> None:
 
 
 def _check_backend(spec: ModelSpec) -> None:
+    if spec.has_handler:
+        return
     found = problem_of(
         spec.backend,
         tasks=spec.tasks,
@@ -556,8 +564,29 @@ def _check_backend(spec: ModelSpec) -> None:
         dtype=spec.dtype,
         device=spec.device,
     )
-    if found is not None and not spec.has_handler:
+    if found is not None:
         raise _FormError(*found)
+    if spec.compile:
+        _check_compiled(spec)
+    if spec.takes_adapters and spec.quantization not in (None, *row_of(spec.backend).adapted_quantizations):
+        raise _FormError("quantization", f"quantization: {spec.quantization}: such a model takes no adapters.")
+
+
+def _check_compiled(spec: ModelSpec) -> None:
+    """What `auto` chooses is measured without it."""
+    compiled_tasks = frozenset() if spec.backend == AUTO else BACKENDS[spec.backend].compiled_tasks
+    if not compiled_tasks:
+        raise _FormError("compile", f"compile: it is for backend: torch, not for {spec.backend}.")
+    for task in spec.tasks:
+        if task not in compiled_tasks:
+            known = ", ".join(sorted(compiled_tasks))
+            raise _FormError("compile", f"compile: {spec.backend} does not compile {task}; it compiles {known}.")
+    if spec.quantization is not None:
+        raise _FormError("compile", "compile: a model with `quantization` is not compiled; leave out one of them.")
+    if spec.takes_adapters:
+        raise _FormError("compile", "compile: a model that takes adapters is not compiled.")
+    if spec.device_map is not None or len(spec.devices) > spec.replicas:
+        raise _FormError("compile", "compile: a model that is spread over several devices is not compiled.")
 
 
 def _check_parameters(spec: ModelSpec, own: Iterable[str]) -> None:
@@ -620,9 +649,24 @@ def with_files(spec: ModelSpec, find: FindFile) -> ModelSpec:
         if Path(spec.model).is_absolute() or find(CONFIG) is not None:
             check_tasks(tasks, find)
             tasks = tasks or (infer_task(find),)
+            _check_quantised(spec, find)
         return msgspec.structs.replace(spec, tasks=tasks, implied_tasks=implied_tasks(tasks, find))
     except ModelFilesError as error:
         return msgspec.structs.replace(spec, problem=f"{spec.model}: {error}")
+
+
+def _check_quantised(spec: ModelSpec, find: FindFile) -> None:
+    """Of a checkpoint that is quantised, as far as this environment is the one that loads it."""
+    if spec.backend != "torch" or spec.env is not None:
+        return
+    method = method_of(read_config(find))
+    if method is None:
+        return
+    if spec.quantization is not None:
+        raise ModelFilesError(f"this checkpoint is quantised already, with {method}; leave out `quantization`.")
+    problem = problem_of_checkpoint(method, is_accelerated=False if spec.device == "cpu" else None)
+    if problem is not None:
+        raise ModelFilesError(problem)
 
 
 def _with_handler(spec: ModelSpec, tasks: tuple[str, ...]) -> ModelSpec:

@@ -211,6 +211,13 @@ class Telemetry:
         self._steps = Counter(
             "pipeserve_generation_steps_total", "Forwards of text generation.", model, registry=registry
         )
+        self._recompiles = Counter(
+            "pipeserve_recompiles_total",
+            "Calls of a compiled model that its code did not fit: recompiles under load, if these were not computed"
+            " uncompiled instead.",
+            model,
+            registry=registry,
+        )
         self._preemptions = Counter(
             "pipeserve_preemptions_total",
             "Texts that gave their memory to others and began again.",
@@ -264,6 +271,7 @@ class Telemetry:
         for gauge in (self._queue_items, self._in_flight_items, self._model_replicas):
             gauge.labels(model)
         self._restarts.labels(model)
+        self._recompiles.labels(model)
         self._load_seconds.labels(model)
         for reason in REJECTION_REASONS:
             self._rejections.labels(model, reason)
@@ -360,6 +368,7 @@ class Telemetry:
         labels = (batch.task, self._label(model))
         self._batches.labels(*labels, batch.reason).inc()
         self._forward_seconds.labels(*labels).observe(batch.forward_s)
+        self._recompiles.labels(self._label(model)).inc(batch.num_misfits)
         if batch.reason != "ok":
             return
         self._batch_items.labels(*labels).observe(batch.num_items)

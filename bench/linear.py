@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from app.runtime.generation.packing import HalfLinear, OneDnnLinear, computes
+from app.runtime.packing import HalfLinear, OneDnnLinear, computes
 
 ROWS = (1, 4, 8, 32, 128, 512)
 SHAPES = ((768, 2048), (2048, 768))

@@ -127,6 +127,7 @@ class ScriptedModel:
     largest_difference: float | None = None
     engine: Any = None
     adapters: Any = None
+    compiled: Any = None
 
     def __init__(self, max_batch: int = 1000) -> None:
         self.max_batch = max_batch

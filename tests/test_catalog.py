@@ -265,6 +265,14 @@ def test_budget_and_total_queue(tmp_path: Path) -> None:
         ("{model: x/y, backend: onnx, adapters: [z]}", "adapters: it means nothing to backend onnx."),
         ("{model: x/y, backend: onnx, device_map: auto}", "device_map: it means nothing to backend onnx."),
         ("{model: x/y, file_name: onnx/model.onnx}", "file_name: it means nothing to backend torch."),
+        ("{model: x/y, quantization: int9}", 'quantization: torch has no "int9"; there is int8, int8-weights'),
+        ("{model: x/y, quantization: int8-weights, adapters: {sql: a/b}}", "quantization: int8-weights: such a model"),
+        ("{model: x/y, task: text-generation, compile: true}", "compile: torch does not compile text-generation; it"),
+        ("{model: x/y, task: ner, compile: true, quantization: int8}", "compile: a model with `quantization` is not"),
+        ("{model: x/y, task: ner, compile: true, devices: [0, 1]}", "compile: a model that is spread over several"),
+        ("{model: x/y, task: ner, compile: true, adapters_folder: .}", "compile: a model that takes adapters is not"),
+        ("{model: x/y, compile: true, backend: auto}", "compile: it is for backend: torch, not for auto"),
+        ("{model: x/y, compile: 'yes'}", 'compile: it must be true or false, not "yes"'),
         ("{model: x/y, replicas: {min: 1, max: 2}}", "replicas: a range is not supported by this version"),
         ("{model: x/y, memory: 80%}", "memory: '80%' is not a size"),
         ("{model: x/y, device: gpu}", 'device: there is no device "gpu"'),
@@ -304,6 +312,27 @@ def test_mistake_names_line_entry_and_key(tmp_path: Path, entry: str, says: str)
     assert found.startswith(str(tmp_path / "models.yaml"))
 
 
+@pytest.mark.parametrize(
+    ("declared", "quantised", "problem"),
+    [
+        ({}, {"quant_method": "gptq"}, "this checkpoint is quantised with gptq, which needs the packages optimum and"),
+        ({}, {"quant_method": "vptq"}, "this checkpoint is quantised with vptq, which needs the package vptq."),
+        ({"device": "cpu"}, {"quant_method": "vptq"}, "needs the package vptq and a CUDA device."),
+        ({"quantization": "int8"}, {"quant_method": "fp8"}, "quantised already, with fp8; leave out `quantization`."),
+        ({"quantization": "int8"}, {"load_in_8bit": True}, "quantised already, with bitsandbytes"),
+        ({}, {"quant_method": "fp8"}, None),  # computed in bfloat16 where there is no GPU
+        ({}, {"quant_method": "of-tomorrow"}, None),  # transformers knows
+    ],
+)
+def test_checkpoint_that_is_quantised_is_failed_where_it_cannot_be_loaded(
+    tmp_path: Path, declared: dict[str, Any], quantised: dict[str, Any], problem: str | None
+) -> None:
+    """As far as its config.json says so; the other entries serve."""
+    make_model(tmp_path / "m", architectures=["BertForMaskedLM"], quantization_config=quantised)
+    spec = read_entry(tmp_path, model="./m", **declared)
+    assert spec.problem is None if problem is None else problem in (spec.problem or "")
+
+
 @pytest.mark.parametrize("key", sorted(LATER_KEYS))
 def test_key_of_a_later_version_is_refused_by_name(tmp_path: Path, key: str) -> None:
     """What this version cannot do is never ignored."""
@@ -322,7 +351,7 @@ def test_key_of_a_later_version_is_refused_by_name(tmp_path: Path, key: str) -> 
         ("models: [{task: ner}]\nbudget: {gpu: 8GiB}", 'budget.gpu: there is no device "gpu"'),
         ("models: [{task: ner}]\ndefaults: {model: x}", 'models.yaml:2: defaults: unknown key "model"'),
         ("models: [{task: ner}]\ndefaults: {parameters: {truncat: true}}", '(did you mean "truncate"?)'),
-        ("models: [{task: ner}]\ndefaults: {compile: true}", 'defaults: "compile" is not supported by this version'),
+        ("models: [{task: ner}]\ndefaults: {drain: 5s}", 'defaults: "drain" is not supported by this version'),
     ],
 )
 def test_other_mistakes_of_the_file(tmp_path: Path, text: str, says: str) -> None:

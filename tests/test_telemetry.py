@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -50,6 +51,13 @@ def test_batches_are_measured(telemetry: Telemetry) -> None:
     assert metric(text, "pipeserve_padding_ratio_sum", **labels) == pytest.approx(0.35)
     assert metric(text, "pipeserve_forward_seconds_sum", **labels) == 1.5
     assert metric(text, "pipeserve_batches_total", outcome="out_of_memory") == 1
+
+
+def test_recompiles_are_counted(telemetry: Telemetry) -> None:
+    """None until a forward says so: the line is there from the start."""
+    assert metric(text_of(telemetry), "pipeserve_recompiles_total", model="mask") == 0
+    telemetry.batch_done("mask", msgspec.structs.replace(batch(8, 75, 100), num_misfits=2))
+    assert metric(text_of(telemetry), "pipeserve_recompiles_total", model="mask") == 2
 
 
 def test_jobs_are_measured(telemetry: Telemetry) -> None:

@@ -81,7 +81,7 @@ class ModelList(BaseModel):
 class LoadProgress(BaseModel):
     """The data of a `progress` event."""
 
-    phase: str = Field(description="download (bytes), load, export (once, for a backend) or warmup.")
+    phase: str = Field(description="download (bytes), load, export (once, for a backend), compile or warmup.")
     done: int
     total: int = Field(description="0 when it cannot be counted.")
 

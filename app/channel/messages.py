@@ -110,8 +110,8 @@ class Stop(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """How far a load is. phase: "download" (bytes), "load", "export" (for a backend, once) or "warmup" (these with 0
-    of 0: not countable)."""
+    """How far a load is. phase: "download" (bytes), "load", "export" (for a backend, once), "compile" or "warmup"; but
+    for the first not countable: 0 of 0."""
 
     phase: str
     done: int = 0
@@ -155,7 +155,8 @@ class StageBegan(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class BatchDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """One forward, for the metrics. tokens: real ones; padded_tokens: what was computed, padding included."""
+    """One forward, for the metrics. tokens: real ones; padded_tokens: what was computed, padding included. num_misfits:
+    calls of the model that its compiled code did not fit."""
 
     task: str
     num_items: int
@@ -163,6 +164,7 @@ class BatchDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     padded_tokens: int
     forward_s: float
     reason: str = "ok"  # ok, error, out_of_memory (a bisected batch reports each forward)
+    num_misfits: int = 0
 
 
 class JobDelta(msgspec.Struct, frozen=True, kw_only=True):

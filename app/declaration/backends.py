@@ -9,16 +9,18 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """quantizations: values of `quantization:`, each with what it is. tasks: that it computes; None: all. env: the
-    environment that its workers live in, where the entry names none; None: the server's own. candidates: what
-    `pipeserve tune` tries of it, as keys of an entry. dtypes: that it computes in; None: all. refuses: keys that mean
-    nothing for it. device: where its models go if the entry does not say; None: to an accelerator where there is one.
-    computes_on: devices that it can be told to; None: all. optimizations: values of `optimization:`, each with what it
-    is."""
+    """quantizations: values of `quantization:`, each with what it is; adapted_quantizations: those that adapters go
+    with. compiled_tasks: that `compile:` is for. tasks: that it computes; None: all. env: the environment that its
+    workers live in, where the entry names none; None: the server's own. candidates: what `pipeserve tune` tries of it,
+    as keys of an entry. dtypes: that it computes in; None: all. refuses: keys that mean nothing for it. device: where
+    its models go if the entry does not say; None: to an accelerator where there is one. computes_on: devices that it
+    can be told to; None: all. optimizations: values of `optimization:`, each with what it is."""
 
     name: str
     what: str
     quantizations: Mapping[str, str] = field(default_factory=dict)
+    adapted_quantizations: frozenset[str] = frozenset()
+    compiled_tasks: frozenset[str] = frozenset()
     tasks: frozenset[str] | None = None
     env: str | None = None
     candidates: tuple[Mapping[str, Any], ...] = ({},)
@@ -93,7 +95,37 @@ TORCH = Backend(
     name="torch",
     what="transformers' own models",
     refuses=("file_name",),
-    candidates=({}, {"dtype": "float32"}, {"dtype": "bfloat16"}, {"dtype": "float16"}),
+    quantizations={
+        "int8": "weights and what they are multiplied with in 8 bits, on a CPU",
+        "int8-weights": "8 bits, by torchao",
+        "bitsandbytes-8bit": "8 bits, by bitsandbytes",
+        "bitsandbytes-4bit": "4 bits (nf4), by bitsandbytes",
+    },
+    adapted_quantizations=frozenset({"int8"}),
+    # What one forward answers, of inputs that all have one form.
+    compiled_tasks=frozenset(
+        {
+            "feature-extraction",
+            "fill-mask",
+            "image-classification",
+            "image-feature-extraction",
+            "question-answering",
+            "sentence-similarity",
+            "sparse-embedding",
+            "text-classification",
+            "text-ranking",
+            "token-classification",
+            "zero-shot-classification",
+        }
+    ),
+    candidates=(
+        {},
+        {"dtype": "float32"},
+        {"dtype": "bfloat16"},
+        {"dtype": "float16"},
+        {"quantization": "int8"},
+        {"compile": True},
+    ),
 )
 OPTIMUM = Backend(
     name="optimum",

@@ -210,8 +210,13 @@ class EntryForm(Form):
         " `onnx/model_quantized.onnx`; unset: `onnx/model.onnx` or `openvino/openvino_model.xml` where it is there,"
         " else one is made at the first load and kept",
     )
-    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] | None = Field(
-        default=None, description="unset: transformers' choice"
+    attn_implementation: Literal["sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3"] | None = (
+        Field(default=None, description="unset: transformers' choice")
+    )
+    compile: bool = Field(
+        default=False,
+        description="compile the model's forward with torch.compile as it is loaded, for every size of input at once;"
+        " see [torch](backends.md#torch)",
     )
     threads: int | None = Field(
         default=None, ge=1, le=4096, description="compute threads; unset: a fair share of cores − 1"
@@ -338,7 +343,7 @@ FORMS_INSIDE: dict[type[Form], dict[str, type[Form]]] = {
     },
 }
 
-LATER_KEYS = frozenset({"compile", "chat_template", "priority", "drain"})
+LATER_KEYS = frozenset({"chat_template", "priority", "drain"})
 LATER_TOP_LEVEL_KEYS = frozenset({"catalog"})
 
 

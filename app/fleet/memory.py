@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,6 +34,10 @@ _DTYPE_BITS = {
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _BITS_OF_CHOICE = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16}
 _BITS_OF_EXPORTS = {"onnx": 32, "openvino": 32}  # whatever the checkpoint's are
+_BITS_OF_QUANTIZATION = {"int8": 8, "int8-weights": 8, "bitsandbytes-8bit": 8, "bitsandbytes-4bit": 4.5}
+"""Of a linear layer's weight on the torch backend, its scales included."""
+_EMBEDDINGS = re.compile(r"embed|\bwte\b|\bwpe\b|\bshared\b|relative_attention_bias")
+"""In names of weights that have two axes, as those of linear layers, and are never quantised."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +230,8 @@ class Measurements:
 def _key(spec: ModelSpec, device: str, devices: tuple[str, ...]) -> str:
     """devices: all that the model is spread over, in order."""
     where = (device,) if len(devices) == 1 else (device, ",".join(devices))
-    computed = (spec.dtype, spec.backend, *filter(None, (spec.quantization, spec.file_name)))
+    options = (spec.quantization, spec.file_name, "compiled" if spec.compile else None)
+    computed = (spec.dtype, spec.backend, *filter(None, options))
     return " ".join((spec.model, spec.revision or "-", *computed, *where))
 
 
@@ -280,12 +286,13 @@ def weights_estimate(spec: ModelSpec, in_cache: Callable[[ModelSpec], Path | Non
         if found is None:
             return None
         folder = found
+    linear_bits = _BITS_OF_QUANTIZATION.get(spec.quantization or "") if spec.backend == "torch" else None
     try:
         exports = _export_files(spec, folder)
         if exports:
             return math.ceil(sum(path.stat().st_size for path in exports) * _HEADROOM)
         float_bits = _BITS_OF_CHOICE.get(spec.dtype, _BITS_OF_EXPORTS.get(spec.backend))
-        num_bits = sum(_weight_bits(path, float_bits) for path in _weight_files(folder))
+        num_bits = sum(_weight_bits(path, float_bits, linear_bits) for path in _weight_files(folder))
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         logger.debug("no size of %s from its files: %s", spec.id, error)
         return None
@@ -327,19 +334,23 @@ def _weight_files(folder: Path) -> Iterable[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def _weight_bits(path: Path, float_bits: int | None) -> int:
-    """float_bits: what floating-point weights are converted to; None: as they are stored."""
+def _weight_bits(path: Path, float_bits: int | None, linear_bits: float | None) -> float:
+    """float_bits: what floating-point weights are converted to, linear_bits: those of linear layers among them; None:
+    as they are stored."""
     with path.open("rb") as file:
         header_bytes = int.from_bytes(file.read(8), "little")
         if not 0 < header_bytes <= _MAX_HEADER_BYTES:
             raise ValueError(f"{path.name} is not a safetensors file")
         header = msgspec.json.decode(file.read(header_bytes), type=dict[str, dict[str, Any]])
-    total = 0
+    total = 0.0
     for name, tensor in header.items():
         if name != "__metadata__":
-            dtype = str(tensor["dtype"])
-            bits = float_bits if float_bits is not None and dtype in _FLOATS else _DTYPE_BITS.get(dtype, 32)
-            total += math.prod(tensor["shape"]) * bits
+            dtype, shape = str(tensor["dtype"]), tensor["shape"]
+            bits: float = _DTYPE_BITS.get(dtype, 32)
+            if dtype in _FLOATS:
+                is_linear = len(shape) == 2 and _EMBEDDINGS.search(name) is None
+                bits = (linear_bits if is_linear else None) or float_bits or bits
+            total += math.prod(shape) * bits
     return total
 
 

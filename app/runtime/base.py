@@ -92,6 +92,7 @@ class LoadedModel(Protocol):
     largest_difference: float | None  # from torch, of an export that was made here; a share of the largest output
     engine: Any  # an `Engine` of app/runtime/generation, for the tasks whose stages are `GeneratingStages`; or None
     adapters: Any  # `Adapters` of app/runtime/adapters.py, where the model takes some; or None
+    compiled: Any  # `Compiled` of app/runtime/compiling.py, where its warm-up compiles; or None
 
     def tasks(self) -> list[str]: ...
 

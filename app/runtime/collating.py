@@ -39,8 +39,9 @@ class Collator:
         }
         if "attention_mask" not in inputs:
             inputs["attention_mask"] = torch.tensor([self._padded([1] * length, width, 0) for length in lengths])
-        if self._is_left and min(lengths) < width and "position_ids" in self._names:
-            # Without them the model would count the padding as well.
+        if self._is_left and "position_ids" in self._names:
+            # Without them the model would count the padding as well. With or without padding: compiled code is for
+            # one set of inputs.
             positions = inputs["attention_mask"].cumsum(1) - 1
             inputs["position_ids"] = positions.clamp(min=0) + self._position_offset
         if "use_cache" in self._names:

@@ -77,6 +77,7 @@ class HandlerModel:
         self.largest_difference: float | None = None
         self.engine = None
         self.adapters = None
+        self.compiled = None
 
     def tasks(self) -> list[str]:
         return list(self._tasks)

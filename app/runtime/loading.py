@@ -40,14 +40,16 @@ from app.runtime.backends.network import in_place_of, outputs_for
 from app.runtime.backends.optimum import load_network
 from app.runtime.backends.runtimes import exported_runtime
 from app.runtime.base import LoadedModel
+from app.runtime.compiling import require_compiler
 from app.runtime.embeddings import TOKEN_VECTORS
 from app.runtime.fetching import fetch, fetch_adapter
 from app.runtime.generation.making import make_engine
-from app.runtime.generation.packing import computes, pack
 from app.runtime.handlers import load_handler
 from app.runtime.model import EMBEDDING_TASKS, TransformersModel
+from app.runtime.packing import computes, pack
 from app.runtime.parts import Parts, tokenizer_of
 from app.runtime.placement import Placement, free_bytes, placement_of
+from app.runtime.quantizing import INT8, is_quantised_by_transformers, loading_options, quantise
 from app.runtime.sentence_files import SentenceFiles, pooling_modes, read_sentence_files, transformer_folder
 from app.runtime.tokenizing import Tokenizers, token_limit
 from app.settings import default_cache_dir
@@ -100,14 +102,18 @@ def _load(
     if spec.backend != "torch":
         return _load_exported(spec, folder, transformer, tasks, files, num_threads, progress, made_files)
     placement = placement_of(spec)
+    if spec.compile:
+        require_compiler(placement.devices[0])
     model = _load_weights(spec, transformer, tasks, placement)
     num_parameters = int(model.num_parameters())
     dtype = _computed_in(model, spec)
     adapters = _adapters(spec, model, dtype, progress)
-    model = _as_the_device_computes(model, tasks, dtype, adapters)
+    model = _as_the_device_computes(spec, model, tasks, dtype, adapters)
     parts = replace(_parts(spec, transformer, tasks, model, progress), adapters=adapters)
     parts = _with_engine(spec, parts, tasks)
-    return TransformersModel(parts, tasks, files, devices=placement.names, num_parameters=num_parameters)
+    return TransformersModel(
+        parts, tasks, files, devices=placement.names, num_parameters=num_parameters, compiles=spec.compile
+    )
 
 
 def _load_optimum(
@@ -120,7 +126,7 @@ def _load_optimum(
     made_files: MadeFiles,
 ) -> LoadedModel:
     """By a network of Optimum's, with the same preprocessors and stages."""
-    exact = msgspec.structs.replace(spec, dtype="float32", device="cpu")
+    exact = msgspec.structs.replace(spec, dtype="float32", device="cpu", quantization=None)
 
     def load_eager() -> PreTrainedModel:
         return _load_weights(exact, folder, tasks, placement_of(exact))
@@ -345,7 +351,9 @@ def _load_weights(spec: ModelSpec, folder: Path, tasks: Sequence[str], placement
     auto_class = _auto_class(spec, tasks, config)
     options: dict[str, Any] = {"dtype": _dtype(spec.dtype), "trust_remote_code": spec.trust_remote_code}
     options |= placement.options(free_bytes)
+    options |= loading_options(spec, config, placement)
     if spec.attn_implementation is not None:
+        _check_attention(spec, placement)
         options["attn_implementation"] = spec.attn_implementation
     if not spec.allow_pickle:
         options["use_safetensors"] = True
@@ -358,22 +366,41 @@ def _load_weights(spec: ModelSpec, folder: Path, tasks: Sequence[str], placement
             + (f" and {len(missing) - 1} more." if len(missing) > 1 else ".")
         )
     placement.check(model)
-    return (model if placement.device_map is not None else model.to(placement.devices[0])).eval()
+    is_placed = placement.device_map is not None or is_quantised_by_transformers(model)
+    return (model if is_placed else model.to(placement.devices[0])).eval()
+
+
+def _check_attention(spec: ModelSpec, placement: Placement) -> None:
+    """What transformers would say in many lines, or only in the first forward."""
+    name, device = spec.attn_implementation or "", placement.devices[0].type
+    if name.startswith("flash_attention") and device == "cpu":
+        raise NotAvailable(f"attn_implementation: {name} needs a CUDA device, and this model is on a CPU: choose sdpa.")
+    if name.startswith("flash_attention") and spec.dtype == "float32":
+        raise ModelFailed(f"attn_implementation: {name} computes bfloat16 and float16, not the entry's dtype: float32.")
 
 
 def _computed_in(model: PreTrainedModel, spec: ModelSpec) -> torch.dtype:
     """Half precision that the CPU does not compute in is float32, unless the entry wants otherwise."""
-    is_fit = model.device.type != "cpu" or computes(model.dtype) or spec.dtype != "auto"
+    is_fit = (
+        model.device.type != "cpu"
+        or computes(model.dtype)
+        or spec.dtype != "auto"
+        or is_quantised_by_transformers(model)  # it cannot be converted
+    )
     return model.dtype if is_fit else torch.float32
 
 
 def _as_the_device_computes(
-    model: PreTrainedModel, tasks: Sequence[str], dtype: torch.dtype, adapters: Adapters | None
+    spec: ModelSpec, model: PreTrainedModel, tasks: Sequence[str], dtype: torch.dtype, adapters: Adapters | None
 ) -> PreTrainedModel:
-    """In that type; on a CPU what generates has its weights packed, encoder-decoders aside, unless an adapter computes
-    with them. In this order: most weights are never there in float32."""
+    """In that type; on a CPU quantised, or what generates with its weights packed, encoder-decoders aside, unless an
+    adapter computes with them. In this order: most weights are never there in float32."""
     generates = any(task in GENERATING_TASKS for task in tasks) and ENCODED_TASK not in tasks
     needs_weights = adapters is not None and adapters.need_weights
+    if spec.quantization == INT8:
+        if needs_weights:
+            raise ModelFailed(f"quantization: {INT8}: an adapter of {spec.id} computes with the weights themselves.")
+        quantise(model)
     if model.device.type == "cpu" and generates and not needs_weights:
         pack(model)
     return model if model.dtype == dtype else model.to(dtype)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from typing import Any
 
 import torch
 
-from app.errors import NotAvailable
+from app.errors import ModelFailed, NotAvailable
+from app.runtime.compiling import Compiled
 from app.runtime.embeddings import Embedder, EmbeddingParts
 from app.runtime.parts import OwnStages, Parts
 from app.runtime.sentence_files import SentenceFiles
@@ -36,15 +38,17 @@ class TransformersModel:
         num_parameters: int,
         dtype: str | None = None,
         largest_difference: float | None = None,
+        compiles: bool = False,
     ) -> None:
         """parts.model: in evaluation mode, on its devices; for embedding tasks its base model makes the vectors.
 
-        dtype: what it computes in, where that is not the type of what goes in and out.
+        dtype: what it computes in, where that is not the type of what goes in and out. compiles: as it warms up.
         """
         self._tasks = list(tasks)
         self._parts = parts
         self._embedding_parts: EmbeddingParts | None = None
         model = parts.model
+        called = [model] if any(task not in EMBEDDING_TASKS for task in tasks) else []
         self.devices = devices
         self.dtype = dtype or str(model.dtype).removeprefix("torch.")
         self.largest_difference = largest_difference
@@ -58,6 +62,10 @@ class TransformersModel:
             self._embedding_parts = _embedding_parts(parts, embedder)
             self.max_length = parts.max_length if has_head else embedder.limit
             self.embedding_size = embedder.size
+            called.append(embedder.model)
+        if compiles and self._has_one_space:
+            raise ModelFailed(f"compile: a {type(model).__name__} makes vectors by parts of it, which is not compiled.")
+        self.compiled = Compiled(called) if compiles else None
 
     def tasks(self) -> list[str]:
         return list(self._tasks)
@@ -73,12 +81,20 @@ class TransformersModel:
         return _made(ALL_TASKS[task].stages, self._parts)
 
     def warm_up(self) -> None:
-        for task in self._tasks:
-            stages = self.stages(task)
-            one_input, parameters = self.warm_up_request(task)
-            (items,) = stages.prepare([one_input], parameters)
-            stages.finish(items, list(stages.forward(items)), parameters)
-            stages.release()
+        with nullcontext() if self.compiled is None else self.compiled.warming_up():
+            for task in self._tasks:
+                self._warm_up(task)
+
+    def _warm_up(self, task: str) -> None:
+        stages = self.stages(task)
+        one_input, parameters = self.warm_up_request(task)
+        (items,) = stages.prepare([one_input], parameters)
+        stages.finish(items, list(stages.forward(items)), parameters)
+        if self.compiled is not None:
+            # One row is code of its own; all other batches share theirs.
+            for num_rows in (1, 2):
+                list(stages.forward(items[:1] * num_rows))
+        stages.release()
 
     def set_num_threads(self, num_threads: int) -> None:
         torch.set_num_threads(num_threads)

@@ -148,12 +148,13 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """outputs: one per entry, unless the forward raised `error`."""
+    """outputs: one per entry, unless the forward raised `error`. num_misfits: as in `BatchDone`."""
 
     batch: Batch
     outputs: list[Any] = field(default_factory=list)
     seconds: float = 0.0
     error: BaseException | None = None
+    num_misfits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -524,7 +525,7 @@ class Device:
         try:
             self._model = self._load(work.spec, num_threads=work.num_threads, progress=self._send)
             self._stages = _StagesByTask(self._model)
-            self._send(Progress(phase="warmup"))
+            self._send(Progress(phase="warmup" if self._model.compiled is None else "compile"))
             self._model.warm_up()
         except BaseException as error:
             return LoadBroke(load_error_info(error, work.spec.id))
@@ -548,7 +549,7 @@ class Device:
             return Measured(error=load_error_info(error, work.measure.task))
 
     def _forward(self, batch: Batch) -> Forwarded:
-        if self._stages is None:
+        if self._stages is None or self._model is None:
             raise RuntimeError("a forward before the model was loaded. This is a bug.")
         began_at = self._clock()
         try:
@@ -561,7 +562,8 @@ class Device:
             if is_out_of_memory(error):
                 empty_cache()
             return Forwarded(batch, seconds=self._clock() - began_at, error=error)
-        return Forwarded(batch, outputs, self._clock() - began_at)
+        num_misfits = 0 if self._model.compiled is None else self._model.compiled.take_misfits()
+        return Forwarded(batch, outputs, self._clock() - began_at, num_misfits=num_misfits)
 
     def _adapted(self, adapter: Any) -> AbstractContextManager[None]:
         if adapter is None or self._model is None:

@@ -676,4 +676,5 @@ def _batch_done(event: Forwarded, reason: str) -> BatchDone:
         padded_tokens=batch.padded_tokens,
         forward_s=event.seconds,
         reason=reason,
+        num_misfits=event.num_misfits,
     )

@@ -166,6 +166,22 @@ def test_need_is_the_headers_times_the_dtype(tmp_path: Path) -> None:
     assert weights_estimate(spec(tmp_path, dtype="bfloat16")) == 288  # (200 + 40) * 1.2
 
 
+@pytest.mark.parametrize(("name", "num_bytes"), [("int8", 792), ("bitsandbytes-4bit", 739.2)])
+def test_need_of_quantised_weights(tmp_path: Path, name: str, num_bytes: float) -> None:
+    """The linear layers' alone: embeddings, norms and other backends' weights stay as they are. Those that are stored
+    in fewer bits count as they are stored."""
+    tensors = {
+        "layer.0.dense.weight": ("F32", [10, 10]),
+        "word_embeddings.weight": ("F32", [10, 10]),
+        "norm.weight": ("F32", [20]),
+        "packed.qweight": ("I32", [20]),
+    }
+    write_weights(tmp_path / "model.safetensors", **tensors)
+    assert weights_estimate(spec(tmp_path)) == 1152  # (400 + 400 + 80 + 80) * 1.2
+    assert weights_estimate(spec(tmp_path, quantization=name)) == pytest.approx(num_bytes, abs=1)
+    assert weights_estimate(spec(tmp_path, quantization=name, backend="other")) == 1152
+
+
 def test_need_of_shards_is_that_of_the_index(tmp_path: Path) -> None:
     """Files that it does not name are not read."""
     write_weights(tmp_path / "model-1.safetensors", a=("F16", [100]))

@@ -15,11 +15,11 @@ from transformers import AutoTokenizer, RobertaConfig, RobertaModel, XLNetConfig
 from app.catalog import ModelSpec
 from app.channel.messages import Progress
 from app.errors import ModelFailed, NotAvailable, OutOfMemory
-from app.runtime.generation.packing import computes
 from app.runtime.loading import load_model, one_sentence
+from app.runtime.packing import computes
 from app.runtime.tokenizing import token_limit
 from tests.models import BUILDERS, HIDDEN_SIZE, LONG_MAX_LENGTH, MAX_LENGTH, SENTENCE_MAX_LENGTH
-from tests.runtime.compute import answer, load
+from tests.runtime.compute import Job, answer, answer_together, load
 from tests.tiny import chat
 
 TASK_OF = {
@@ -70,6 +70,28 @@ def test_declared_dtype_and_attention_are_used(models_dir: Path) -> None:
     assert model.dtype == "bfloat16"
     scores = [label["score"] for label in answer(model.stages("text-classification"), "good film")]
     assert sum(scores) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:_compile flag on create_block_mask:DeprecationWarning")  # transformers' own
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "flex_attention"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 3e-2), ("float16", 3e-3)], ids=str)
+def test_every_attention_answers_in_every_dtype(models_dir: Path, attention: str, dtype: str, tolerance: float) -> None:
+    """Near eager float32: a few steps of what the type tells apart (8, 11 or 24 bits) of numbers around 1."""
+    folder, texts = models_dir / "sequence-classification", ["good film", "a very long bad film"]
+    plain, model = (
+        load(folder, **declared).stages("text-classification")
+        for declared in ({"attn_implementation": "eager"}, {"attn_implementation": attention, "dtype": dtype})
+    )
+    jobs: list[Job] = [(texts, {})]
+    for given, expected in zip(*(answer_together(stages, jobs)[0] for stages in (model, plain)), strict=True):
+        scores = [{label["label"]: label["score"] for label in labels} for labels in (given, expected)]
+        assert scores[0] == pytest.approx(scores[1], abs=tolerance)
+
+
+def test_flash_attention_on_a_cpu_is_refused(models_dir: Path) -> None:
+    """In a sentence that names the key, before anything is read."""
+    with pytest.raises(NotAvailable, match="attn_implementation: flash_attention_2 needs a CUDA device.*choose sdpa"):
+        load(models_dir / "sequence-classification", attn_implementation="flash_attention_2", device="cpu")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -55,6 +55,7 @@ class Model:
     embedding_size: int | None = None
     engine: Any = None
     adapters: Any = None
+    compiled: Any = None
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,10 @@ WORK = Workload(
     timed={shape: [["text"] * shape.batch] * 3 for shape in SHAPES},
     compared=[["a", "text"]],
 )
+DTYPES = {
+    TORCH.name: replace(TORCH, candidates=({}, {"dtype": "float32"}, {"dtype": "bfloat16"}, {"dtype": "float16"}))
+}
+"""What the scripts tell apart."""
 
 
 async def tuned(*found: Candidate, spec: ModelSpec = SPEC, rounds: int = 1, **keywords: object) -> Report:
@@ -41,7 +46,7 @@ async def tuned(*found: Candidate, spec: ModelSpec = SPEC, rounds: int = 1, **ke
         **keywords,  # type: ignore[arg-type]
     )
     try:
-        return await tuner.run(found or candidates(spec, {"torch": TORCH}))
+        return await tuner.run(found or candidates(spec, DTYPES))
     finally:
         await launcher.stop()
 

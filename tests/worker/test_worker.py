@@ -259,6 +259,23 @@ def test_a_job_is_announced_before_each_stage(worker: RunningWorker) -> None:
     assert told == ["prepare", "forward", "BatchDone", "finish", "JobDone"]
 
 
+class ScriptedCode:
+    """Compiled code that fits no forward."""
+
+    def take_misfits(self) -> int:
+        return 1
+
+
+def test_code_that_does_not_fit_is_told_with_the_batch(worker: RunningWorker) -> None:
+    """Of models that are compiled; of others there is nothing to tell."""
+    worker.submit(1, {"text": "a"})
+    worker.answer(1)
+    worker.model.compiled = ScriptedCode()
+    worker.submit(2, {"text": "b"})
+    worker.answer(2)
+    assert [message.num_misfits for message in worker.received if isinstance(message, BatchDone)] == [0, 1]
+
+
 def test_a_large_job_is_split_over_batches(worker: RunningWorker) -> None:
     """Twenty inputs leave in batches of at most eight, and come back in order."""
     worker.submit(1, *({"text": str(index)} for index in range(20)))

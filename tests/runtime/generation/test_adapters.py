@@ -15,9 +15,9 @@ from app.errors import ModelFailed
 from app.runtime.adapters import Adapter, Adapters
 from app.runtime.generation.engine import ContinuousEngine
 from app.runtime.generation.gate import runner_of
-from app.runtime.generation.packing import pack
 from app.runtime.generation.request import GenerationRequest, Sampling
 from app.runtime.generation.whole import GenerateEngine
+from app.runtime.packing import pack
 from tests.runtime.generation.driving import Script, arrival, by_generate, prompts_of
 from tests.runtime.generation.families import build
 from tests.tiny.adapters import KINDS, ia3, lora, save, with_peft

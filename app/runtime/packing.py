@@ -5,6 +5,7 @@ For few rows reading the weights is most of the work: half the bytes are twice t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -61,22 +62,25 @@ def computes(dtype: torch.dtype) -> bool:
     return dtype != torch.float16
 
 
-def pack(model: nn.Module) -> int:
+def pack(model: nn.Module, make: Callable[[nn.Linear], PackedLinear | None] | None = None) -> int:
     """Pack the linear layers of a model on a CPU, its output layer included; the unpacked weights are let go, unless
-    others share them (tied embeddings). Returns how many. Layers of other classes, and those that nothing here holds
-    without loss, stay as they are."""
+    others share them (tied embeddings). Returns how many. Layers of other classes, those whose weights are another
+    library's, and those for which `make` (unless given: `packed_layer`) has nothing stay as they are."""
+    make = make or packed_layer
     num_packed = 0
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
-            if type(layer) is nn.Linear and (packed := packed_layer(layer)) is not None:
+            if type(layer) is not nn.Linear or type(layer.weight.data) is not torch.Tensor:
+                continue
+            if (packed := make(layer)) is not None:
                 setattr(parent, name, packed)
                 num_packed += 1
     return num_packed
 
 
 def packed_layer(layer: nn.Linear) -> PackedLinear | None:
-    """In float16 if the layer computes in float32, or in a type that this CPU does not compute in, and float16 holds
-    its weights, as it does those of nearly all checkpoints in half precision."""
+    """Without loss: in float16 if the layer computes in float32, or in a type that this CPU does not compute in, and
+    float16 holds its weights, as it does those of nearly all checkpoints in half precision."""
     dtype = layer.weight.dtype
     if (dtype == torch.float32 or not computes(dtype)) and _fits_half(layer.weight.detach()):
         return HalfLinear(layer)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from app.runtime.generation.gate import runner_of
-from app.runtime.generation.packing import HalfLinear, OneDnnLinear, computes, pack, packed_layer
+from app.runtime.packing import HalfLinear, OneDnnLinear, computes, pack, packed_layer
 from tests.runtime.generation.families import build
 
 _HAS_FBGEMM = "fbgemm" in torch.backends.quantized.supported_engines
