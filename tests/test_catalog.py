@@ -254,7 +254,7 @@ def test_budget_and_total_queue(tmp_path: Path) -> None:
         ("{model: x/y, backend: vllm}", 'backend: "vllm" is not supported by this version'),
         (
             "{model: x/y, task: text-generation, backend: onnx}",
-            "backend: onnx cannot do text-generation; it does audio-",
+            "backend: onnx cannot do text-generation; it does depth-",
         ),
         ("{model: x/y, backend: onnx, quantization: int4}", 'quantization: onnx has no "int4"; there is int8.'),
         (

@@ -61,17 +61,10 @@ class Backend:
         return None
 
 
-_EXPORTABLE = frozenset(
+_EXPORTED_TEXT_TASKS = frozenset(
     {
-        "audio-classification",
-        "automatic-speech-recognition",
-        "depth-estimation",
         "feature-extraction",
         "fill-mask",
-        "image-classification",
-        "image-feature-extraction",
-        "image-segmentation",
-        "object-detection",
         "question-answering",
         "sentence-similarity",
         "text-classification",
@@ -80,7 +73,7 @@ _EXPORTABLE = frozenset(
         "zero-shot-classification",
     }
 )
-"""Tasks that call the whole model once for each batch."""
+"""Tasks that call the whole model once for each batch, and whose answers were those of torch."""
 _NOT_FOR_EXPORTS = (
     "auto_class",
     "adapters",
@@ -178,7 +171,7 @@ ONNX = Backend(
     name="onnx",
     what="ONNX Runtime, of an export",
     quantizations={"int8": "dynamic: weights and what they are multiplied with in 8 bits"},
-    tasks=_EXPORTABLE,
+    tasks=_EXPORTED_TEXT_TASKS | {"depth-estimation", "image-classification", "image-feature-extraction"},
     dtypes=frozenset({"float32"}),
     refuses=_NOT_FOR_EXPORTS,
     device="cpu",
@@ -187,7 +180,7 @@ ONNX = Backend(
 OPENVINO = Backend(
     name="openvino",
     what="OpenVINO, of an export",
-    tasks=_EXPORTABLE,
+    tasks=_EXPORTED_TEXT_TASKS,
     dtypes=frozenset({"float32", "bfloat16"}),
     refuses=_NOT_FOR_EXPORTS,
     device="cpu",

@@ -53,6 +53,7 @@ class Model:
     num_parameters = 3
     max_length: int | None = None
     embedding_size: int | None = None
+    largest_difference: float | None = None
     engine: Any = None
     adapters: Any = None
     compiled: Any = None

@@ -37,14 +37,11 @@ largest number in that output. Float32 differs by the order of sums, bfloat16 ke
 int8 rounds weights to 128 steps and what flows between layers to 256."""
 
 OUTPUTS: dict[str, tuple[str, ...]] = {
-    "audio-classification": ("logits",),
-    "automatic-speech-recognition": ("logits",),
     "depth-estimation": ("predicted_depth",),
     "feature-extraction": ("last_hidden_state",),
     "fill-mask": ("logits",),
     "image-classification": ("logits",),
     "image-feature-extraction": ("last_hidden_state", "pooler_output?"),
-    "object-detection": ("logits", "pred_boxes"),
     "question-answering": ("start_logits", "end_logits"),
     "sentence-similarity": ("last_hidden_state",),
     "text-classification": ("logits",),

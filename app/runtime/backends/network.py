@@ -43,7 +43,7 @@ class ExportedNetwork(nn.Module):
         object.__setattr__(self, "_skeleton", skeleton)  # not a submodule: its weights are nowhere
         self.device = torch.device("cpu")
         self.dtype = torch.float32  # of floating inputs
-        self.forward = _with_signature(self._compute, session)  # type: ignore[method-assign]  # read by the collator
+        self.forward = _with_signature(self._compute, session)  # the collator reads it
 
     @property
     def config(self) -> PretrainedConfig:

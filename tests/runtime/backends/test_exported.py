@@ -188,8 +188,8 @@ def test_int8_keeps_the_vectors_of_a_real_model(tmp_path: Path) -> None:
 class Constant:
     """A session that computes the same whatever it is given."""
 
-    inputs = {"input_ids": torch.int64}
-    outputs = ("logits",)
+    inputs: Mapping[str, torch.dtype] = {"input_ids": torch.int64}
+    outputs: tuple[str, ...] = ("logits",)
 
     def __init__(self, value: float) -> None:
         self._value = value
