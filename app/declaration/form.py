@@ -210,8 +210,8 @@ class EntryForm(Form):
         " `onnx/model_quantized.onnx`; unset: `onnx/model.onnx` or `openvino/openvino_model.xml` where it is there,"
         " else one is made at the first load and kept",
     )
-    attn_implementation: Literal["sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3"] | None = (
-        Field(default=None, description="unset: transformers' choice")
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] | None = Field(
+        default=None, description="unset: transformers' choice"
     )
     compile: bool = Field(
         default=False,
