@@ -110,7 +110,15 @@ OPTIMUM = Backend(
     device="cpu",
     computes_on=frozenset({"cpu"}),
 )
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (TORCH, OPTIMUM)}
+VLLM = Backend(
+    name="vllm",
+    what="vLLM's engine, for texts that are generated, in an environment of its own",
+    tasks=frozenset({"text-generation"}),
+    env="vllm",
+    candidates=(),
+    refuses=("adapters", "adapters_folder", "adapters_allow", "attn_implementation", "auto_class", "device_map"),
+)
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (TORCH, OPTIMUM, VLLM)}
 
 AUTO = "auto"
 """Not a backend: whichever `pipeserve tune` found best for the model on this machine, torch until it has."""

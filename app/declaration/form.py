@@ -14,7 +14,7 @@ from app.declaration.backends import AUTO, BACKENDS
 from app.durations import parse_duration, parse_size, parse_size_or_share
 from app.tasks.architectures import AUTO_CLASSES
 
-LATER_BACKENDS = ("onnx", "openvino", "vllm")
+LATER_BACKENDS = ("onnx", "openvino")
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
