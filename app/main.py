@@ -60,7 +60,7 @@ from app.telemetry import Telemetry
 from app.tuning.choices import FILE, Choices, decider
 
 
-def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: Telemetry) -> FastAPI:
+def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: Telemetry) -> Application:
     """The app's lifespan starts the fleet and stops it."""
 
     @asynccontextmanager
@@ -82,7 +82,7 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        exception_handlers=exception_handlers(),  # type: ignore[arg-type]  # invariant dict of FastAPI's
+        exception_handlers=exception_handlers(),
     )
     names = DeclaredNames(fleet)
     answerer = TaskAnswerer(

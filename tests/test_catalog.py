@@ -251,7 +251,6 @@ def test_budget_and_total_queue(tmp_path: Path) -> None:
         ("{model: x/y, tasks: []}", "tasks: it must not be empty"),
         ("{model: x/y, dtype: floot16}", 'not "floot16" (did you mean "float16"?)'),
         ("{task: ner, model: x/y, backend: auto, quantization: int9}", 'no backend has "int9"'),
-        ("{model: x/y, backend: vllm}", 'backend: "vllm" is not supported by this version'),
         (
             "{model: x/y, task: text-generation, backend: onnx}",
             "backend: onnx cannot do text-generation; it does depth-",
@@ -273,6 +272,14 @@ def test_budget_and_total_queue(tmp_path: Path) -> None:
         ("{model: x/y, task: ner, compile: true, adapters_folder: .}", "compile: a model that takes adapters is not"),
         ("{model: x/y, compile: true, backend: auto}", "compile: it is for backend: torch, not for auto"),
         ("{model: x/y, compile: 'yes'}", 'compile: it must be true or false, not "yes"'),
+        ("{model: x/y, backend: vllm, task: ner}", "backend: vllm cannot do token-classification; it does text-gen"),
+        ("{model: x/y, backend: vllm, quantization: int8}", 'quantization: vllm has no "int8"; there is none'),
+        ("{model: x/y, backend: vllm, adapters: {sql: a/b}}", "adapters: it means nothing to backend vllm"),
+        (
+            "{model: x/y, backend: vllm, attn_implementation: sdpa}",
+            "attn_implementation: it means nothing to backend vllm",
+        ),
+        ("{model: x/y, backend: vllm, device_map: auto}", "device_map: it means nothing to backend vllm"),
         ("{model: x/y, replicas: {min: 1, max: 2}}", "replicas: a range is not supported by this version"),
         ("{model: x/y, memory: 80%}", "memory: '80%' is not a size"),
         ("{model: x/y, device: gpu}", 'device: there is no device "gpu"'),

@@ -186,7 +186,23 @@ OPENVINO = Backend(
     device="cpu",
     candidates=({}, {"dtype": "bfloat16"}),
 )
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (TORCH, ONNX, OPENVINO, OPTIMUM)}
+VLLM = Backend(
+    name="vllm",
+    what="vLLM's engine, for texts that are generated, in an environment of its own",
+    tasks=frozenset({"text-generation"}),
+    env="vllm",
+    candidates=(),
+    refuses=(
+        "adapters",
+        "adapters_folder",
+        "adapters_allow",
+        "attn_implementation",
+        "auto_class",
+        "device_map",
+        "file_name",
+    ),
+)
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (TORCH, ONNX, OPENVINO, OPTIMUM, VLLM)}
 
 AUTO = "auto"
 """Not a backend: whichever `pipeserve tune` found best for the model on this machine, torch until it has."""

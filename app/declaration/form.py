@@ -14,8 +14,6 @@ from app.declaration.backends import AUTO, BACKENDS
 from app.durations import parse_duration, parse_size, parse_size_or_share
 from app.tasks.architectures import AUTO_CLASSES
 
-LATER_BACKENDS = ("vllm",)
-
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 _ENVIRONMENT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
@@ -75,9 +73,8 @@ def _auto_class(text: str) -> str:
 def _backend(value: Any) -> Any:
     known = (*BACKENDS, AUTO)
     if isinstance(value, str) and value not in known:
-        later = "is not supported by this version" if value in LATER_BACKENDS else "is no backend"
         near = did_you_mean(value, known)
-        raise ValueError(f'"{value[:80]}" {later}{near}; there is {", ".join(known)}.')
+        raise ValueError(f'"{value[:80]}" is no backend{near}; there is {", ".join(known)}.')
     return value
 
 

@@ -30,6 +30,11 @@ SHIPPED = {
             what="Optimum on ONNX Runtime, for `backend: optimum`",
             modules=("optimum.onnxruntime", "optimum.exporters.onnx"),
         ),
+        Shipped(
+            name="vllm",
+            what="vLLM's CPU build, for `backend: vllm`",
+            modules=("vllm.sampling_params",),
+        ),
     )
 }
 

@@ -95,6 +95,8 @@ def _load(
     folder = _fetch(spec, spec.model, spec.revision, progress, with_weights=not has_export, instead=exports)
     progress(Progress(phase="load"))
     tasks = _tasks(spec, folder)
+    if spec.backend == "vllm":
+        return _load_with_vllm(spec, folder, tasks, progress)
     files = _sentence_files(spec, folder) if any(task in EMBEDDING_TASKS for task in tasks) else TOKEN_VECTORS
     transformer = transformer_folder(folder) if files.has_files else folder
     if spec.backend == "optimum":
@@ -213,6 +215,24 @@ def _skeleton(spec: ModelSpec, folder: Path, tasks: Sequence[str]) -> PreTrained
     config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
     with torch.device("meta"):
         return _auto_class(spec, tasks, config).from_config(config, trust_remote_code=spec.trust_remote_code)
+
+
+def _load_with_vllm(
+    spec: ModelSpec, folder: Path, tasks: Sequence[str], progress: Callable[[Progress], None]
+) -> LoadedModel:
+    """Weights, keys and values are vLLM's; all else asks a model that has none."""
+    from app.runtime.backends.vllm import computed_in, hollow_model, make_vllm_engine
+
+    placement = placement_of(spec)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+    dtype = computed_in(spec, config, placement.devices[0])
+    auto_class = _auto_class(spec, tasks, config)
+    model = hollow_model(auto_class, config, folder, dtype=dtype, trust_remote_code=spec.trust_remote_code)
+    parts = _parts(spec, folder, tasks, model, progress)
+    engine = make_vllm_engine(spec, folder, model, tokenizer_of(parts), placement, max_length=parts.limit)
+    parts = replace(parts, engine=engine)
+    num_parameters = int(model.num_parameters())
+    return TransformersModel(parts, tasks, TOKEN_VECTORS, devices=placement.names, num_parameters=num_parameters)
 
 
 def _adapters(

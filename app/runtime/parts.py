@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from app.media.limits import MediaLimits
 from app.runtime.adapters import Adapters
 from app.runtime.base import UNWATCHED, Item, Watch
-from app.runtime.generation.making import TextEngine
+from app.runtime.generation.engine import WholeEngine
 from app.runtime.tokenizing import Tokenizers
 
 
@@ -37,7 +37,7 @@ class Parts:
     processor: Any = None
     vocoder: Any = None
     media: MediaLimits = field(default_factory=MediaLimits)
-    engine: TextEngine | None = None
+    engine: WholeEngine | None = None
     adapters: Adapters | None = None
 
     @cached_property

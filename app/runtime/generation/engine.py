@@ -52,6 +52,17 @@ class Engine(Protocol):
         ...
 
 
+class WholeEngine(Engine, Protocol):
+    """All that a loaded model generates texts with. pool: bytes that keys and values may yet take, by device."""
+
+    pool: dict[str, int]
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens that there is memory for, of one text, prompt and answer; None: no limit but the model's own."""
+        ...
+
+
 class ContinuousEngine:
     """Over a model that `Runner` can compute. tokenizer: only decodes. limit_tokens: of keys and values.
     max_prefill_tokens: of prompts in one step; by default what suits the device."""
