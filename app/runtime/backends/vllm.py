@@ -24,8 +24,8 @@ from app.runtime.backends.vllm_arguments import SamplingArguments
 from app.runtime.backends.vllm_engine import FAILED, NOT_FINITE, Part, Step, VllmEngine
 from app.runtime.generation.defaults import end_ids_of
 from app.runtime.generation.making import pool_tokens
-from app.runtime.generation.packing import computes
 from app.runtime.generation.request import Grammar, Matcher, Ranked
+from app.runtime.packing import computes
 from app.runtime.placement import Placement, free_bytes
 from app.settings import CACHE_DIR_VARIABLE
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from app.runtime.generation.packing import computes
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from app.catalog import ModelSpec
@@ -23,6 +22,7 @@ from app.runtime.backends.vllm import (
     environment_of,
     hollow_model,
 )
+from app.runtime.packing import computes
 from app.runtime.placement import Placement
 from app.settings import CACHE_DIR_VARIABLE
 
