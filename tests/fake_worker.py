@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -21,9 +21,11 @@ from app.channel.messages import Progress
 from app.errors import InvalidInput, ModelFailed
 from app.runtime.base import UNWATCHED, Item, Watch
 from app.runtime.generation.request import Advance
-from app.runtime.generation.stages import Writer
 from app.tasks.completion import Delta
 from app.worker.process import become_spawned_worker, serve
+
+if TYPE_CHECKING:
+    from app.runtime.generation.stages import Writer  # torch, which takes seconds
 
 
 class DeviceOutOfMemory(RuntimeError):

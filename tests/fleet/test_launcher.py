@@ -335,6 +335,7 @@ def log_of(folder: Path) -> str:
 
 async def test_an_entry_lives_in_the_environment_that_it_names(tmp_path: Path) -> None:
     """Its interpreter starts the worker; entries without one are started as ever; without it, a sentence."""
+    others = zombies()  # what tests before this one killed, and nobody was left to reap
     python = make_python(tmp_path)
     environments = Environments(tmp_path, {"other": str(python)})
     launcher = EnvironmentsLauncher(SpawnLauncher(worker=WORKER), environments, worker=WORKER)
@@ -352,7 +353,7 @@ async def test_an_entry_lives_in_the_environment_that_it_names(tmp_path: Path) -
     own.connection.close()
     other.connection.close()
     await asyncio.sleep(0)  # transports close their sockets in the loop's next turn
-    assert zombies() == []
+    assert set(zombies()) <= set(others)
 
 
 def test_the_launcher_is_a_setting() -> None:

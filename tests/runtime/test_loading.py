@@ -156,7 +156,6 @@ def test_loading_is_reported(models_dir: Path) -> None:
         ({"tasks": ("time-travel",)}, NotAvailable, "This installation cannot do time-travel."),
         ({"tasks": ("image-classification",)}, ModelFailed, "BertConfig"),
         ({"auto_class": "AutoModelForNothing"}, NotAvailable, "has no AutoModelForNothing"),
-        ({"backend": "vllm"}, NotAvailable, "The backend vllm is not available"),
         ({"dtype": "int3"}, ModelFailed, 'dtype "int3" is unknown'),
         ({"device": "toaster"}, ModelFailed, '"toaster" is not a device'),
         ({"device": "cuda:99"}, NotAvailable, "There is no device cuda:99 here"),
