@@ -2,7 +2,8 @@
 
 The same random weights, the same client, the same number of compute threads for everybody, in one run. Each rival has
 an environment of its own (bench/environments.py); one that cannot run says so. Prints Markdown tables;
-`--quick` measures fewer requests, `--against` names rivals (vllm, transformers), `--model` what is built from config.
+`--quick` measures fewer requests, `--against` names rivals (vllm, transformers, and pipeserve-vllm: ours with vLLM's
+engine), `--model` what is built from config.
 """
 
 from __future__ import annotations
@@ -215,15 +216,28 @@ class Server:
     health: str = "/health"
 
 
-def our_server(work: Path) -> Server:
+OURS = "pipeserve"
+
+
+def our_server(work: Path, name: str = OURS, *, environments: dict[str, Any] | None = None, **more: Any) -> Server:
+    """environments: of models.yaml. more: keys of the entry."""
+
     def command(folder: Path, port: int) -> list[str]:
         catalog = work / "models.yaml"
         entry = {"id": "bench", "task": "text-generation", "model": str(folder), "threads": THREADS, "preload": True}
-        catalog.write_text(json.dumps({"models": [entry]}))
+        catalog.write_text(json.dumps({"environments": environments or {}, "models": [entry | more]}))
         arguments = ["serve", "--models", str(catalog), "--port", str(port), "--log-level", "warning"]
         return [sys.executable, "-m", "app", *arguments]
 
-    return Server(name="pipeserve", command=command, model=lambda folder: "bench", health="/readyz")
+    return Server(name=name, command=command, model=lambda folder: "bench", health="/readyz")
+
+
+def our_server_with_vllm(work: Path) -> Server:
+    """In the rival's environment, with what our worker imports besides."""
+    VLLM.ensure()
+    VLLM.install("accelerate", "orjson", "peft", "soundfile", "soxr")
+    environments = {"vllm": {"python": str(VLLM.python)}}
+    return our_server(work, "pipeserve, backend: vllm", backend="vllm", kv_cache="2GiB", environments=environments)
 
 
 def transformers_server(dtype: str) -> Server:
@@ -301,7 +315,7 @@ def measure(server: Server, folder: Path, contests: Sequence[Scenario], log: Pat
 
 
 def report(results: dict[str, dict[str, dict[str, Any]]], contests: Sequence[Scenario]) -> None:
-    ours = results["pipeserve"]
+    ours = results[OURS]
     columns = ("concurrent", "server", "tokens/s", "pipeserve's are", "TTFT p50 ms", "ITL p50 ms", "ITL p99 ms")
     columns += ("client CPU", "failed")
     say(f"\n| {' | '.join(columns)} |")
@@ -322,21 +336,25 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round of requests")
     parser.add_argument("--model", choices=list(SIZES), default="116m")
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="of the rivals; default: what this CPU has")
-    parser.add_argument("--against", default="vllm,transformers", help="rivals, by commas; empty: none")
+    parser.add_argument("--against", default="pipeserve-vllm,vllm,transformers", help="rivals, by commas; empty: none")
     options = parser.parse_args()
-    makers = {"vllm": vllm_server, "transformers": transformers_server}
     contests = scenarios(1 if options.quick else 3)
     dtype = options.dtype or own_dtype()
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         folder = work / "model"
+        makers: dict[str, Callable[[], Server]] = {
+            "pipeserve-vllm": lambda: our_server_with_vllm(work),
+            "vllm": lambda: vllm_server(dtype),
+            "transformers": lambda: transformers_server(dtype),
+        }
         build_model(options.model, folder)
         say(f"Qwen2 of {options.model} in bfloat16, {THREADS} compute thread(s), {platform.processor() or 'CPU'}")
         say(f"Rivals compute in {dtype}.\n")
-        results = {"pipeserve": measure(our_server(work), folder, contests, work / "pipeserve.log")}
+        results = {OURS: measure(our_server(work), folder, contests, work / "pipeserve.log")}
         for name in filter(None, options.against.split(",")):
             try:
-                server = makers[name](dtype)
+                server = makers[name]()
                 results[server.name] = measure(server, folder, contests, work / f"{name}.log")
             except (RuntimeError, Unavailable, OSError) as error:
                 say(f"{name} could not run: {error}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -50,10 +52,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def model(size: int) -> PreTrainedModel:
+def model(size: int, *, head_size: int = 8) -> PreTrainedModel:
     config = Qwen2Config(
         vocab_size=size + 9,  # more logits than tokens, as many models have
-        hidden_size=32,
+        hidden_size=4 * head_size,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -74,11 +76,12 @@ def model(size: int) -> PreTrainedModel:
     return random
 
 
-def build(folder: Path) -> None:
+def build(folder: Path, *, head_size: int = 8) -> None:
     fast = tokenizer()
     fast.save_pretrained(folder)
-    model(len(fast)).save_pretrained(folder)
+    model(len(fast), head_size=head_size).save_pretrained(folder)
 
 
-BUILDERS = {"chatml": build}
+BUILDERS: dict[str, Callable[[Path], None]] = {"chatml": build, "chatml-wide": partial(build, head_size=32)}
+"""The wide one has heads as large as vLLM wants them."""
 TASKS = {"chatml": "text-generation"}
