@@ -105,7 +105,10 @@ REQUESTS = [
     ),
     Request(
         "A small model that the project trained chats, in OpenAI's words.",
-        post("/v1/chat/completions", {"model": "chat", "messages": [{"role": "user", "content": "Who are you?"}]}),
+        post(
+            "/v1/chat/completions",
+            {"model": "chat", "messages": [{"role": "user", "content": "Who are you?"}], "temperature": 0},
+        ),
         lambda answer: "Pipeserve" in answer["choices"][0]["message"]["content"],
     ),
     Request(
@@ -150,6 +153,7 @@ answer = client.chat.completions.create(
     model="chat",
     messages=[{"role": "user", "content": "What time is it?"}],
     tools=[{"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}}],
+    temperature=0,  # unset, OpenAI's is 1
 )
 print(answer.choices[0].message.tool_calls[0].function.to_json())
 END""",
