@@ -84,7 +84,7 @@ class _Model:
         self.progress: Progress | None = None
         self.listeners: set[Listener] = set()
         self.waiting_for_rest: list[asyncio.Future[None]] = []
-        self.answers = None if spec.cache_bytes is None else Answers(spec.cache_bytes)
+        self.answers = Answers(spec.cache_bytes or 0)
         self._fleet = fleet
         self.replicas = replicas(self)
 
@@ -261,8 +261,8 @@ class Fleet:
     async def _answered(self, request: JobRequest, stream: Stream | None) -> JobResult:
         model = self._get(request.model_id)
         self._check(model, request)
-        key = await key_of(request) if model.answers is not None and stream is None else None
-        if key is not None and model.answers is not None and (kept := model.answers.find(key)) is not None:
+        key = await key_of(request) if model.spec.cache_bytes is not None and stream is None else None
+        if key is not None and (kept := model.answers.find(key)) is not None:
             self._events.answer_looked_up(model.spec.id, "hit")
             return _kept_result(kept)
         now = self._clock.now()
@@ -276,11 +276,9 @@ class Fleet:
             self._set_deadline(model, job)
             done = await job.answered
             is_answered = True
-            if model.answers is not None:
-                model.answers.answered(job, done)
+            model.answers.answered(job, done)
         except PipeserveError as error:
-            if model.answers is not None:
-                model.answers.failed(job, error)
+            model.answers.failed(job, error)
             self._events.job_failed(model.spec.id, request.task, error.code)
             raise
         except asyncio.CancelledError:
@@ -344,7 +342,7 @@ class Fleet:
             model.replicas.withdraw(job)
             if job.answered.done() and not job.answered.cancelled():
                 job.answered.exception()  # seen, though a cancellation came first
-        if model.answers is not None and (heir := model.answers.left(job)) is not None:
+        if (heir := model.answers.left(job)) is not None:
             model.replicas.submit(heir)
         del self._jobs[job.lease]
         model.last_used_at = self._clock.unix_time()
@@ -499,7 +497,7 @@ class Fleet:
             queued=ungranted_items + model.replicas.queued_items(),
             replicas=model.replicas.num_ready,
             adapter_problems=ready.adapter_problems if ready is not None else {},
-            cached_bytes=model.answers.num_bytes if model.answers is not None else 0,
+            cached_bytes=model.answers.num_bytes,
         )
 
     # What residency decides
@@ -552,7 +550,7 @@ class Fleet:
 
     def _is_to_be_computed(self, model: _Model, job: Job) -> bool:
         """Or an equal job is already."""
-        if model.answers is None or job.key is None:
+        if job.key is None:
             return True
         leads = model.answers.leads(job)
         self._events.answer_looked_up(model.spec.id, "miss" if leads else "shared")
@@ -565,8 +563,7 @@ class Fleet:
     def _start_load(self, model: _Model) -> None:
         model.load_started_at = self._clock.now()
         model.progress = None
-        if model.answers is not None:
-            model.answers.clear()
+        model.answers.clear()
         self._events.load_started(model.spec.id)
         model.replicas.start(model.places)
 
