@@ -36,7 +36,7 @@ def failures(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         try:
             importlib.import_module(name)
-        except Exception as error:
+        except Exception as error:  # a library may raise anything as it is imported: it is what is asked for
             first_line = next(iter(str(error).strip().splitlines()), "")
             found[name] = f"{type(error).__name__}: {first_line[:_MAX_REASON_CHARS]}"
     return found

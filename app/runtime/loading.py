@@ -29,13 +29,14 @@ from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import Progress
 from app.declaration.exports import export_names
 from app.errors import ModelFailed, NotAvailable, OutOfMemory
+from app.installed import versions_of
 from app.runtime.adapters import Adapters
 from app.runtime.audio.vocoder import Vocoder
 from app.runtime.backends.existing import existing_export
 from app.runtime.backends.exporting import DISTRIBUTIONS as EXPORTING
 from app.runtime.backends.exporting import FILE as EXPORT
 from app.runtime.backends.exporting import OUTPUTS, export
-from app.runtime.backends.made_files import MadeFiles, Recipe, source_of, versions_of
+from app.runtime.backends.made_files import MadeFiles, Recipe, source_of
 from app.runtime.backends.network import in_place_of, outputs_for
 from app.runtime.backends.optimum import load_network
 from app.runtime.backends.runtimes import exported_runtime

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -18,6 +17,7 @@ from app.declaration.backends import AUTO, BACKENDS, TORCH
 from app.environments.places import Environments
 from app.fleet.memory import Devices, cached_folder, measure_devices
 from app.fleet.threads import available_cores, granted_alone
+from app.installed import versions_of
 from app.tuning.candidates import name_of, with_keys
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class Machine:
             processor=_processor(),
             cores=available_cores(),
             devices=measure_devices({}),
-            versions=_versions(),
+            versions=versions_of(LIBRARIES),
             environments=environments,
         )
 
@@ -216,16 +216,6 @@ def _chosen(spec: ModelSpec, choice: Choice, machine: Machine) -> ModelSpec:
 
 
 # The circumstances
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for library in LIBRARIES:
-        try:
-            found[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

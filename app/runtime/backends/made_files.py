@@ -19,10 +19,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ class Recipe:
     """What an entry depends on: another value anywhere is another entry.
 
     source: of `source_of`, the model's files at their revision. options: dtype, quantization and whatever else is
-    chosen. versions: of `versions_of`.
+    chosen. versions: of `app/installed.py`.
     """
 
     source: str
@@ -153,17 +152,6 @@ def source_of(folder: Path) -> str:
             content = path.read_bytes() if status.st_size <= _SMALL_BYTES else str(status.st_mtime_ns).encode()
             digest.update(f"{path.name}\0{status.st_size}\0".encode() + hashlib.sha256(content).digest())
     return f"{folder.name}@{digest.hexdigest()}"
-
-
-def versions_of(distributions: Iterable[str]) -> dict[str, str]:
-    """Of the installed packages; what is not installed has no part in it."""
-    found = {}
-    for name in distributions:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from app.catalog import ModelSpec
 from app.channel.messages import Progress
 from app.errors import ModelFailed, NotAvailable
-from app.runtime.backends.made_files import MadeFiles, Recipe, source_of, versions_of
+from app.installed import versions_of
+from app.runtime.backends.made_files import MadeFiles, Recipe, source_of
 
 logger = logging.getLogger(__name__)
 

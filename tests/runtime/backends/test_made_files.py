@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from app.errors import ModelFailed
-from app.runtime.backends.made_files import MANIFEST, Made, MadeFiles, Recipe, source_of, versions_of
+from app.runtime.backends.made_files import MANIFEST, Made, MadeFiles, Recipe, source_of
 
 RECIPE = Recipe(source="model@1", task="fill-mask", backend="onnx", options={"dtype": "float32"}, versions={"a": "1"})
 
@@ -203,8 +203,3 @@ def test_source_of_a_snapshot_is_its_commit(tmp_path: Path) -> None:
     folder = tmp_path / "models--org--name" / "snapshots" / "abc"
     folder.mkdir(parents=True)
     assert source_of(folder) == "org--name@abc"
-
-
-def test_versions_are_those_installed() -> None:
-    """A package that is missing is left out."""
-    assert set(versions_of(["numpy", "no-such-package-anywhere"])) == {"numpy"}
