@@ -150,7 +150,14 @@ def _load_optimum(
     )
     parts = _with_engine(spec, _parts(spec, folder, tasks, network.model, progress), tasks)
     num_parameters = int(skeleton.num_parameters())
-    return TransformersModel(parts, tasks, files, devices=("cpu",), num_parameters=num_parameters)
+    return TransformersModel(
+        parts,
+        tasks,
+        files,
+        devices=("cpu",),
+        num_parameters=num_parameters,
+        largest_difference=network.difference,
+    )
 
 
 def _load_exported(

@@ -61,6 +61,9 @@ class Recording:
     inputs: dict[str, torch.Tensor]
     constants: dict[str, Any]
     outputs: dict[str, torch.Tensor]
+_TALKATIVE = ("onnx_ir", "onnxscript", "torch.onnx")
+"""They log hundreds of lines about each export, the worker one. And torch warns of torchvision, which is not wanted."""
+
 
 
 def export(
@@ -168,7 +171,8 @@ class _Exportable(nn.Module):
 def _write(network: nn.Module, recordings: Sequence[Recording], path: Path) -> None:
     longest, shortest = recordings[0], recordings[1]
     wrapped = _Exportable(network, longest).eval()
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which is not wanted
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch's own deprecated calls, in every export

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 from collections.abc import Mapping
@@ -153,12 +154,15 @@ def test_memory_of_an_export_is_the_size_of_its_files(folder: Path) -> None:
 # Exports made here
 
 
-def test_export_is_made_once_and_is_torchs(models_dir: Path, tmp_path: Path) -> None:
-    """Its progress is told, its difference kept with it, and a damaged one is made again."""
+def test_export_is_made_once_and_is_torchs(models_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its progress is told, its difference logged, kept with it and not lost among what the exporters log; a damaged
+    one is made again."""
     folder = models_dir / "sequence-classification"
     exact = scores(load(folder, tmp_path))
     reports: list[Progress] = []
-    first = load(folder, tmp_path, backend="onnx", reports=reports)
+    with caplog.at_level(logging.INFO):
+        first = load(folder, tmp_path, backend="onnx", reports=reports)
+    assert [one.message[:29] for one in caplog.records if one.name != "root"] == ["the export differs from torch"]
     assert [report.phase for report in reports] == ["load", "export"]
     assert first.largest_difference is not None and 0 < first.largest_difference < 1e-5
     assert scores(first) == pytest.approx(exact, abs=1e-5)
