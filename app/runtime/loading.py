@@ -27,7 +27,7 @@ from transformers import (
 
 from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import Progress
-from app.declaration.exports import export_names
+from app.declaration.exports import export_names, problem_of_architecture
 from app.errors import ModelFailed, NotAvailable, OutOfMemory
 from app.installed import versions_of
 from app.runtime.adapters import Adapters
@@ -46,7 +46,7 @@ from app.runtime.embeddings import TOKEN_VECTORS
 from app.runtime.fetching import fetch, fetch_adapter
 from app.runtime.generation.making import make_engine
 from app.runtime.handlers import load_handler
-from app.runtime.model import EMBEDDING_TASKS, TransformersModel
+from app.runtime.model import TransformersModel
 from app.runtime.packing import computes, pack
 from app.runtime.parts import Parts, tokenizer_of
 from app.runtime.placement import Placement, free_bytes, placement_of
@@ -56,6 +56,7 @@ from app.runtime.tokenizing import Tokenizers, token_limit
 from app.settings import default_cache_dir
 from app.tasks.architectures import ARCHITECTURES
 from app.tasks.completion import ENCODED_TASK, FILE_TASKS, GENERATING_TASKS, TEXT_TASK
+from app.tasks.feature_extraction import EMBEDDING_TASKS
 from app.tasks.registry import ALL_TASKS
 
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -171,11 +172,10 @@ def _load_exported(
     made_files: MadeFiles,
 ) -> LoadedModel:
     """By a backend that computes an export: the model's own, or one that is made once and kept."""
-    if len({task in EMBEDDING_TASKS for task in tasks}) > 1:
-        others = " and ".join(task for task in tasks if task not in EMBEDDING_TASKS)
-        raise ModelFailed(
-            f"backend: an export gives either the vectors of texts or what {others} reads: declare an entry for each."
-        )
+    skeleton = _skeleton(spec, transformer, tasks)
+    problem = problem_of_architecture(spec.backend, tasks, [type(skeleton).__name__])
+    if problem is not None:
+        raise ModelFailed(problem)
     runtime = exported_runtime(spec.backend)
     dtype = "float32" if spec.dtype == "auto" else spec.dtype
     precision = spec.quantization or dtype

@@ -17,9 +17,7 @@ from app.runtime.parts import OwnStages, Parts
 from app.runtime.sentence_files import SentenceFiles
 from app.runtime.tokenizing import Tokenizers
 from app.tasks.registry import ALL_TASKS
-
-EMBEDDING_TASKS = frozenset({"feature-extraction", "sentence-similarity"})
-"""What any text encoder's body does; all other tasks need a head, or a class of their own."""
+from app.tasks.feature_extraction import EMBEDDING_TASKS
 
 TEXTS_AMONG_IMAGES = "app.runtime.vision.features:TextFeatureStages"
 """feature-extraction by a model with one space for images and texts (CLIP)."""

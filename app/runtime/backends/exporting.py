@@ -37,11 +37,21 @@ largest number in that output. Float32 differs by the order of sums, bfloat16 ke
 int8 rounds weights to 128 steps and what flows between layers to 256."""
 
 OUTPUTS: dict[str, tuple[str, ...]] = {
+    "audio-classification": ("logits",),
+    "automatic-speech-recognition": ("logits",),
     "depth-estimation": ("predicted_depth",),
     "feature-extraction": ("last_hidden_state",),
     "fill-mask": ("logits",),
     "image-classification": ("logits",),
     "image-feature-extraction": ("last_hidden_state", "pooler_output?"),
+    "image-segmentation": (
+        "logits?",
+        "pred_boxes?",
+        "pred_masks?",
+        "class_queries_logits?",
+        "masks_queries_logits?",
+    ),
+    "object-detection": ("logits", "pred_boxes"),
     "question-answering": ("start_logits", "end_logits"),
     "sentence-similarity": ("last_hidden_state",),
     "text-classification": ("logits",),
@@ -50,6 +60,9 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "zero-shot-classification": ("logits",),
 }
 """What each task's stages read of the model's output; with "?" where they can do without."""
+
+_TALKATIVE = ("onnx_ir", "onnxscript", "torch.onnx")
+"""They log hundreds of lines about each export, the worker one. And torch warns of torchvision, which is not wanted."""
 
 _MAX_INLINE_BYTES = 2**30  # a protobuf holds 2 GiB at most
 
@@ -61,9 +74,6 @@ class Recording:
     inputs: dict[str, torch.Tensor]
     constants: dict[str, Any]
     outputs: dict[str, torch.Tensor]
-_TALKATIVE = ("onnx_ir", "onnxscript", "torch.onnx")
-"""They log hundreds of lines about each export, the worker one. And torch warns of torchvision, which is not wanted."""
-
 
 
 def export(

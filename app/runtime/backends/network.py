@@ -62,6 +62,11 @@ class ExportedNetwork(nn.Module):
     def named_modules(self, *arguments: Any, **options: Any) -> Any:
         return self._skeleton.named_modules(*arguments, **options)
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Stages ask whether there is an attention mask among them."""
+        return tuple(self._session.inputs)
+
     def __getattr__(self, name: str) -> Any:
         if name == "_skeleton":
             raise AttributeError(name)
@@ -76,7 +81,7 @@ class ExportedNetwork(nn.Module):
         return ModelOutput({name: found[stored] for name, stored in self._outputs.items()})
 
     def _as_in_the_file(self, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        unknown = given.keys() - self._session.inputs.keys()
+        unknown = {name for name in given.keys() - self._session.inputs.keys() if not _hides_nothing(name, given[name])}
         if unknown:
             raise ValueError(f"The exported network has no input {', '.join(sorted(unknown))}. This is a bug.")
         inputs = {}
@@ -128,4 +133,14 @@ def outputs_for(wanted: tuple[str, ...], session: Session, *, file_name: str, ta
     return found
 
 
+def _hides_nothing(name: str, value: torch.Tensor) -> bool:
+    """A mask of an image or a sound without padding: many exports have no input for it."""
+    return name.endswith("_mask") and bool(value.all())
+
+
 _OTHER_NAMES = {"last_hidden_state": ("token_embeddings",)}  # sentence-transformers'
+    if not found:
+        raise ModelFailed(
+            f"{file_name} gives {', '.join(session.outputs)}, nothing that {task} reads: name another export of the"
+            " model by file_name."
+        )

@@ -14,17 +14,21 @@ import numpy as np
 import openvino
 import pytest
 import torch
+from transformers import WhisperConfig
 
 from app.catalog import ModelSpec
 from app.channel.messages import Progress
 from app.errors import ModelFailed
 from app.fleet.memory import weights_estimate
 from app.runtime.backends import exporting
+from app.runtime.backends.exporting import longer
 from app.runtime.base import LoadedModel
 from app.runtime.loading import load_model
+from app.tasks.samples import WAV
 from tests.models import HIDDEN_SIZE
-from tests.runtime.backends.files import as_intermediate, classifier, encoder, without_weights
+from tests.runtime.backends.files import as_intermediate, classifier, encoder, hearer, without_weights
 from tests.runtime.compute import answer
+from tests.tiny import build as build_tiny
 
 ONE_WORD = "good"
 USUAL = {"onnx": "onnx/model.onnx", "openvino": "openvino/openvino_model.xml"}
@@ -97,11 +101,25 @@ def test_export_for_another_task_is_refused(folder: Path, tmp_path: Path) -> Non
         load(folder, tmp_path, backend="onnx")
 
 
-def test_vectors_and_a_head_are_two_entries(folder: Path, tmp_path: Path) -> None:
-    """torch has both in one network; an export has the outputs of one."""
-    put(folder, "onnx")
-    with pytest.raises(ModelFailed, match="either the vectors of texts or what text-classification reads"):
-        load(folder, tmp_path, "text-classification", "feature-extraction", backend="onnx")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_speech_that_is_generated_is_refused(tmp_path: Path, backend: str) -> None:
+    """Before anything is computed, where a config does not name its architecture: its type says who would load it."""
+    sizes = {"d_model": 8, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    WhisperConfig(**sizes, encoder_layers=1, decoder_layers=1).save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").touch()
+    with pytest.raises(ModelFailed, match=f"backend: {backend} recognizes speech by CTC models alone, and Whisper"):
+        load(tmp_path / "model", tmp_path, "automatic-speech-recognition", backend=backend)
+
+
+def test_sounds_need_no_mask_in_the_export(tmp_path: Path) -> None:
+    """Optimum exports models of sounds without one: then only sounds of equal length share a forward."""
+    folder = without_weights("wav2vec2-masked-classifier", tmp_path / "tiny", tmp_path / "model", build_tiny)
+    hearer(folder / "onnx" / "model.onnx", num_labels=4)
+    model = load(folder, tmp_path, "audio-classification", backend="onnx")
+    stages = model.stages("audio-classification")
+    (short,), (long,) = stages.prepare([WAV, longer(WAV)], {})
+    assert short.group != long.group
+    assert len(answer(stages, WAV)) == 4
 
 
 def test_failure_while_computing_is_that_forwards(folder: Path, tmp_path: Path) -> None:
