@@ -180,7 +180,7 @@ def _load_exported(
     dtype = "float32" if spec.dtype == "auto" else spec.dtype
     precision = spec.quantization or dtype
     device = spec.device or "cpu"
-    open_session = partial(runtime.open_session, num_threads=num_threads, device=device, dtype=dtype)
+    open_session = partial(runtime.open_session, device=device, dtype=dtype)
 
     def make(place: Path) -> Mapping[str, Any]:
         progress(Progress(phase="export"))
@@ -188,7 +188,9 @@ def _load_exported(
         network = _load_weights(exact, transformer, tasks, placement_of(exact))
         parts = _parts(spec, transformer, tasks, network, progress)
         eager = TransformersModel(parts, tasks, files, devices=("cpu",), num_parameters=0)
-        return export(eager, network, place, precision=precision, open_session=open_session)
+        return export(
+            eager, network, place, precision=precision, open_session=partial(open_session, num_threads=num_threads)
+        )
 
     path, difference = existing_export(spec, folder), None
     if path is None:
@@ -201,11 +203,11 @@ def _load_exported(
         )
         made = made_files.get(recipe, make)
         path, difference = made.folder / EXPORT, made.facts["difference"]
-    session = open_session(path)
+    session = open_session(path, num_threads=num_threads)
     outputs = {name: name for name in session.outputs}
     if tasks[0] in OUTPUTS:
         outputs = outputs_for(OUTPUTS[tasks[0]], session, file_name=path.name, task=tasks[0])
-    network = in_place_of(_skeleton(spec, transformer, tasks), session, outputs)
+    network = in_place_of(skeleton, session, outputs, lambda num_threads: open_session(path, num_threads=num_threads))
     parts = _parts(spec, transformer, tasks, network, progress)
     return TransformersModel(
         parts,

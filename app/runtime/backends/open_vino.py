@@ -27,7 +27,8 @@ class OpenVinoSession:
     """Implements `Session`."""
 
     def __init__(self, path: Path, *, num_threads: int, precision: str) -> None:
-        """num_threads: for good. precision: said always, for OpenVINO's own choice is bfloat16 where the CPU has it."""
+        """precision: said always, for OpenVINO's own choice is bfloat16 where the CPU has it."""
+        self.num_threads = num_threads
         core = openvino.Core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ModelFailed(
@@ -39,7 +40,11 @@ class OpenVinoSession:
             "ENABLE_CPU_PINNING": False,  # the API process and other workers use the same cores
             "PERFORMANCE_HINT": "LATENCY",  # one stream: the worker runs one forward at a time
         }
-        self._compiled = core.compile_model(core.read_model(path), "CPU", options)
+        try:
+            self._compiled = core.compile_model(core.read_model(path), "CPU", options)
+        except RuntimeError as error:
+            _, _, cause = str(error).strip().rpartition("\n")  # the lines before it name places in OpenVINO's sources
+            raise ModelFailed(f"OpenVINO cannot load {path.name}: {cause}") from error
         self._request = self._compiled.create_infer_request()
         self.inputs = {one.any_name: _dtype(one.any_name, one.element_type) for one in self._compiled.inputs}
         self.outputs = tuple(one.any_name for one in self._compiled.outputs)

@@ -74,6 +74,20 @@ def test_export_of_the_folder_is_run_as_it_is(folder: Path, tmp_path: Path, back
     model.warm_up()
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_opened_again_for_more_threads_it_answers_the_same(folder: Path, tmp_path: Path, backend: str) -> None:
+    """And an export whose file is gone goes on with those that it has."""
+    put(folder, backend)
+    model = load(folder, tmp_path, backend=backend)
+    before = scores(model)
+    model.set_num_threads(2)
+    assert scores(model) == before
+    (folder / USUAL[backend]).unlink()
+    model.set_num_threads(3)
+    assert scores(model) == before
+    model.set_num_threads(1)
+
+
 def test_variant_is_chosen_by_its_name(folder: Path, tmp_path: Path) -> None:
     """Beside the usual one. A name that is not there is answered with those that are."""
     put(folder, "onnx")
@@ -210,6 +224,7 @@ def test_int8_keeps_the_vectors_of_a_real_model(tmp_path: Path) -> None:
 class Constant:
     """A session that computes the same whatever it is given."""
 
+    num_threads = 1
     inputs: Mapping[str, torch.dtype] = {"input_ids": torch.int64}
     outputs: tuple[str, ...] = ("logits",)
 
