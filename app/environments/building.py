@@ -84,8 +84,11 @@ def remove(name: str, folder: Path) -> int:
     if not place.is_dir():
         raise EnvironmentProblem(f'there is no environment "{name}" in {folder}.')
     with _only_one(folder, name):
-        num_bytes = size_of(place)
-        shutil.rmtree(place)
+        try:
+            num_bytes = size_of(place)
+            shutil.rmtree(place)
+        except OSError as error:  # a link to a folder elsewhere, say
+            raise EnvironmentProblem(f"{place} cannot be removed: {error}.") from None
     return num_bytes
 
 

@@ -65,6 +65,15 @@ def test_an_environment_is_built_checked_and_moved(tmp_path: Path) -> None:
         remove("tiny", tmp_path / "built")
 
 
+def test_what_cannot_be_removed_is_a_sentence(tmp_path: Path) -> None:
+    """A link to where somebody keeps it."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "tiny").symlink_to(tmp_path / "kept")
+    with pytest.raises(EnvironmentProblem, match="tiny cannot be removed: "):
+        remove("tiny", tmp_path)
+    assert (tmp_path / "kept").is_dir()
+
+
 def test_what_cannot_be_imported_is_not_kept(tmp_path: Path) -> None:
     """The one that was there stays as it was."""
     place = tmp_path / "built" / "tiny"
