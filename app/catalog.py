@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from app.declaration.backends import AUTO, BACKENDS, env_of, problem_of, row_of
+from app.declaration.backends import AUTO, BACKENDS, TORCH, env_of, problem_of, row_of
 from app.declaration.exports import problem_of_architecture
 from app.declaration.form import (
     DEFAULTS,
@@ -578,7 +578,8 @@ def _check_compiled(spec: ModelSpec) -> None:
     """What `auto` chooses is measured without it."""
     compiled_tasks = frozenset() if spec.backend == AUTO else BACKENDS[spec.backend].compiled_tasks
     if not compiled_tasks:
-        raise _FormError("compile", f"compile: it is for backend: torch, not for {spec.backend}.")
+        compiling = " and ".join(name for name, backend in BACKENDS.items() if backend.compiled_tasks)
+        raise _FormError("compile", f"compile: it is for backend: {compiling}, not for {spec.backend}.")
     for task in spec.tasks:
         if task not in compiled_tasks:
             known = ", ".join(sorted(compiled_tasks))
@@ -587,7 +588,7 @@ def _check_compiled(spec: ModelSpec) -> None:
         raise _FormError("compile", "compile: a model with `quantization` is not compiled; leave out one of them.")
     if spec.takes_adapters:
         raise _FormError("compile", "compile: a model that takes adapters is not compiled.")
-    if spec.device_map is not None or len(spec.devices) > spec.replicas:
+    if spec.backend == TORCH.name and (spec.device_map is not None or len(spec.devices) > spec.replicas):
         raise _FormError("compile", "compile: a model that is spread over several devices is not compiled.")
 
 

@@ -2,8 +2,8 @@
 
 The same random weights, the same client, the same number of compute threads for everybody, in one run. Each rival has
 an environment of its own (bench/environments.py); one that cannot run says so. Prints Markdown tables;
-`--quick` measures fewer requests, `--against` names rivals (vllm, transformers, and pipeserve-vllm: ours with vLLM's
-engine), `--model` what is built from config.
+`--quick` measures fewer requests, `--against` names rivals (vllm, transformers, and ours with vLLM's engine:
+pipeserve-vllm, pipeserve-vllm-compiled), `--model` what is built from config.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+import psutil
 
-from bench.environments import TRANSFORMERS, VLLM, VLLM_VARIABLES
+from bench.environments import TRANSFORMERS, VLLM, VLLM_VARIABLES, reason_of
 from bench.processes import REPOSITORY, THREADS, Unavailable, free_port, say
 
 SIZES: dict[str, dict[str, int]] = {
@@ -153,6 +154,7 @@ async def run_scenario(url: str, model: str, scenario: Scenario) -> dict[str, fl
     after = resource.getrusage(resource.RUSAGE_SELF)
     spent = after.ru_utime + after.ru_stime - cpu.ru_utime - cpu.ru_stime
     return {
+        "tokens": tally.num_tokens,
         "tokens_per_s": tally.num_tokens / seconds,
         "ttft_p50_ms": _percentile(tally.first, 0.5) * 1000,
         "itl_p50_ms": _percentile(tally.between, 0.5) * 1000,
@@ -219,25 +221,28 @@ class Server:
 OURS = "pipeserve"
 
 
-def our_server(work: Path, name: str = OURS, *, environments: dict[str, Any] | None = None, **more: Any) -> Server:
-    """environments: of models.yaml. more: keys of the entry."""
+def our_server(work: Path, name: str = OURS, **more: Any) -> Server:
+    """more: keys of the entry."""
 
     def command(folder: Path, port: int) -> list[str]:
         catalog = work / "models.yaml"
         entry = {"id": "bench", "task": "text-generation", "model": str(folder), "threads": THREADS, "preload": True}
-        catalog.write_text(json.dumps({"environments": environments or {}, "models": [entry | more]}))
+        catalog.write_text(json.dumps({"models": [entry | more]}))
         arguments = ["serve", "--models", str(catalog), "--port", str(port), "--log-level", "warning"]
         return [sys.executable, "-m", "app", *arguments]
 
     return Server(name=name, command=command, model=lambda folder: "bench", health="/readyz")
 
 
-def our_server_with_vllm(work: Path) -> Server:
-    """In the rival's environment, with what our worker imports besides."""
-    VLLM.ensure()
-    VLLM.install("accelerate", "orjson", "peft", "soundfile", "soxr")
-    environments = {"vllm": {"python": str(VLLM.python)}}
-    return our_server(work, "pipeserve, backend: vllm", backend="vllm", kv_cache="2GiB", environments=environments)
+def our_server_with_vllm(work: Path, name: str, **more: Any) -> Server:
+    """In the environment that a user has. more: keys of the entry."""
+    command = [sys.executable, "-m", "app", "env", "create", "vllm"]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise Unavailable(f"`pipeserve env create vllm` failed: {reason_of(done.stdout)}")
+    return our_server(work, name, backend="vllm", kv_cache="2GiB", **more)
 
 
 def transformers_server(dtype: str) -> Server:
@@ -262,8 +267,8 @@ def vllm_server(dtype: str) -> Server:
 
 
 @contextmanager
-def serving(server: Server, folder: Path, log: Path) -> Iterator[str]:
-    """Its URL, once it answered a request."""
+def serving(server: Server, folder: Path, log: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """Its URL, once it answered a request, and its process."""
     port = free_port()
     threads = str(THREADS)
     variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1", **server.environment}
@@ -281,7 +286,7 @@ def serving(server: Server, folder: Path, log: Path) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_for_answer(server, folder, url, process, log)
-        yield url
+        yield url, psutil.Process(process.pid)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
@@ -292,11 +297,11 @@ def serving(server: Server, folder: Path, log: Path) -> Iterator[str]:
 
 
 def _wait_for_answer(server: Server, folder: Path, url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.perf_counter() + 300
+    until = time.perf_counter() + 900  # some compile
     body = {"model": server.model(folder), "messages": [{"role": "user", "content": "warm"}], "max_tokens": 2}
     while time.perf_counter() < until and process.poll() is None:
         try:
-            if httpx.post(f"{url}/v1/chat/completions", json=body, timeout=200).status_code == 200:
+            if httpx.post(f"{url}/v1/chat/completions", json=body, timeout=900).status_code == 200:
                 return
         except httpx.TransportError:
             pass
@@ -305,28 +310,39 @@ def _wait_for_answer(server: Server, folder: Path, url: str, process: subprocess
 
 
 def measure(server: Server, folder: Path, contests: Sequence[Scenario], log: Path) -> dict[str, dict[str, Any]]:
-    with serving(server, folder, log) as url:
+    with serving(server, folder, log) as (url, process):
         model = server.model(folder)
         warm = Scenario(
             name="warm", concurrency=4, prompts=[_text(64, index) for index in range(4)], max_tokens=[16] * 4
         )
         asyncio.run(run_scenario(url, model, warm))
-        return {one.name: asyncio.run(run_scenario(url, model, one)) for one in contests}
+        results = {}
+        for one in contests:
+            spent_s = cpu_s(process)
+            results[one.name] = asyncio.run(run_scenario(url, model, one))
+            results[one.name]["server_cpu_s"] = cpu_s(process) - spent_s
+        return results
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """Of it and all that it started, since they began."""
+    return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True)))
 
 
 def report(results: dict[str, dict[str, dict[str, Any]]], contests: Sequence[Scenario]) -> None:
     ours = results[OURS]
     columns = ("concurrent", "server", "tokens/s", "pipeserve's are", "TTFT p50 ms", "ITL p50 ms", "ITL p99 ms")
-    columns += ("client CPU", "failed")
+    columns += ("server CPU ms a token", "client CPU", "failed")
     say(f"\n| {' | '.join(columns)} |")
     say("|---" * len(columns) + "|")
     for contest in contests:
         for name, measured in results.items():
             one = measured[contest.name]
             ratio = ours[contest.name]["tokens_per_s"] / one["tokens_per_s"] if one["tokens_per_s"] else float("nan")
+            cpu_ms = one["server_cpu_s"] * 1000 / one["tokens"] if one["tokens"] else float("nan")
             say(
                 f"| {contest.name} | {name} | {one['tokens_per_s']:.0f} | {ratio:.2f}× | {one['ttft_p50_ms']:.0f} |"
-                f" {one['itl_p50_ms']:.1f} | {one['itl_p99_ms']:.1f} | {one['client_cpu']:.2f} |"
+                f" {one['itl_p50_ms']:.1f} | {one['itl_p99_ms']:.1f} | {cpu_ms:.2f} | {one['client_cpu']:.2f} |"
                 f" {one['failed']} {one['failure']} |"
             )
 
@@ -334,17 +350,27 @@ def report(results: dict[str, dict[str, dict[str, Any]]], contests: Sequence[Sce
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round of requests")
+    parser.add_argument("--concurrent", help="only the rows with so many clients, by commas, such as 1,32")
     parser.add_argument("--model", choices=list(SIZES), default="116m")
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="of the rivals; default: what this CPU has")
-    parser.add_argument("--against", default="pipeserve-vllm,vllm,transformers", help="rivals, by commas; empty: none")
+    everyone = "pipeserve-vllm,pipeserve-vllm-compiled,vllm,transformers"
+    parser.add_argument("--against", default=everyone, help=f"rivals, by commas; empty: none; default: {everyone}")
     options = parser.parse_args()
+    rivals = list(filter(None, options.against.split(",")))
+    if unknown := set(rivals) - set(everyone.split(",")):
+        parser.error(f"--against: there is no {', '.join(sorted(unknown))}, only {everyone}")
     contests = scenarios(1 if options.quick else 3)
+    if options.concurrent:
+        contests = [one for one in contests if str(one.concurrency) in options.concurrent.split(",")]
     dtype = options.dtype or own_dtype()
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         folder = work / "model"
         makers: dict[str, Callable[[], Server]] = {
-            "pipeserve-vllm": lambda: our_server_with_vllm(work),
+            "pipeserve-vllm": lambda: our_server_with_vllm(work, "pipeserve, backend: vllm"),
+            "pipeserve-vllm-compiled": lambda: our_server_with_vllm(
+                work, "pipeserve, backend: vllm, compile: true", compile=True
+            ),
             "vllm": lambda: vllm_server(dtype),
             "transformers": lambda: transformers_server(dtype),
         }
@@ -352,7 +378,7 @@ def main() -> None:
         say(f"Qwen2 of {options.model} in bfloat16, {THREADS} compute thread(s), {platform.processor() or 'CPU'}")
         say(f"Rivals compute in {dtype}.\n")
         results = {OURS: measure(our_server(work), folder, contests, work / "pipeserve.log")}
-        for name in filter(None, options.against.split(",")):
+        for name in rivals:
             try:
                 server = makers[name]()
                 results[server.name] = measure(server, folder, contests, work / f"{name}.log")

@@ -274,7 +274,7 @@ def test_budget_and_total_queue(tmp_path: Path) -> None:
         ("{model: x/y, task: ner, compile: true, quantization: int8}", "compile: a model with `quantization` is not"),
         ("{model: x/y, task: ner, compile: true, devices: [0, 1]}", "compile: a model that is spread over several"),
         ("{model: x/y, task: ner, compile: true, adapters_folder: .}", "compile: a model that takes adapters is not"),
-        ("{model: x/y, compile: true, backend: auto}", "compile: it is for backend: torch, not for auto"),
+        ("{model: x/y, compile: true, backend: auto}", "compile: it is for backend: torch and vllm, not for auto"),
         ("{model: x/y, compile: 'yes'}", 'compile: it must be true or false, not "yes"'),
         ("{model: x/y, backend: vllm, task: ner}", "backend: vllm cannot do token-classification; it does text-gen"),
         ("{model: x/y, backend: vllm, quantization: int8}", 'quantization: vllm has no "int8"; there is none'),
@@ -653,6 +653,13 @@ def test_a_backend_brings_its_environment(tmp_path: Path) -> None:
 def test_what_a_backend_cannot_do_is_told_by_key(tmp_path: Path, entry: dict[str, Any], sentence: str) -> None:
     """At the check, not at the first request."""
     assert sentence in complaint(tmp_path, json.dumps({"models": [{"backend": "optimum", **entry}]}))
+
+
+def test_vllm_compiles_texts_over_several_devices_too(tmp_path: Path) -> None:
+    """It always does so on GPUs: what torch's backend refuses is not wrong there."""
+    written = {"task": "text-generation", "backend": "vllm", "compile": True}
+    assert read_entry(tmp_path, **written).compile
+    assert read_entry(tmp_path, **written, devices=[0, 1]).compile
 
 
 @settings(max_examples=150, deadline=None)

@@ -209,6 +209,7 @@ VLLM = Backend(
     name="vllm",
     what="vLLM's engine, for texts that are generated, in an environment of its own",
     tasks=frozenset({"text-generation"}),
+    compiled_tasks=frozenset({"text-generation"}),
     env="vllm",
     candidates=(),
     refuses=(

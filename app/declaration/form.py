@@ -213,7 +213,7 @@ class EntryForm(Form):
     compile: bool = Field(
         default=False,
         description="compile the model's forward with torch.compile as it is loaded, for every size of input at once;"
-        " see [torch](backends.md#torch)",
+        " see [torch](backends.md#torch); `vllm`: as vLLM does (on a GPU it always does)",
     )
     threads: int | None = Field(
         default=None, ge=1, le=4096, description="compute threads; unset: a fair share of cores − 1"

@@ -19,6 +19,7 @@ from app.environments.places import STATE, package_path, python_of
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _PROGRESS = ("Collecting ", "Downloading ", "Building ", "Installing collected packages")
 _LAST_LINES = 12
+_NO_TORCH_FOR_CPUS = re.compile(r"(found for|user requested) torch==\S+\+cpu")
 _UNREACHABLE = (
     "NewConnectionError",
     "NameResolutionError",
@@ -83,8 +84,11 @@ def remove(name: str, folder: Path) -> int:
     if not place.is_dir():
         raise EnvironmentProblem(f'there is no environment "{name}" in {folder}.')
     with _only_one(folder, name):
-        num_bytes = size_of(place)
-        shutil.rmtree(place)
+        try:
+            num_bytes = size_of(place)
+            shutil.rmtree(place)
+        except OSError as error:  # a link to a folder elsewhere, say
+            raise EnvironmentProblem(f"{place} cannot be removed: {error}.") from None
     return num_bytes
 
 
@@ -159,13 +163,22 @@ def _pip(environment: Path, *arguments: str, say: Callable[[str], None]) -> None
                 say(f"  {line.partition(' (from ')[0].strip()[:120]}")
     if process.returncode != 0:
         output = "\n".join(lines)
-        hint = ""
-        if any(words in output for words in _UNREACHABLE):
-            hint = (
-                "\nWithout the package index, give pip a mirror or a folder of wheels: PIP_INDEX_URL, or PIP_NO_INDEX=1"
-                " and PIP_FIND_LINKS."
-            )
-        raise EnvironmentProblem(f"pip {arguments[0]} failed:\n{_end_of(output)}{hint}")
+        raise EnvironmentProblem(f"pip {arguments[0]} failed:\n{_end_of(output)}{_hint(output)}")
+
+
+def _hint(output: str) -> str:
+    """What to do about pip's failure, where that is known."""
+    if _NO_TORCH_FOR_CPUS.search(output):
+        return (
+            "\nBuilds of torch for CPUs are in an index of their own:"
+            " PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu, or a mirror of it."
+        )
+    if any(words in output for words in _UNREACHABLE):
+        return (
+            "\nWithout the package index, give pip a mirror or a folder of wheels: PIP_INDEX_URL, or PIP_NO_INDEX=1 and"
+            " PIP_FIND_LINKS."
+        )
+    return ""
 
 
 def _run(command: Sequence[str], variables: Mapping[str, str] | None = None) -> str:

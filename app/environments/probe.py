@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from importlib.metadata import distributions
 from importlib.util import find_spec
 
-BREAKS_TRANSFORMERS = ("torchvision", "torchaudio")
+BREAKS_TRANSFORMERS = ("torchvision", "torchaudio", "torchcodec")
 """transformers looks whether these are there, not whether they can be imported: a build of them for another torch
 breaks it for every task."""
 _MAX_REASON_CHARS = 300

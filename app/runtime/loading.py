@@ -234,6 +234,9 @@ def _load_with_vllm(
     from app.runtime.backends.vllm import computed_in, hollow_model, make_vllm_engine
 
     placement = placement_of(spec)
+    if spec.compile:
+        require_compiler(placement.devices[0])
+        progress(Progress(phase="compile"))
     config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
     dtype = computed_in(spec, config, placement.devices[0])
     auto_class = _auto_class(spec, tasks, config)

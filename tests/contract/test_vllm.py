@@ -1,6 +1,7 @@
 """`backend: vllm` on a real server: the tests of our own engine, and its answers beside that engine's.
 
-Needs the environment: `pipeserve env create vllm`, or PIPESERVE_TEST_VLLM with the Python of one.
+In the environment that `pipeserve env create vllm` makes, which is built if it is not there, or in that of the Python
+that PIPESERVE_TEST_VLLM names.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ import openai
 import psutil
 import pytest
 
-from app.environments.places import Environments, environments_folder
-from app.settings import default_cache_dir
 from tests import tiny
 from tests.contract.conftest import StartServer, write_catalog
+from tests.contract.environments import environment
 from tests.contract.test_openai import (  # noqa: F401  # they run on this module's server
     test_chat_is_answered,
     test_equal_request_ids_are_answered_each_by_itself,
@@ -42,28 +42,31 @@ from tests.contract.test_streams import (  # noqa: F401
 from tests.server import RunningServer, metric, wait_until
 
 MODEL = "chatml"
-PYTHON = os.environ.get("PIPESERVE_TEST_VLLM") or str(
-    Environments(environments_folder(default_cache_dir()), {}).python("vllm")
-)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not Path(PYTHON).is_file(), reason="there is no environment: `pipeserve env create vllm`"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 PROMPTS = ["hello", "the", "a longer prompt than the others, with commas", "0123456789" * 20]
 
 
 def entry(folder: Path, **more: Any) -> dict[str, Any]:
+    """Its first request waits for imports and, where it is compiled, for a C++ compiler: minutes on a busy machine."""
     declared = {"id": MODEL, "task": "text-generation", "model": str(folder), "dtype": "float32", "threads": 1}
-    return {**declared, "backend": "vllm", "kv_cache": "64MiB", **more}
+    return {**declared, "backend": "vllm", "kv_cache": "64MiB", "queue": {"deadline": "20m"}, **more}
 
 
 @pytest.fixture(scope="module")
-def server(tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """The same weights behind both engines."""
+def environments() -> dict[str, Any]:
+    """Of models.yaml."""
+    return {"vllm": {"python": os.environ.get("PIPESERVE_TEST_VLLM") or str(environment("vllm"))}}
+
+
+@pytest.fixture(scope="module")
+def server(
+    environments: dict[str, Any], tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """The same weights behind both engines, and behind what vLLM compiles."""
     folder, cache = tiny.build("chatml-wide", tiny_dir), tmp_path_factory.mktemp("vllm")
     entries = [entry(folder), entry(folder, id="torch", backend="torch")]
-    catalog = write_catalog(cache / "models.yaml", tiny_dir, entries, environments={"vllm": {"python": PYTHON}})
+    entries.append(entry(folder, id="compiled", compile=True))
+    catalog = write_catalog(cache / "models.yaml", tiny_dir, entries, environments=environments)
     with RunningServer(catalog, cache_dir=cache) as running:
         yield running
 
@@ -75,15 +78,15 @@ def client(server: RunningServer) -> Iterator[openai.OpenAI]:
 
 
 @pytest.fixture
-def chat_server(start_server: StartServer, tiny_dir: Path) -> RunningServer:
+def chat_server(start_server: StartServer, environments: dict[str, Any], tiny_dir: Path) -> RunningServer:
     folder = tiny.build("chatml-wide", tiny_dir)
-    return start_server([entry(folder)], environments={"vllm": {"python": PYTHON}})
+    return start_server([entry(folder)], environments=environments)
 
 
 def complete(server: RunningServer, model: str = MODEL, **given: Any) -> dict[str, Any]:
     body = {"model": model, "max_tokens": 24, "temperature": 0, "return_token_ids": True, **given}
     with server.client() as client:
-        client.timeout = httpx.Timeout(600)
+        client.timeout = httpx.Timeout(1500)
         response = client.post("/v1/completions", json=body)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
@@ -115,6 +118,16 @@ def test_greedy_tokens_are_those_of_our_own_engine(server: RunningServer, given:
     assert tokens_of(theirs) == tokens_of(ours)
     assert [one["finish_reason"] for one in theirs["choices"]] == [one["finish_reason"] for one in ours["choices"]]
     assert theirs["usage"]["completion_tokens"] == ours["usage"]["completion_tokens"]
+
+
+def test_greedy_tokens_stay_when_vllm_compiles(server: RunningServer) -> None:
+    """`compile: true`, which takes a C++ compiler minutes, and drawing with what its sampler would compile itself."""
+    assert tokens_of(complete(server, "compiled", prompt=PROMPTS)) == tokens_of(
+        complete(server, "torch", prompt=PROMPTS)
+    )
+    drawn = {"prompt": "the", "temperature": 0.8, "top_p": 0.5, "top_k": 3, "seed": 1, "logprobs": 2}
+    one, again = (tokens_of(complete(server, "compiled", **drawn)) for _ in range(2))
+    assert one == again
 
 
 def test_log_probabilities_are_the_models_own(server: RunningServer) -> None:

@@ -39,7 +39,11 @@ def left_in(folder: Path) -> list[str]:
 
 def test_an_environment_is_built_checked_and_moved(tmp_path: Path) -> None:
     """It holds what was asked for, its scripts know its place, and what would break transformers was taken out."""
-    wheels = [make_wheel(tmp_path, "tiny", HELLO), make_wheel(tmp_path, "torchvision", BROKEN, version="0.1")]
+    breaking = ("torchvision", "torchaudio", "torchcodec")
+    wheels = [
+        make_wheel(tmp_path, "tiny", HELLO),
+        *(make_wheel(tmp_path, name, BROKEN, version="0.1") for name in breaking),
+    ]
     requirements = requirements_of(tmp_path, *wheels)
     said = build(tmp_path / "built", requirements, "tiny")
     environment = tmp_path / "built" / "tiny"
@@ -48,8 +52,9 @@ def test_an_environment_is_built_checked_and_moved(tmp_path: Path) -> None:
     assert state is not None and is_built_from(state, requirements)
     found = probe(python_of(environment), tmp_path / "built", ["tiny", "msgspec"])
     assert found.versions["tiny"] == "1.0"
-    assert "torchvision" not in found.versions
-    assert any("removing torchvision" in line and "nms does not exist" in line for line in said)
+    assert not found.versions.keys() & set(breaking)
+    for name in breaking:
+        assert any(f"removing {name}" in line and "nms does not exist" in line for line in said)
     assert list(found.failed) == ["msgspec"]  # the server's own libraries are not there
     done = subprocess.run([environment / "bin" / "tiny-hello"], capture_output=True, text=True, check=True)
     assert done.stdout == "hello\n"
@@ -58,6 +63,15 @@ def test_an_environment_is_built_checked_and_moved(tmp_path: Path) -> None:
     assert left_in(tmp_path / "built") == []
     with pytest.raises(EnvironmentProblem, match="there is no environment"):
         remove("tiny", tmp_path / "built")
+
+
+def test_what_cannot_be_removed_is_a_sentence(tmp_path: Path) -> None:
+    """A link to where somebody keeps it."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "tiny").symlink_to(tmp_path / "kept")
+    with pytest.raises(EnvironmentProblem, match="tiny cannot be removed: "):
+        remove("tiny", tmp_path)
+    assert (tmp_path / "kept").is_dir()
 
 
 def test_what_cannot_be_imported_is_not_kept(tmp_path: Path) -> None:
@@ -81,6 +95,15 @@ def test_pips_failure_is_told(tmp_path: Path) -> None:
     assert "No matching distribution found for pipeserve-no-such-distribution" in str(caught.value)
     assert "PIP_FIND_LINKS" in str(caught.value)
     assert left_in(tmp_path / "built") == []
+
+
+def test_where_torch_for_cpus_is_is_told(tmp_path: Path) -> None:
+    """It is not in the index that pip asks by itself."""
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("--no-index\ntorch==0.0.1+cpu\n")
+    # A folder of wheels of this machine's own does not have that version.
+    with pytest.raises(EnvironmentProblem, match=r"PIP_EXTRA_INDEX_URL=https://download\.pytorch\.org/whl/cpu"):
+        build(tmp_path / "built", requirements)
 
 
 def test_one_process_builds_an_environment(tmp_path: Path) -> None:

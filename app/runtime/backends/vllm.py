@@ -128,7 +128,8 @@ def engine_arguments(
         trust_remote_code=spec.trust_remote_code,
         load_format="auto" if spec.allow_pickle else "safetensors",
         seed=seed,
-        enforce_eager=device.type == "cpu",
+        # On a GPU vLLM always compiles, and decodes by CUDA graphs.
+        enforce_eager=device.type == "cpu" and not spec.compile,
     )
 
 
@@ -214,6 +215,8 @@ class VllmCore:
 
     def __init__(self, arguments: EngineArguments, *, vocabulary_size: int) -> None:
         set_num_threads = torch.set_num_threads
+        is_debugged = logger.isEnabledFor(logging.DEBUG)
+        logging.getLogger("vllm").setLevel(logging.INFO if is_debugged else logging.WARNING)
         try:
             from vllm.engine.arg_utils import EngineArgs
             from vllm.v1.engine.core_client import InprocClient
@@ -224,12 +227,12 @@ class VllmCore:
                 f"backend: vllm needs {error.name}, which the environment of this worker does not have: make it with"
                 " `pipeserve env create vllm`."
             ) from error
-        is_debugged = logger.isEnabledFor(logging.DEBUG)
-        logging.getLogger("vllm").setLevel(logging.INFO if is_debugged else logging.WARNING)
-        if arguments.enforce_eager:  # its sampler has compiled functions of its own
-            torch.compiler.set_stance("force_eager")
         config = EngineArgs(**arguments.keywords()).create_engine_config()
+        # Its sampler has functions that are compiled at their first call, by then under load: on a CPU they are not.
+        torch.compiler.set_stance("force_eager" if arguments.enforce_eager else "default")
         self._client = InprocClient(config, Executor.get_class(config), log_stats=True)
+        if config.device_config.device_type == "cpu" and not arguments.enforce_eager:
+            torch.compiler.set_stance("eager_on_recompile")
         self._inputs = InputProcessor(config)
         self._grammars = KeptGrammars(vocabulary_size)
         self._client.engine_core.structured_output_manager.backend = self._grammars

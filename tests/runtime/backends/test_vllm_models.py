@@ -27,6 +27,7 @@ from app.runtime.placement import Placement
 from app.settings import CACHE_DIR_VARIABLE
 
 CPU = Placement((torch.device("cpu"),))
+ONE_GPU = Placement((torch.device("cuda", 0),))
 TWO_GPUS = Placement((torch.device("cuda", 1), torch.device("cuda", 3)), "auto")
 FOLDER = Path("model")
 CONFIG = Qwen2Config(
@@ -77,8 +78,15 @@ def test_keys_of_an_entry_become_arguments() -> None:
     assert (plain.model, plain.tokenizer, plain.dtype, plain.seed) == ("model", "tokens", "float32", 5)
     assert (plain.load_format, plain.tensor_parallel_size, plain.enforce_eager) == ("safetensors", 1, True)
     assert arguments(allow_pickle=True).load_format == "auto"
-    spread = arguments(TWO_GPUS)
-    assert spread.tensor_parallel_size == 2 and not spread.enforce_eager
+    assert arguments(TWO_GPUS).tensor_parallel_size == 2
+
+
+@pytest.mark.parametrize("placement", [CPU, ONE_GPU, TWO_GPUS], ids=["cpu", "gpu", "gpus"])
+@pytest.mark.parametrize("compile", [False, True])
+def test_vllm_compiles_and_captures_graphs_on_gpus_always(placement: Placement, compile: bool) -> None:
+    """And on a CPU, where it takes minutes and a C++ compiler, if the entry says so. `enforce_eager` is vLLM's word for
+    neither."""
+    assert arguments(placement, compile=compile).keywords()["enforce_eager"] == (placement == CPU and not compile)
 
 
 def test_types_are_those_of_the_torch_backend() -> None:
