@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from app.channel.messages import FromWorker, StageBegan
+from app.channel.messages import ARRIVAL, FromWorker, StageBegan
 
 PATIENCE_S = 0.2
 """How late the API process may learn what it needs for limits and metrics alone. It counts a stage's limit from then."""
@@ -22,8 +22,8 @@ class Announcer:
     """Owned by the coordinator, which calls `settle` at the end of each of its turns.
 
     Which jobs would be to blame if this process died now is on the wire before a stage touches them, and off it as
-    soon as no stage does. In which stage each of them is may wait for a write that somebody needs: so a job that goes
-    through all stages by itself is announced once, and the rest of what there is to say comes with its answer.
+    soon as no stage does. In which stage each of them is may wait for a write that somebody needs: so what there is to
+    say of a job that goes through all stages by itself comes with its answer.
     """
 
     def __init__(self, connection: Sender, clock: Callable[[], float]) -> None:
@@ -42,6 +42,11 @@ class Announcer:
     def due(self) -> float | None:
         """When `settle` has something to write without anything else happening."""
         return self._due
+
+    def arrived(self, job_id: int) -> None:
+        """The API process counts it as begun already."""
+        self._told[ARRIVAL] = [job_id]
+        self._changed[ARRIVAL] = None
 
     def begin(self, stage: str, job_ids: list[int], then: Callable[[], None]) -> None:
         """The stage begins with these jobs, in the place of those that it had: by `then`, once the API process knows

@@ -267,6 +267,8 @@ class Worker:
     # Jobs come and go
 
     def _on_submit(self, submit: Submit) -> None:
+        if submit.has_begun:
+            self._announcer.arrived(submit.job_id)
         if submit.job_id in self._early_cancels:
             del self._early_cancels[submit.job_id]
             return

@@ -101,6 +101,24 @@ def test_the_next_stage_of_the_same_jobs_begins_at_once(announcer: Announcer, se
     assert announcer.due is None
 
 
+def test_a_job_that_has_begun_begins_at_once(announcer: Announcer, sender: SlowSender) -> None:
+    """It needs no announcement; where it goes no further, that is said at once."""
+    begun: list[str] = []
+    for job_id, is_taken in ((1, True), (2, False)):
+        sender.known["arrival"] = [job_id]
+        announcer.arrived(job_id)
+        if is_taken:
+            announcer.begin("prepare", [job_id], lambda: begun.append("prepare"))
+        announcer.settle()
+        sender.write()
+        assert sender.blamed == ({1} if is_taken else set())
+        announcer.end("prepare")
+        announcer.settle()
+        sender.write()
+        assert sender.blamed == set()
+    assert begun == ["prepare"] and len(sender.writes) == 2
+
+
 def test_the_next_stage_waits_for_an_announcement_on_its_way(announcer: Announcer, sender: SlowSender) -> None:
     """Known jobs are known once that is written."""
     begun: list[str] = []

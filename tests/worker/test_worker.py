@@ -15,6 +15,7 @@ import pytest
 from app.catalog import BatchSpec, ModelSpec
 from app.channel.connection import Disconnected
 from app.channel.messages import (
+    ARRIVAL,
     BatchDone,
     Cancel,
     Deltas,
@@ -257,6 +258,28 @@ def test_a_job_alone_is_announced_once(worker: RunningWorker) -> None:
     told = [message for message in worker.received if not isinstance(message, Heartbeat)]
     assert told[:2] == [StageBegan(stage="prepare", job_ids=[1]), StageBegan(stage="prepare", job_ids=[])]
     assert [type(message) for message in told[2:]] == [BatchDone, JobDone]
+
+
+def test_a_job_that_has_begun_is_not_announced(worker: RunningWorker) -> None:
+    """The API process counts it as begun until its answer, which comes with the end of its arrival."""
+    worker.until(lambda message: isinstance(message, Ready))
+    worker.received.clear()
+    worker.tell(Submit(job_id=1, task=TASK, inputs=[{"text": "a"}], parameters={}, has_begun=True))
+    worker.answer(1)
+    told = [message for message in worker.received if not isinstance(message, Heartbeat)]
+    assert told[0] == StageBegan(stage=ARRIVAL, job_ids=[])
+    assert [type(message) for message in told[1:]] == [BatchDone, JobDone]
+
+
+def test_a_job_that_has_not_begun_after_all_is_said_to_wait(worker: RunningWorker) -> None:
+    """Behind one that nobody waits for any more; and one that was cancelled before it came."""
+    worker.submit(1, {"forward": "wait"})
+    worker.until(lambda message: message == StageBegan(stage="forward", job_ids=[1]))
+    worker.tell(Cancel(job_id=1), Cancel(job_id=3))
+    for job_id in (2, 3):
+        worker.tell(Submit(job_id=job_id, task=TASK, inputs=[{"text": "a"}], parameters={}, has_begun=True))
+        worker.until(lambda message: message == StageBegan(stage=ARRIVAL, job_ids=[]))
+    assert worker.answered() == []
 
 
 def test_a_long_forward_is_announced_as_one(worker: RunningWorker) -> None:
