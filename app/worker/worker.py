@@ -88,9 +88,11 @@ HEARTBEAT_S = 1.0
 _MAX_PREPARE_JOBS = 32
 _MAX_EARLY_CANCELS = 4096
 _FLUSH_S = 5.0
-# What a forward costs before its first token, in tokens. MiniLM on a CPU thread: 8 ms + 0.28 ms per token, so 30;
-# an accelerator computes thousands of tokens in the time that launching the kernels takes.
-_OVERHEAD_TOKENS = {"cpu": 64}
+# What a forward costs before its first token, in tokens. On a CPU thread, MiniLM: 8 ms + 0.28 ms per token, so 30, a
+# BERT-base: 40 ms + 2.4 ms, so 17. Twice as many gain no throughput, and short texts then wait for long ones: at half
+# of the peak p99 is a sixth higher (simulated: docs/lab-log.md). An accelerator computes thousands of tokens in the
+# time that launching the kernels takes.
+_OVERHEAD_TOKENS = {"cpu": 32}
 _ACCELERATOR_OVERHEAD_TOKENS = 1024
 T = TypeVar("T")
 
