@@ -9,7 +9,7 @@ from typing import Protocol
 from app.channel.messages import ARRIVAL, FromWorker, StageBegan
 
 PATIENCE_S = 0.2
-"""How late the API process may learn what it needs for limits and metrics alone. It counts a stage's limit from then."""
+"""How late the API process may learn what only limits and metrics need. It counts a stage's limit from then."""
 
 
 class Sender(Protocol):
