@@ -147,8 +147,8 @@ class Heartbeat(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class StageBegan(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """If the worker dies now, these jobs are the suspects. Sent before a stage touches jobs that no stage had, and as soon
-    as none has them any more; that jobs moved from one stage to another is told a moment later.
+    """If the worker dies now, these jobs are the suspects. Sent before a stage touches jobs that no stage had, and as
+    soon as none has them any more; that jobs moved from one stage to another is told a moment later.
 
     stage: "prepare", "forward", "finish", "adapter" or `ARRIVAL`. A later message for the same stage replaces the
     earlier; no jobs: idle.
