@@ -491,6 +491,7 @@ class Worker:
         if event.error is not None:
             # Its sequences are in a state that nobody knows. The worker's end makes their jobs the suspects.
             logger.critical("text generation broke, the worker ends", exc_info=event.error)
+            self._blame(self._text_jobs())
             self._exit_code = 1
         elif not self._texts:
             self._report.rest()
@@ -537,6 +538,7 @@ class Worker:
         elif memory.is_device_lost(error):
             # Nothing more will run on this device in this process. Its end makes this batch's jobs the suspects.
             logger.critical("the device is lost, the worker ends", exc_info=error)
+            self._blame(event.batch.job_ids)
             self._exit_code = 1
         else:
             self._bisect(event.batch, error, is_out_of_memory=reason == "out_of_memory")
@@ -635,6 +637,10 @@ class Worker:
         """Say who is to blame if this process dies now, and let the stage begin when that is known."""
         self._busy.add(stage)
         self._announcer.begin(stage, job_ids, then)
+
+    def _blame(self, job_ids: list[int]) -> None:
+        """Their forward is over, and ends this process."""
+        self._announcer.begin("forward", job_ids, lambda: None)
 
     def _rest(self, stage: str) -> None:
         self._busy.discard(stage)

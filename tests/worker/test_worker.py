@@ -470,6 +470,19 @@ def test_the_end_of_the_connection_ends_a_hanging_worker(worker: RunningWorker) 
     assert worker.end(Disconnected()) == 0
 
 
+def test_a_lost_device_ends_the_worker_with_its_jobs_to_blame(worker: RunningWorker) -> None:
+    """What is said last names the batch, and not a job that only waited."""
+    worker.submit(0, {"text": "gate", "forward": "wait"})
+    worker.until(lambda message: message == StageBegan(stage="forward", job_ids=[0]))
+    worker.submit(1, {"text": "a", "forward": "lost"})
+    worker.submit(2, {"text": "b"}, group=2)
+    worker.until_prepared(1, 2)
+    worker.model.gate.set()
+    assert worker.join() == 1
+    stages = {message.stage: message.job_ids for message in worker.received if isinstance(message, StageBegan)}
+    assert stages["forward"] == [1] and 2 not in stages["prepare"] + stages.get("finish", [])
+
+
 def test_granted_threads_reach_the_device(worker: RunningWorker) -> None:
     """SetThreads is applied before the next forward."""
     worker.until(lambda message: isinstance(message, Ready))
