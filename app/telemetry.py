@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psutil
@@ -45,6 +46,24 @@ RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _TASK_MODEL = ("task", "model")
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The series of one task of one model that every request or every batch adds to, found once: to look one up by its
+    labels costs more than to add to it."""
+
+    request_seconds: Histogram
+    jobs_done: Counter
+    queue_seconds: Histogram
+    prepare_seconds: Histogram
+    finish_seconds: Histogram
+    tokens: Counter
+    batches_ok: Counter
+    forward_seconds: Histogram
+    batch_items: Histogram
+    batch_tokens: Histogram
+    padding_ratio: Histogram
+
+
 class Telemetry:
     """Implements `FleetEvents`; the HTTP layer calls `request_began` and `request_ended`."""
 
@@ -54,6 +73,8 @@ class Telemetry:
         self.registry = registry
         self._models: dict[str, tuple[str, ...]] = {}
         self._devices: dict[str, set[str]] = {}
+        self._works: dict[tuple[str, str], _Work] = {}  # by task and model
+        self._answered: dict[tuple[str, str, str, int], Counter] = {}  # by route, task, model and status
         self._make_request_metrics()
         self._make_job_metrics()
         self._make_cache_metrics()
@@ -309,21 +330,30 @@ class Telemetry:
             self._jobs.labels(task, model, outcome)
         for outcome in BATCH_OUTCOMES:
             self._batches.labels(task, model, outcome)
-        self._tokens.labels(task, model)
-        for histogram in (
-            self._request_seconds,
-            self._queue_seconds,
-            self._prepare_seconds,
-            self._forward_seconds,
-            self._finish_seconds,
-            self._batch_items,
-            self._batch_tokens,
-            self._padding_ratio,
-        ):
-            histogram.labels(task, model)
+        self._work(task, model)
 
     def _label(self, model: str) -> str:
         return model if model in self._models else ""
+
+    def _work(self, task: str, model: str) -> _Work:
+        """model: its label."""
+        work = self._works.get((task, model))
+        if work is None:
+            labels = (task, model)
+            self._works[labels] = work = _Work(
+                request_seconds=self._request_seconds.labels(*labels),
+                jobs_done=self._jobs.labels(*labels, "done"),
+                queue_seconds=self._queue_seconds.labels(*labels),
+                prepare_seconds=self._prepare_seconds.labels(*labels),
+                finish_seconds=self._finish_seconds.labels(*labels),
+                tokens=self._tokens.labels(*labels),
+                batches_ok=self._batches.labels(*labels, "ok"),
+                forward_seconds=self._forward_seconds.labels(*labels),
+                batch_items=self._batch_items.labels(*labels),
+                batch_tokens=self._batch_tokens.labels(*labels),
+                padding_ratio=self._padding_ratio.labels(*labels),
+            )
+        return work
 
     # What the HTTP layer reports
 
@@ -336,10 +366,15 @@ class Telemetry:
         """task: "" when the request was not for inference. code: the error's, if it ended in one."""
         self._open_requests.dec()
         model = self._label(model)
-        self._requests.labels(route, task, model, str(status)).inc()
+        answered = self._answered.get((route, task, model, status))
+        if answered is None:
+            answered = self._answered[route, task, model, status] = self._requests.labels(
+                route, task, model, str(status)
+            )
+        answered.inc()
         if not task:
             return
-        self._request_seconds.labels(task, model).observe(seconds)
+        self._work(task, model).request_seconds.observe(seconds)
         if code is not None:
             self._failures.labels(task, model, code).inc()
 
@@ -365,16 +400,19 @@ class Telemetry:
         self._cache_lookups.labels(self._label(model), outcome).inc()
 
     def batch_done(self, model: str, batch: BatchDone) -> None:
-        labels = (batch.task, self._label(model))
-        self._batches.labels(*labels, batch.reason).inc()
-        self._forward_seconds.labels(*labels).observe(batch.forward_s)
-        self._recompiles.labels(self._label(model)).inc(batch.num_misfits)
+        model = self._label(model)
+        work = self._work(batch.task, model)
+        work.forward_seconds.observe(batch.forward_s)
+        if batch.num_misfits:
+            self._recompiles.labels(model).inc(batch.num_misfits)
         if batch.reason != "ok":
+            self._batches.labels(batch.task, model, batch.reason).inc()
             return
-        self._batch_items.labels(*labels).observe(batch.num_items)
-        self._batch_tokens.labels(*labels).observe(batch.padded_tokens)
+        work.batches_ok.inc()
+        work.batch_items.observe(batch.num_items)
+        work.batch_tokens.observe(batch.padded_tokens)
         if batch.padded_tokens > 0:
-            self._padding_ratio.labels(*labels).observe(1 - batch.tokens / batch.padded_tokens)
+            work.padding_ratio.observe(1 - batch.tokens / batch.padded_tokens)
 
     def engine_reported(self, model: str, report: EngineReport) -> None:
         model = self._label(model)
@@ -393,12 +431,12 @@ class Telemetry:
             self._inter_token_seconds.labels(model).observe(seconds)
 
     def job_done(self, model: str, task: str, result: JobResult) -> None:
-        labels = (task, self._label(model))
-        self._jobs.labels(*labels, "done").inc()
-        self._queue_seconds.labels(*labels).observe(result.timings.queue_s)
-        self._prepare_seconds.labels(*labels).observe(result.timings.prepare_s)
-        self._finish_seconds.labels(*labels).observe(result.timings.finish_s)
-        self._tokens.labels(*labels).inc(result.num_tokens)
+        work = self._work(task, self._label(model))
+        work.jobs_done.inc()
+        work.queue_seconds.observe(result.timings.queue_s)
+        work.prepare_seconds.observe(result.timings.prepare_s)
+        work.finish_seconds.observe(result.timings.finish_s)
+        work.tokens.inc(result.num_tokens)
 
     def job_failed(self, model: str, task: str, code: str) -> None:
         outcome = "cancelled" if code == Cancelled.code else "failed"

@@ -35,6 +35,10 @@ class DeviceOutOfMemory(RuntimeError):
         super().__init__("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
 
+class AcceleratorError(RuntimeError):
+    """torch's, by whose name a device is known to be lost."""
+
+
 def obey(order: str | None, gate: threading.Event | None = None) -> None:
     match order:
         case "wait":
@@ -48,6 +52,8 @@ def obey(order: str | None, gate: threading.Event | None = None) -> None:
             raise BaseException("as a Rust panic is no Exception")
         case "memory":
             raise DeviceOutOfMemory
+        case "lost":
+            raise AcceleratorError("CUDA error: device-side assert triggered")
         case "hang":
             time.sleep(3600)
         case "die":

@@ -128,7 +128,7 @@ class WorkerConnection:
         sock.setblocking(True)
         self._sock = sock
         self._events = events
-        self._outgoing: SimpleQueue[tuple[FromWorker, Callable[[], None] | None] | None] = SimpleQueue()
+        self._outgoing: SimpleQueue[tuple[tuple[FromWorker, ...], Callable[[], None] | None] | None] = SimpleQueue()
         self._reader = threading.Thread(target=self._read, name="reader", daemon=True)
         self._sender = threading.Thread(target=self._write, name="sender", daemon=True)
 
@@ -136,9 +136,10 @@ class WorkerConnection:
         self._reader.start()
         self._sender.start()
 
-    def send(self, message: FromWorker, *, then: Callable[[], None] | None = None) -> None:
-        """Queue a message. `then` runs on the sender thread once a control message has been written to the socket."""
-        self._outgoing.put((message, then))
+    def send(self, *messages: FromWorker, then: Callable[[], None] | None = None) -> None:
+        """Queue messages that go out together. `then` runs on the sender thread once those of them that are control
+        messages, and those of earlier calls, have been written to the socket."""
+        self._outgoing.put((messages, then))
 
     def finish(self, timeout_s: float) -> None:
         """Write what is queued, then end the sender."""
@@ -178,8 +179,9 @@ class WorkerConnection:
         try:
             entry = self._outgoing.get(block=wait)
             while entry is not None:
-                message, then = entry
-                outbox.push(message, control=is_control(message))
+                messages, then = entry
+                for message in messages:
+                    outbox.push(message, control=is_control(message))
                 if then is not None:
                     thens.append(then)
                 entry = self._outgoing.get_nowait()

@@ -51,7 +51,8 @@ class Load(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """One job: a validated request of one or more inputs for one task. media_type: of each input's answer. adapter: of
-    the model, to be loaded if it is not there."""
+    the model, to be loaded if it is not there. has_begun: the worker has nothing else, so the job counts as announced
+    for the stage `ARRIVAL` from when this is sent."""
 
     job_id: int
     task: str
@@ -60,6 +61,7 @@ class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     media_type: str = "application/json"
     is_stream: bool = False  # its parts are wanted as they are made, `FIRST_CREDIT` of them before any `Credit`
     alone: bool = False  # a suspect: share no batch with other jobs
+    has_begun: bool = False
     adapter: AdapterSpec | None = None
 
 
@@ -145,9 +147,11 @@ class Heartbeat(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class StageBegan(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """Sent before a stage touches these jobs: if the worker dies now, they are the suspects.
+    """If the worker dies now, these jobs are the suspects. Sent before a stage touches jobs that no stage had, and as
+    soon as none has them any more; that jobs moved from one stage to another is told a moment later.
 
-    stage: "prepare", "forward" or "finish". A later message for the same stage replaces the earlier; no jobs: idle.
+    stage: "prepare", "forward", "finish", "adapter" or `ARRIVAL`. A later message for the same stage replaces the
+    earlier; no jobs: idle.
     """
 
     stage: str
@@ -221,6 +225,9 @@ class Measured(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     outputs: list[bytes] = []
     error: ErrorInfo | None = None
 
+
+ARRIVAL = "arrival"
+"""The stage that a job begins with whose `Submit` says so."""
 
 FIRST_CREDIT = 64
 """Parts of a stream that may be on their way to a reader before it has taken any."""

@@ -13,6 +13,7 @@ import msgspec
 
 from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import (
+    ARRIVAL,
     BatchDone,
     Cancel,
     Credit,
@@ -150,6 +151,8 @@ class WorkerHandle:
         if self._process is None:
             raise RuntimeError(f"A job was submitted to a worker of {self.spec.id} without a process. This is a bug.")
         request = job.request
+        # One that has not answered yet may end of itself. What is alone is a suspect, and announced to the moment.
+        has_begun = self._has_answered and not (alone or self.in_flight or self._stages)
         message = Submit(
             job_id=job.job_id,
             task=request.task,
@@ -158,9 +161,12 @@ class WorkerHandle:
             media_type=request.media_type,
             is_stream=job.stream is not None,
             alone=alone,
+            has_begun=has_begun,
             adapter=request.adapter,
         )
         self._process.connection.send(message)
+        if has_begun:
+            self._stage_began(ARRIVAL, [job.job_id])
         self.in_flight[job.job_id] = job
         self.num_items += job.num_items
         if job.stream is not None:
@@ -276,7 +282,7 @@ class WorkerHandle:
                 if job is not None:
                     self._owner.on_answer(self, job, message)
             case StageBegan():
-                self._on_stage(message)
+                self._stage_began(message.stage, message.job_ids)
             case Heartbeat():
                 self._heard()
             case Deltas():
@@ -308,13 +314,13 @@ class WorkerHandle:
     def _heard(self) -> None:
         self._heard_at = self._clock.now()
 
-    def _on_stage(self, message: StageBegan) -> None:
-        if message.job_ids:
-            now, limit_s = self._clock.now(), self._limits.stage_s(message.stage)
-            self._stages[message.stage] = (frozenset(message.job_ids), now)
+    def _stage_began(self, stage: str, job_ids: list[int]) -> None:
+        if job_ids:
+            now, limit_s = self._clock.now(), self._limits.stage_s(stage)
+            self._stages[stage] = (frozenset(job_ids), now)
             self._alarm.set(now + limit_s - _grace_s(limit_s))  # all else that is due has set it before
         else:
-            self._stages.pop(message.stage, None)
+            self._stages.pop(stage, None)
 
     # Its limits
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 from msgspec import structs
 
 from app.catalog import AdapterSpec, ModelSpec
-from app.channel.messages import ErrorInfo, JobDelta, Measure, Measured, Progress, StageBegan, Submit
+from app.channel.messages import ErrorInfo, JobDelta, Measure, Measured, Progress, Submit
 from app.errors import BackendFailed, ModelFailed, NotAvailable, OutOfMemory, PipeserveError
 from app.runtime.base import Item, LoadedModel, Stages
 from app.runtime.generation.request import Advance, Arrival, EngineState, GenerationRequest, Ranked
@@ -147,6 +147,13 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchStepped:
+    """A forward of many steps goes on."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
 class Forwarded:
     """outputs: one per entry, unless the forward raised `error`. num_misfits: as in `BatchDone`."""
 
@@ -240,6 +247,7 @@ Event = (
     | AdapterLoaded
     | Prepared
     | Written
+    | BatchStepped
     | Forwarded
     | Stepped
     | EngineRested
@@ -462,13 +470,10 @@ class Finisher:
 
 
 class BatchWatch:
-    """Implements `Watch`. A step is announced as a stage that begins, at most once in STEP_S. tell: the coordinator."""
+    """Implements `Watch`. tell: the coordinator, of a step at most once in STEP_S."""
 
-    def __init__(
-        self, batch: Batch, send: Callable[[StageBegan], None], tell: Callable[[Written], None], clock: Clock
-    ) -> None:
+    def __init__(self, batch: Batch, tell: Callable[[Written | BatchStepped], None], clock: Clock) -> None:
         self._batch = batch
-        self._send = send
         self._tell = tell
         self._clock = clock
         self._announced_at = clock()
@@ -477,7 +482,7 @@ class BatchWatch:
         now = self._clock()
         if now - self._announced_at >= STEP_S:
             self._announced_at = now
-            self._send(StageBegan(stage="forward", job_ids=self._batch.job_ids))
+            self._tell(BatchStepped(self._batch))
 
     def is_cancelled(self, index: int) -> bool:
         return self._batch.entries[index].job_id in self._batch.cancelled
@@ -494,8 +499,8 @@ class Device:
     def __init__(
         self,
         load: LoadModel,
-        send: Callable[[Progress | StageBegan], None],
-        tell: Callable[[Written], None],
+        send: Callable[[Progress], None],
+        tell: Callable[[Written | BatchStepped], None],
         clock: Clock,
     ) -> None:
         self._load = load
@@ -553,7 +558,7 @@ class Device:
             raise RuntimeError("a forward before the model was loaded. This is a bug.")
         began_at = self._clock()
         try:
-            watch = BatchWatch(batch, self._send, self._tell, self._clock)
+            watch = BatchWatch(batch, self._tell, self._clock)
             with self._adapted(batch.entries[0].item.adapter):
                 outputs = list(self._stages.of(batch.task).forward([entry.item for entry in batch.entries], watch))
         except BaseException as error:

@@ -6,7 +6,8 @@ All other threads talk to it through one inbox, and it to them through theirs:
                                      -> device thread  -> [inbox] -> coordinator: outputs gathered per input
                                      -> finish thread  -> [inbox] -> coordinator -> sender
 
-Work is handed to a stage by the sender thread, once the announcement of its jobs (`StageBegan`) is on the wire.
+Work is handed to a stage once the announcement of its jobs (`StageBegan`) is on the wire: by the sender thread, unless
+the API process knew these jobs to be in some stage already (`app/worker/announcing.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Container, Iterable
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -29,7 +30,6 @@ from app.channel.messages import (
     Deltas,
     DropAdapter,
     ErrorInfo,
-    FromWorker,
     Heartbeat,
     JobDelta,
     JobFailed,
@@ -39,7 +39,6 @@ from app.channel.messages import (
     Measured,
     Ready,
     SetThreads,
-    StageBegan,
     Stop,
     Submit,
     ToWorker,
@@ -47,6 +46,7 @@ from app.channel.messages import (
 from app.runtime.base import LoadedModel
 from app.runtime.generation.request import Advance, Arrival, GenerationRequest
 from app.worker import memory
+from app.worker.announcing import Announcer, Sender
 from app.worker.batch_queue import BatchQueue, Entry
 from app.worker.jobs import Job
 from app.worker.stage_threads import (
@@ -54,6 +54,7 @@ from app.worker.stage_threads import (
     AdapterLoader,
     AdapterWork,
     Batch,
+    BatchStepped,
     Clock,
     Device,
     EngineControl,
@@ -87,17 +88,13 @@ HEARTBEAT_S = 1.0
 _MAX_PREPARE_JOBS = 32
 _MAX_EARLY_CANCELS = 4096
 _FLUSH_S = 5.0
-# What a forward costs before its first token, in tokens. MiniLM on a CPU thread: 8 ms + 0.28 ms per token, so 30;
-# an accelerator computes thousands of tokens in the time that launching the kernels takes.
-_OVERHEAD_TOKENS = {"cpu": 64}
+# What a forward costs before its first token, in tokens. On a CPU thread, MiniLM: 8 ms + 0.28 ms per token, so 30, a
+# BERT-base: 40 ms + 2.4 ms, so 17. Twice as many gain no throughput, and short texts then wait for long ones: at half
+# of the peak p99 is a sixth higher (simulated: docs/lab-log.md). An accelerator computes thousands of tokens in the
+# time that launching the kernels takes.
+_OVERHEAD_TOKENS = {"cpu": 32}
 _ACCELERATOR_OVERHEAD_TOKENS = 1024
 T = TypeVar("T")
-
-
-class Sender(Protocol):
-    def send(self, message: FromWorker, *, then: Callable[[], None] | None = None) -> None: ...
-
-    def finish(self, timeout_s: float) -> None: ...
 
 
 class Worker:
@@ -113,6 +110,7 @@ class Worker:
     ) -> None:
         self._connection = connection
         self._inbox = inbox
+        self._announcer = Announcer(connection, clock)
         self._clock = clock
         self._on_load = on_load
         self._device: StageThread[LoadWork | ThreadsWork | Batch | EngineWork | MeasureWork] = StageThread(
@@ -142,7 +140,6 @@ class Worker:
         self._is_engines_turn = False
         self._report = ReportWriter(clock)
         self._busy: set[str] = set()
-        self._announced: set[str] = set()
         self._is_stopping = False
         self._ended = threading.Event()
         self._exit_code: int | None = None
@@ -155,6 +152,7 @@ class Worker:
             for event in self._next_events():
                 self._handle(event)
             self._dispatch()
+            self._announcer.settle()
             if self._is_stopping and not self._jobs:
                 self._exit_code = 0
         self._end_threads()
@@ -176,7 +174,7 @@ class Worker:
                 thread.end()
 
     def _next_events(self) -> list[ToWorker | Disconnected | Event]:
-        """Everything in the inbox; waits for the first, or until a batch that waits for company is due."""
+        """Everything in the inbox; waits for the first, or until something is due without one."""
         events: list[ToWorker | Disconnected | Event] = []
         try:
             events.append(self._inbox.get(timeout=self._timeout_s()))
@@ -187,7 +185,8 @@ class Worker:
 
     def _timeout_s(self) -> float | None:
         ready_at = None if "forward" in self._busy else self._queue.ready_at()
-        return None if ready_at is None else max(0.0, ready_at - self._clock())
+        dues = [due for due in (ready_at, self._announcer.due) if due is not None]
+        return max(0.0, min(dues) - self._clock()) if dues else None
 
     def _handle(self, event: ToWorker | Disconnected | Event) -> None:
         match event:
@@ -196,11 +195,13 @@ class Worker:
             case Prepared():
                 self._on_prepared(event)
             case Forwarded():
-                self._busy.discard("forward")
+                self._rest("forward")
                 self._computing = None
                 self._forwarded.append(event)
             case Written():
                 self._on_written(event)
+            case BatchStepped():
+                self._on_batch_stepped(event)
             case Stepped():
                 self._on_stepped(event)
             case EngineRested():
@@ -220,13 +221,13 @@ class Worker:
             case Measure():
                 self._device.put(MeasureWork(event, self._batch.max_items))
             case Measured():
-                self._connection.send(event)
+                self._announcer.send(event)
             case Load():
                 self._on_load_message(event)
             case Loaded():
                 self._on_loaded(event)
             case LoadBroke():
-                self._connection.send(LoadFailed(error=event.error))
+                self._announcer.send(LoadFailed(error=event.error))
                 self._exit_code = 1
             case Stop():
                 self._is_stopping = True
@@ -263,11 +264,13 @@ class Worker:
         self._adapters = model.adapters
         for adapter in self._dropped_early:
             self._on_drop_adapter(adapter)
-        self._connection.send(_ready(model, event.load_s))
+        self._announcer.send(_ready(model, event.load_s))
 
     # Jobs come and go
 
     def _on_submit(self, submit: Submit) -> None:
+        if submit.has_begun:
+            self._announcer.arrived(submit.job_id)
         if submit.job_id in self._early_cancels:
             del self._early_cancels[submit.job_id]
             return
@@ -280,7 +283,7 @@ class Worker:
             self._unadapted.setdefault(adapter.key, []).append(job)
 
     def _on_adapter(self, event: AdapterLoaded) -> None:
-        self._busy.discard("adapter")
+        self._rest("adapter")
         for job in self._unadapted.pop(event.adapter.key, []):
             if event.error is None:
                 self._unprepared.append(job)
@@ -307,11 +310,11 @@ class Worker:
     def _fail(self, job_id: int, error: ErrorInfo) -> None:
         if job_id in self._jobs:
             self._forget(job_id)
-            self._connection.send(JobFailed(job_id=job_id, error=error))
+            self._announcer.send(JobFailed(job_id=job_id, error=error))
 
     def _answer(self, job: Job) -> None:
         self._forget(job.job_id)
-        self._connection.send(job.answer(self._clock()))
+        self._announcer.send(job.answer(self._clock()))
 
     def _forget(self, job_id: int) -> None:
         job = self._jobs.pop(job_id)
@@ -325,7 +328,7 @@ class Worker:
     # What the stages answer
 
     def _on_prepared(self, event: Prepared) -> None:
-        self._busy.discard("prepare")
+        self._rest("prepare")
         now = self._clock()
         for prepared in event.jobs:
             job = self._jobs.get(prepared.job_id)
@@ -374,7 +377,7 @@ class Worker:
         )
 
     def _on_finished(self, event: Finished) -> None:
-        self._busy.discard("finish")
+        self._rest("finish")
         for job_id, error in event.failed.items():
             self._fail(job_id, error)
         self._send_parts(event.deltas)
@@ -390,6 +393,11 @@ class Worker:
                 job.is_complete = True
                 if not job.held:
                     self._answer(job)
+
+    def _on_batch_stepped(self, event: BatchStepped) -> None:
+        """The time limit of a forward is one of a step: it begins anew."""
+        if event.batch is self._computing:
+            self._announce("forward", event.batch.job_ids, lambda: None)
 
     # Items of a batch that somebody reads along with
 
@@ -438,7 +446,7 @@ class Worker:
         if self._report.step(event.state, now):
             # The time limit of a forward is one of a step: it begins anew.
             self._announce("forward", self._text_jobs(), lambda: None)
-            self._connection.send(self._report.take())
+            self._announcer.note(self._report.take())
         for advance in event.advances:
             text = self._texts.get(advance.key)
             if text is None:
@@ -478,15 +486,16 @@ class Worker:
         self._unfinished.append(work)
 
     def _on_engine_rested(self, event: EngineRested) -> None:
-        self._busy.discard("forward")
+        self._rest("forward")
         self._is_engine_running = False
         if event.error is not None:
             # Its sequences are in a state that nobody knows. The worker's end makes their jobs the suspects.
             logger.critical("text generation broke, the worker ends", exc_info=event.error)
+            self._blame(self._text_jobs())
             self._exit_code = 1
         elif not self._texts:
             self._report.rest()
-            self._connection.send(self._report.take())
+            self._announcer.note(self._report.take())
 
     def _send_parts(self, parts: Iterable[JobDelta]) -> None:
         now: list[JobDelta] = []
@@ -496,7 +505,7 @@ class Worker:
                 job.held.append(part)
                 now += job.take_parts()
         if now:
-            self._connection.send(Deltas(parts=now))
+            self._announcer.send(Deltas(parts=now))
 
     def _on_credit(self, credit: Credit) -> None:
         job = self._jobs.get(credit.job_id)
@@ -504,7 +513,7 @@ class Worker:
             return
         job.credit += credit.num_parts
         if parts := job.take_parts():
-            self._connection.send(Deltas(parts=parts))
+            self._announcer.send(Deltas(parts=parts))
         if job.is_complete and not job.held:
             self._answer(job)
 
@@ -518,7 +527,7 @@ class Worker:
         reason, error = "ok", event.error
         if error is not None:
             reason = "out_of_memory" if memory.is_out_of_memory(error) else "error"
-        self._connection.send(_batch_done(event, reason))
+        self._announcer.note(_batch_done(event, reason))
         if error is None:
             if len(event.outputs) == len(event.batch.entries):
                 return event
@@ -529,6 +538,7 @@ class Worker:
         elif memory.is_device_lost(error):
             # Nothing more will run on this device in this process. Its end makes this batch's jobs the suspects.
             logger.critical("the device is lost, the worker ends", exc_info=error)
+            self._blame(event.batch.job_ids)
             self._exit_code = 1
         else:
             self._bisect(event.batch, error, is_out_of_memory=reason == "out_of_memory")
@@ -565,9 +575,6 @@ class Worker:
         self._dispatch_finish()
         self._dispatch_adapter()
         self._dispatch_prepare()
-        for stage in self._announced - self._busy:
-            self._connection.send(StageBegan(stage=stage, job_ids=[]))
-        self._announced &= self._busy
 
     def _drain_forwarded(self) -> list[Forwarded]:
         events = list(self._forwarded)
@@ -627,10 +634,17 @@ class Worker:
             self._announce("prepare", [job.job_id for job in jobs], lambda: prepare.put(submits))
 
     def _announce(self, stage: str, job_ids: list[int], then: Callable[[], None]) -> None:
-        """Say who is to blame if this process dies now, and let the stage begin when that has been written."""
+        """Say who is to blame if this process dies now, and let the stage begin when that is known."""
         self._busy.add(stage)
-        self._announced.add(stage)
-        self._connection.send(StageBegan(stage=stage, job_ids=job_ids), then=then)
+        self._announcer.begin(stage, job_ids, then)
+
+    def _blame(self, job_ids: list[int]) -> None:
+        """Their forward is over, and ends this process."""
+        self._announcer.begin("forward", job_ids, lambda: None)
+
+    def _rest(self, stage: str) -> None:
+        self._busy.discard(stage)
+        self._announcer.end(stage)
 
 
 def _is_text(entry: Entry) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from app.catalog import Catalog, ModelSpec
 from app.channel.messages import (
+    ARRIVAL,
     BatchDone,
     Cancel,
     EngineReport,
@@ -164,6 +165,8 @@ class FakeWorker:
                 self._launcher.on_load(self)
             case Submit():
                 self.jobs[message.job_id] = message
+                if message.has_begun and not self.is_hung:
+                    self.say(StageBegan(stage=ARRIVAL, job_ids=[]))  # it begins when the test says so
                 self._launcher.on_submit(self, message)
             case Cancel():
                 self.jobs.pop(message.job_id, None)

@@ -62,6 +62,22 @@ async def test_suspects_run_again_one_by_one() -> None:
         assert len(await asyncio.gather(*calls)) == 4
 
 
+async def test_a_job_by_itself_counts_as_begun() -> None:
+    """A worker that has nothing else is not waited for to say so: its death makes the job a suspect."""
+    async with House() as house:
+        worker = await ready_house(house)
+        worker.is_hung = True  # says nothing
+        call = await house.ask(inputs=["x"])
+        assert next(iter(worker.jobs.values())).has_begun
+        worker.die(-11)
+        await settle()
+        replacement = house.launcher.of("a")
+        (job,) = replacement.jobs.values()
+        assert job.alone and not job.has_begun
+        replacement.answer()
+        await call
+
+
 async def test_poison_is_found_and_its_neighbours_are_answered() -> None:
     """The job that ends its worker twice alone gets WorkerLost; the model is not FAILED for it."""
     async with House() as house:

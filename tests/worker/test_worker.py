@@ -15,6 +15,7 @@ import pytest
 from app.catalog import BatchSpec, ModelSpec
 from app.channel.connection import Disconnected
 from app.channel.messages import (
+    ARRIVAL,
     BatchDone,
     Cancel,
     Deltas,
@@ -33,7 +34,7 @@ from app.channel.messages import (
 )
 from app.runtime.base import Item
 from app.worker.batch_queue import Entry
-from app.worker.stage_threads import Batch, BatchWatch, LoadModel
+from app.worker.stage_threads import Batch, BatchStepped, BatchWatch, LoadModel
 from app.worker.worker import Worker
 from tests import fake_worker
 from tests.fake_worker import ScriptedModel
@@ -48,8 +49,9 @@ class RecordingSender:
         self.sent: SimpleQueue[FromWorker] = SimpleQueue()
         self.is_finished = False
 
-    def send(self, message: FromWorker, *, then: Callable[[], None] | None = None) -> None:
-        self.sent.put(message)
+    def send(self, *messages: FromWorker, then: Callable[[], None] | None = None) -> None:
+        for message in messages:
+            self.sent.put(message)
         if then is not None:
             then()
 
@@ -247,16 +249,44 @@ def test_an_alone_job_shares_no_stage(worker: RunningWorker) -> None:
         assert all(job_ids == [2] for job_ids in worker.announcements(stage) if 2 in job_ids)
 
 
-def test_a_job_is_announced_before_each_stage(worker: RunningWorker) -> None:
-    """The order on the wire: its announcements, then its answer."""
+def test_a_job_alone_is_announced_once(worker: RunningWorker) -> None:
+    """Before it is touched; what else there is to say of it comes with its answer."""
+    worker.until(lambda message: isinstance(message, Ready))
+    worker.received.clear()
     worker.submit(1, {"text": "a"})
     worker.answer(1)
-    told = [
-        message.stage if isinstance(message, StageBegan) else type(message).__name__
-        for message in worker.received
-        if (isinstance(message, StageBegan) and message.job_ids) or isinstance(message, JobDone | BatchDone)
-    ]
-    assert told == ["prepare", "forward", "BatchDone", "finish", "JobDone"]
+    told = [message for message in worker.received if not isinstance(message, Heartbeat)]
+    assert told[:2] == [StageBegan(stage="prepare", job_ids=[1]), StageBegan(stage="prepare", job_ids=[])]
+    assert [type(message) for message in told[2:]] == [BatchDone, JobDone]
+
+
+def test_a_job_that_has_begun_is_not_announced(worker: RunningWorker) -> None:
+    """The API process counts it as begun until its answer, which comes with the end of its arrival."""
+    worker.until(lambda message: isinstance(message, Ready))
+    worker.received.clear()
+    worker.tell(Submit(job_id=1, task=TASK, inputs=[{"text": "a"}], parameters={}, has_begun=True))
+    worker.answer(1)
+    told = [message for message in worker.received if not isinstance(message, Heartbeat)]
+    assert told[0] == StageBegan(stage=ARRIVAL, job_ids=[])
+    assert [type(message) for message in told[1:]] == [BatchDone, JobDone]
+
+
+def test_a_job_that_has_not_begun_after_all_is_said_to_wait(worker: RunningWorker) -> None:
+    """Behind one that nobody waits for any more; and one that was cancelled before it came."""
+    worker.submit(1, {"forward": "wait"})
+    worker.until(lambda message: message == StageBegan(stage="forward", job_ids=[1]))
+    worker.tell(Cancel(job_id=1), Cancel(job_id=3))
+    for job_id in (2, 3):
+        worker.tell(Submit(job_id=job_id, task=TASK, inputs=[{"text": "a"}], parameters={}, has_begun=True))
+        worker.until(lambda message: message == StageBegan(stage=ARRIVAL, job_ids=[]))
+    assert worker.answered() == []
+
+
+def test_a_long_forward_is_announced_as_one(worker: RunningWorker) -> None:
+    """Its limit is another than that of the stages around it."""
+    worker.submit(1, {"forward": "wait"})
+    worker.until(lambda message: message == StageBegan(stage="forward", job_ids=[1]))
+    worker.until(lambda message: message == StageBegan(stage="prepare", job_ids=[]))
 
 
 class ScriptedCode:
@@ -440,6 +470,19 @@ def test_the_end_of_the_connection_ends_a_hanging_worker(worker: RunningWorker) 
     assert worker.end(Disconnected()) == 0
 
 
+def test_a_lost_device_ends_the_worker_with_its_jobs_to_blame(worker: RunningWorker) -> None:
+    """What is said last names the batch, and not a job that only waited."""
+    worker.submit(0, {"text": "gate", "forward": "wait"})
+    worker.until(lambda message: message == StageBegan(stage="forward", job_ids=[0]))
+    worker.submit(1, {"text": "a", "forward": "lost"})
+    worker.submit(2, {"text": "b"}, group=2)
+    worker.until_prepared(1, 2)
+    worker.model.gate.set()
+    assert worker.join() == 1
+    stages = {message.stage: message.job_ids for message in worker.received if isinstance(message, StageBegan)}
+    assert stages["forward"] == [1] and 2 not in stages["prepare"] + stages.get("finish", [])
+
+
 def test_granted_threads_reach_the_device(worker: RunningWorker) -> None:
     """SetThreads is applied before the next forward."""
     worker.until(lambda message: isinstance(message, Ready))
@@ -544,15 +587,23 @@ def test_what_was_read_is_not_computed_again(worker: RunningWorker) -> None:
 
 
 def test_steps_begin_the_limit_of_a_forward_anew() -> None:
-    """Announced at most once a second: a generation may take as long as it likes, a step may not."""
+    """Told at most once a second: a generation may take as long as it likes, a step may not."""
     now = 100.0
-    sent: list[StageBegan] = []
+    told: list[object] = []
     entries = [Entry(job_id, TASK, Item(None, 1), 0.0) for job_id in (1, 1, 2)]
     batch = Batch(entries)
-    watch = BatchWatch(batch, sent.append, lambda written: None, lambda: now)
+    watch = BatchWatch(batch, told.append, lambda: now)
     for now in (100.1, 100.9, 101.1, 101.2, 102.0, 102.3):  # noqa: B007  # the watch's clock
         watch.step()
-    assert sent == [StageBegan(stage="forward", job_ids=[1, 2])] * 2
+    assert told == [BatchStepped(batch)] * 2
     assert not watch.is_cancelled(2)
     batch.cancelled.add(2)
     assert [watch.is_cancelled(index) for index in range(3)] == [False, False, True]
+
+
+def test_a_forward_that_goes_on_is_announced_again(worker: RunningWorker) -> None:
+    """By the worker, for each step that it was told of."""
+    worker.submit(1, {"text": "a", "forward": "steps"})
+    for _ in range(2):
+        worker.until(lambda message: message == StageBegan(stage="forward", job_ids=[1]))
+    worker.tell(Cancel(job_id=1))
