@@ -43,8 +43,8 @@ class TransformersModel:
     ) -> None:
         """parts.model: in evaluation mode, on its devices; for embedding tasks its base model makes the vectors.
 
-        dtype: what it computes in, where that is not the type of what goes in and out. compiles: as it warms up. unpads:
-        texts of different lengths are computed without padding, where that is exact.
+        dtype: what it computes in, where that is not the type of what goes in and out. compiles: as it warms up.
+        unpads: texts of different lengths are computed without padding, where that is exact.
         """
         self._tasks = list(tasks)
         self._parts = parts

@@ -20,8 +20,9 @@ def entry(
     alone: bool = False,
     arrived_at: float = 0.0,
     task: str = "fill-mask",
+    is_unpadded: bool = False,
 ) -> Entry:
-    return Entry(job_id, task, Item(None, cost, group), arrived_at, alone)
+    return Entry(job_id, task, Item(None, cost, group, is_unpadded=is_unpadded), arrived_at, alone)
 
 
 def queue_of(entries: list[Entry], *, max_items: int = 64, max_tokens: int = 16384, **options: float) -> BatchQueue:
@@ -105,6 +106,24 @@ def test_short_texts_share_though_their_lengths_differ() -> None:
     """Where a forward costs more than the padding, items of different lengths run together."""
     queue = queue_of([entry(1, 5), entry(2, 12), entry(3, 8), entry(4, 20)])
     assert jobs(queue.take(0.0)) == [1, 2, 3, 4]
+
+
+def test_without_padding_the_oldest_share_whatever_their_lengths() -> None:
+    """No forward is saved by sorting; the sum of the costs is what is limited, and the first is always in."""
+    waiting = [entry(index, cost, is_unpadded=True) for index, cost in enumerate([500, 10, 400, 10, 80, 10])]
+    queue = queue_of([*waiting, entry(6, 2000, is_unpadded=True), entry(7, 1, is_unpadded=True)], max_tokens=1000)
+    assert jobs(queue.take(0.0)) == [0, 1, 2, 3, 4]
+    assert jobs(queue.take(0.0)) == [5]
+    assert jobs(queue.take(0.0)) == [6]
+    assert jobs(queue.take(0.0)) == [7]
+
+
+def test_without_padding_a_batch_has_its_most_items() -> None:
+    """Those of a job that was dropped do not count."""
+    queue = queue_of([entry(index, index, is_unpadded=True) for index in range(1, 8)], max_items=3)
+    queue.drop(2)
+    assert [jobs(queue.take(0.0)) for _ in range(3)] == [[1, 3, 4], [5, 6, 7], []]
+    assert len(queue) == 0
 
 
 def test_age_wins_over_length() -> None:
