@@ -21,7 +21,7 @@ from transformers import AttentionInterface, PreTrainedModel, PreTrainedTokenize
 
 from app.runtime.collating import Collator
 from app.runtime.generation.attention import LayerShape, NotPossible
-from app.runtime.generation.pages import torch_kernel
+from app.runtime.generation.pages import Kernel, torch_kernel
 from app.runtime.packing import PackedLinear
 from app.runtime.quantizing import is_quantised_by_transformers
 from app.runtime.tokenizing import Row, position_offset
@@ -170,26 +170,40 @@ def attend(
         raise NotPossible(f"its attention has a {unknown[0]}")
     if query.device.type == "cpu":
         lengths = cu_seq_lens_q.diff().tolist()
-        return _text_by_text(query, key, value, lengths, scaling, sliding_window), None
+        return text_by_text(query, key, value, lengths, scaling, sliding_window), None
     kernel = torch_kernel(LayerShape(key.shape[1], key.shape[-1], key.dtype, key.device))
     if kernel is None:
         raise NotPossible("torch has no kernel for texts of different lengths here")
-    reach = -1 if sliding_window is None else sliding_window - 1
     ends = cu_seq_lens_q.to(query.device)
-    attended = kernel(
+    return by_kernel(kernel, query, key, value, ends, max_length_q, scaling, sliding_window), None
+
+
+def by_kernel(
+    kernel: Kernel,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    ends: torch.Tensor,
+    longest: int,
+    scale: float | None,
+    window: int | None,
+) -> torch.Tensor:
+    """ends: int32 [texts + 1], 0 before them."""
+    reach = -1 if window is None else window - 1
+    attended: torch.Tensor = kernel(
         *(one[0].transpose(0, 1) for one in (query, key, value)),
         ends,
         ends,
-        max_length_q,
-        max_length_q,
-        scale=scaling,
+        longest,
+        longest,
+        scale=scale,
         window_size=(reach, reach),
         enable_gqa=key.shape[1] != query.shape[1],
     )
-    return attended[None], None
+    return attended[None]
 
 
-def _text_by_text(
+def text_by_text(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,

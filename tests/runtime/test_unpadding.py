@@ -7,12 +7,15 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention.varlen import varlen_attn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import (
     AlbertConfig,
     AutoModel,
@@ -35,7 +38,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from app.runtime.unpadding import Unpadded, is_unpadded, unpad
+from app.runtime.unpadding import Unpadded, by_kernel, is_unpadded, text_by_text, unpad
 from tests.runtime.compute import answer_together, load
 
 TOLERANCE = 1e-4
@@ -211,6 +214,41 @@ def test_an_error_leaves_the_attention_as_it_was(tokenizer: PreTrainedTokenizerB
         model(**{**inputs, "input_ids": inputs["input_ids"] + 1000})
     assert model.config._attn_implementation == "sdpa"
     assert torch.equal(model(**inputs)[0], expected)
+
+
+def _kernel(*args: Any, **keywords: Any) -> torch.Tensor:
+    """In the place of torch's, which is CUDA's alone: takes what it takes."""
+    given = inspect.signature(varlen_attn).bind(*args, **keywords).arguments
+    ends = given["cu_seq_q"].tolist()
+    assert given["cu_seq_q"].dtype == torch.int32
+    assert given["max_q"] == max(end - start for start, end in pairwise(ends))
+    behind, ahead = given["window_size"]
+    texts = []
+    for start, end in pairwise(ends):
+        places = torch.arange(end - start)
+        distance = places[None] - places[:, None]
+        seen = ((distance <= ahead) | (ahead < 0)) & ((-distance <= behind) | (behind < 0))
+        query, key, value = (given[name][start:end].transpose(0, 1)[None] for name in ("query", "key", "value"))
+        texts.append(
+            scaled_dot_product_attention(
+                query, key, value, attn_mask=seen, scale=given["scale"], enable_gqa=given["enable_gqa"]
+            )
+        )
+    return torch.cat([text[0].transpose(0, 1) for text in texts])
+
+
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_the_kernel_is_called_as_torch_takes_it(window: int | None, key_heads: int) -> None:
+    """And attends to what texts one by one attend to."""
+    torch.manual_seed(0)
+    lengths = [9, 1, 6]
+    query = torch.randn(1, 4, sum(lengths), 8)
+    key, value = (torch.randn(1, key_heads, sum(lengths), 8) for _ in range(2))
+    ends = torch.tensor([0, 9, 10, 16], dtype=torch.int32)
+    expected = text_by_text(query, key, value, lengths, 0.3, window)
+    computed = by_kernel(_kernel, query, key, value, ends, 9, 0.3, window)
+    torch.testing.assert_close(computed, expected)
 
 
 def test_declared_attention_and_compiled_models_keep_their_padding(models_dir: Path) -> None:
