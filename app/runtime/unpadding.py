@@ -67,9 +67,10 @@ class Unpadded:
         AttentionInterface.register(NAME, attend)
 
     def __call__(self, *arguments: Any, **inputs: Any) -> Any:
-        """inputs: as for the model: `input_ids` and `attention_mask`, both [rows, width], among them."""
-        is_inside = bool(arguments) or "cu_seq_lens_q" in inputs  # of a model with a head, which sees to it
-        texts = None if is_inside else self._texts(**inputs)
+        """Without padding where `input_ids` and `attention_mask`, both [rows, width], are among the inputs."""
+        is_batch = not arguments and all(inputs.get(name) is not None for name in ("input_ids", "attention_mask"))
+        is_inside = "cu_seq_lens_q" in inputs  # of a model with a head, which has seen to it
+        texts = self._texts(**inputs) if is_batch and not is_inside else None
         if texts is None:
             return self._padded(*arguments, **inputs)
         with self._attending(), self._ending_with(texts.apart):
@@ -277,9 +278,9 @@ def _is_quantised(model: PreTrainedModel) -> bool:
 def _rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Row]:
     """Texts of random tokens, and one of the mask's, by which some models count; one is longer than a window."""
     lengths = list(_CHECKED_LENGTHS)
-    window, limit = getattr(model.config, "sliding_window", None), model.config.max_position_embeddings
+    window = getattr(model.config, "sliding_window", None)
     if window is not None:
-        lengths.append(min(limit, 2 * window + lengths[0]))
+        lengths.append(min(model.config.max_position_embeddings, 2 * window + lengths[0]))
     source = torch.Generator().manual_seed(0)
     rows = []
     for length in lengths:

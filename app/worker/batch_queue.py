@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from app.runtime.base import Item
 
 WINDOW_BATCHES = 4
+UNPADDED_TIMES = 4
+"""Items that are not padded may be so many times the budget if they were: their forward ends with their vectors side by
+side, which is then no more memory than a layer takes inside, where it is four times as wide."""
 
 
 def batch_cost(items: Sequence[Item]) -> int:
@@ -114,12 +117,13 @@ class BatchQueue:
     def _oldest_of(self, lane: deque[Entry]) -> list[Entry]:
         """As many as there is room for, the first in any case."""
         batch: list[Entry] = []
-        cost = 0
+        cost = longest = 0
         while lane and len(batch) < self._max_items:
             entry = lane[0]
             if entry.job_id in self._waiting:
-                cost += entry.item.cost
-                if batch and cost > self._max_tokens:
+                cost, longest = cost + entry.item.cost, max(longest, entry.item.cost)
+                side_by_side = longest * (len(batch) + 1)
+                if batch and (cost > self._max_tokens or side_by_side > UNPADDED_TIMES * self._max_tokens):
                     break
                 batch.append(entry)
             lane.popleft()

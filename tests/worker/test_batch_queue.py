@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.runtime.base import Item
-from app.worker.batch_queue import BatchQueue, Entry
+from app.worker.batch_queue import BatchQueue, Entry, batch_cost
 
 
 def entry(
@@ -126,6 +126,14 @@ def test_without_padding_a_batch_has_its_most_items() -> None:
     assert len(queue) == 0
 
 
+def test_without_padding_many_short_and_one_long_are_bounded() -> None:
+    """At the end of their forward their vectors lie side by side, as wide as the longest."""
+    short = [entry(index, 1, is_unpadded=True) for index in range(60)]
+    queue = queue_of([*short, entry(60, 50, is_unpadded=True)], max_tokens=200)
+    assert jobs(queue.take(0.0)) == list(range(60))
+    assert jobs(queue.take(0.0)) == [60]
+
+
 def test_age_wins_over_length() -> None:
     """The oldest item is served next, however many neighbours the others have."""
     queue = queue_of([entry(0, 500)] + [entry(index, 10) for index in range(1, 50)])
@@ -188,10 +196,12 @@ def test_an_alone_job_waits_for_no_company() -> None:
 
 
 ENTRIES = st.builds(
-    lambda job_id, cost, group, alone: entry(job_id * 2 + alone, cost, group=group, alone=alone),
+    lambda job_id, cost, group, alone: entry(
+        job_id * 2 + alone, cost, group=group, alone=alone, is_unpadded=group == "unpadded"
+    ),
     st.integers(0, 6),
     st.integers(0, 60),
-    st.sampled_from(["a", "b"]),
+    st.sampled_from(["a", "b", "unpadded"]),
     st.booleans(),
 )
 STEPS = st.lists(st.one_of(st.lists(ENTRIES, max_size=12), st.just("take"), st.integers(0, 13)), max_size=30)
@@ -213,7 +223,7 @@ def test_every_item_leaves_exactly_once(
             return False
         assert waiting[0] in batch
         assert len(batch) <= max_items
-        assert len(batch) == 1 or max(row.item.cost for row in batch) * len(batch) <= max_tokens
+        assert len(batch) == 1 or batch_cost([row.item for row in batch]) <= max_tokens
         assert len({row.lane for row in batch}) == 1
         assert len(jobs(batch)) == 1 or not any(row.alone for row in batch)
         for row in batch:
