@@ -17,8 +17,8 @@ from app.runtime.embeddings import Embedder, EmbeddingParts
 from app.runtime.parts import OwnStages, Parts
 from app.runtime.sentence_files import SentenceFiles
 from app.runtime.tokenizing import Tokenizers
-from app.tasks.feature_extraction import EMBEDDING_TASKS
 from app.runtime.unpadding import unpad
+from app.tasks.feature_extraction import EMBEDDING_TASKS
 from app.tasks.registry import ALL_TASKS
 
 TEXTS_AMONG_IMAGES = "app.runtime.vision.features:TextFeatureStages"
