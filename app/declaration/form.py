@@ -110,7 +110,10 @@ class Form(BaseModel):
 
 class BatchForm(Form):
     max_items: int = Field(default=64, ge=1, le=4096, description="items of one forward at most")
-    max_tokens: Count = Field(default=16384, description="its padded size at most: longest item × items")
+    max_tokens: Count = Field(
+        default=16384,
+        description="its size at most: longest item × items, or the sum of the items where nothing is padded",
+    )
     max_wait_ms: float = Field(default=0.0, ge=0, le=1000, description="how long an item waits for company")
 
 

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 class Item:
     """The unit of batching: what one row of a forward needs. One input becomes one or more items.
 
-    cost: tokens before padding, or what counts as one: 16 × 16 pixels, 20 ms of sound; the padded cost of a batch is
+    cost: tokens before padding, or what counts as one: 16 × 16 pixels, 20 ms of sound; the cost of a batch is
     max(cost) * len(batch).
+    is_unpadded: not so where this item is: its forward computes no padding, and a batch costs what its items do.
     group: only items with equal groups may share a forward (its parameters, its input keys).
     features: model inputs and whatever `finish` needs, owned by the stages.
     adapter: of `app/runtime/adapters.py`, which the forward is to compute with; the worker puts it in.
@@ -22,6 +23,7 @@ class Item:
     cost: int
     group: Hashable = None
     adapter: Any = None
+    is_unpadded: bool = False
 
 
 class Watch(Protocol):

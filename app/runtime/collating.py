@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -33,12 +34,12 @@ class Collator:
         lengths = [len(row["input_ids"]) for row in rows]
         width = max(lengths)
         inputs = {
-            name: torch.tensor([self._padded(row[name], width, self._pads.get(name, 0)) for row in rows])
+            name: self._stacked([row[name] for row in rows], width, self._pads.get(name, 0))
             for name in rows[0]
             if self.is_model_input(name)
         }
         if "attention_mask" not in inputs:
-            inputs["attention_mask"] = torch.tensor([self._padded([1] * length, width, 0) for length in lengths])
+            inputs["attention_mask"] = self._stacked([[1] * length for length in lengths], width, 0)
         if self._is_left and "position_ids" in self._names:
             # Without them the model would count the padding as well. With or without padding: compiled code is for
             # one set of inputs.
@@ -52,13 +53,23 @@ class Collator:
         """One row's output [width, ...] without its padding: [length, ...]."""
         return output[output.shape[0] - length :] if self._is_left else output[:length]
 
-    def _padded(self, values: list[int], width: int, pad: int) -> list[int]:
-        missing = width - len(values)
-        if missing == 0:
-            return values
-        return [pad] * missing + values if self._is_left else values + [pad] * missing
+    def _stacked(self, rows: Sequence[Sequence[Any]], width: int, pad: int) -> torch.Tensor:
+        """In numpy's memory: torch takes five times as long to read 8 lists in a list."""
+        first = np.asarray(rows[0])
+        stacked = np.full((len(rows), width, *first.shape[1:]), pad, first.dtype)
+        for row, values in zip(stacked, rows, strict=True):
+            if self._is_left:
+                row[width - len(values) :] = values
+            else:
+                row[: len(values)] = values
+        return torch.from_numpy(stacked)
 
     def _on_device(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if self._device.type == "cpu":
             return inputs
-        return {name: value.to(self._device, non_blocking=True) for name, value in inputs.items()}
+        # A copy from memory that cannot be swapped out goes on beside what computes.
+        pins = self._device.type == "cuda"
+        return {
+            name: (value.pin_memory() if pins else value).to(self._device, non_blocking=True)
+            for name, value in inputs.items()
+        }

@@ -21,6 +21,7 @@ from app.runtime.finite import require_finite
 from app.runtime.parts import OwnStages, Parts
 from app.runtime.sentence_files import SentenceFiles, pooling_modes
 from app.runtime.tokenizing import Encoder, Row
+from app.runtime.unpadding import is_unpadded
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -129,6 +130,7 @@ class EmbeddingStages(OwnStages):
         tokenizers = parts.require_tokenizers()
         self._encoder = Encoder(tokenizers, embedder.limit)
         self._collator = Collator(embedder.model, tokenizers.shared)
+        self._is_unpadded = is_unpadded(embedder.model)
         self._prompt_lengths: dict[str, int] = {}
 
     def release(self) -> None:
@@ -176,6 +178,7 @@ class EmbeddingStages(OwnStages):
             Item(
                 EmbeddingFeatures({name: row[name] for name in row if self._collator.is_model_input(name)}, pooling),
                 len(row["input_ids"]),
+                is_unpadded=self._is_unpadded,
             )
             for row in rows
         ]

@@ -116,7 +116,13 @@ def _load(
     parts = replace(_parts(spec, transformer, tasks, model, progress), adapters=adapters)
     parts = _with_engine(spec, parts, tasks)
     return TransformersModel(
-        parts, tasks, files, devices=placement.names, num_parameters=num_parameters, compiles=spec.compile
+        parts,
+        tasks,
+        files,
+        devices=placement.names,
+        num_parameters=num_parameters,
+        compiles=spec.compile,
+        unpads=not spec.compile,  # its layout is no tensor's: compiled code would be of one batch alone
     )
 
 

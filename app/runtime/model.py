@@ -17,6 +17,7 @@ from app.runtime.embeddings import Embedder, EmbeddingParts
 from app.runtime.parts import OwnStages, Parts
 from app.runtime.sentence_files import SentenceFiles
 from app.runtime.tokenizing import Tokenizers
+from app.runtime.unpadding import unpad
 from app.tasks.feature_extraction import EMBEDDING_TASKS
 from app.tasks.registry import ALL_TASKS
 
@@ -38,10 +39,12 @@ class TransformersModel:
         dtype: str | None = None,
         largest_difference: float | None = None,
         compiles: bool = False,
+        unpads: bool = False,
     ) -> None:
         """parts.model: in evaluation mode, on its devices; for embedding tasks its base model makes the vectors.
 
         dtype: what it computes in, where that is not the type of what goes in and out. compiles: as it warms up.
+        unpads: texts of different lengths are computed without padding, where that is exact.
         """
         self._tasks = list(tasks)
         self._parts = parts
@@ -65,6 +68,9 @@ class TransformersModel:
         if compiles and self._has_one_space:
             raise ModelFailed(f"compile: a {type(model).__name__} makes vectors by parts of it, which is not compiled.")
         self.compiled = Compiled(called) if compiles else None
+        if unpads and parts.tokenizers is not None and parts.engine is None:
+            for one in called:
+                unpad(one, parts.tokenizers.shared)
 
     def tasks(self) -> list[str]:
         return list(self._tasks)

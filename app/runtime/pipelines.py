@@ -21,6 +21,7 @@ from app.runtime.collating import Collator
 from app.runtime.finite import require_finite
 from app.runtime.parts import OwnStages, Parts
 from app.runtime.tokenizing import BAD_INPUT, Encoder, Row
+from app.runtime.unpadding import is_unpadded
 
 MAX_LOGITS_BYTES = 256 * 2**20
 """A fill-mask forward computes [rows, tokens, vocabulary]: 64 texts of 256 tokens would be 2 GiB."""
@@ -43,6 +44,7 @@ class PipelineStages(OwnStages):
         self._tokenizer = tokenizers.shared  # for decoding and vocabulary only
         self._encoder = Encoder(tokenizers, parts.limit)
         self._collator = Collator(parts.model, tokenizers.shared)
+        self._is_unpadded = is_unpadded(parts.model)
 
     def release(self) -> None:
         """Hand the tokenizer on: these stages are not used any more."""
@@ -59,7 +61,8 @@ class PipelineStages(OwnStages):
 
     def _item(self, row: Row, extras: dict[str, Any] | None = None) -> Item:
         inputs = {name: value for name, value in row.items() if self._collator.is_model_input(name)}
-        return Item(TextFeatures(inputs, extras or {}), len(row["input_ids"]), self._group(row))
+        features = TextFeatures(inputs, extras or {})
+        return Item(features, len(row["input_ids"]), self._group(row), is_unpadded=self._is_unpadded)
 
     def _group(self, row: Row) -> Hashable:
         """BART and T5 classify at the last end-of-text token, and want equally many of these in all rows."""
@@ -271,6 +274,7 @@ class FillMaskStages(PipelineStages):
     def __init__(self, parts: Parts, max_logits_bytes: int = MAX_LOGITS_BYTES) -> None:
         super().__init__(parts)
         self._max_logits_bytes = max_logits_bytes
+        self._is_unpadded = False  # the head, which computes the padding too, is most of the work
         if self._tokenizer.mask_token_id is None:
             raise ModelFailed("The model's tokenizer has no mask token, so it cannot do fill-mask.")
         self._mask_id: int = self._tokenizer.mask_token_id

@@ -23,6 +23,7 @@ from app.runtime.collating import Collator
 from app.runtime.finite import require_finite
 from app.runtime.parts import OwnStages, Parts
 from app.runtime.tokenizing import Row
+from app.runtime.unpadding import is_unpadded
 
 _WINDOW_TOKENS = 384
 _DOC_STRIDE = 128
@@ -61,6 +62,7 @@ class QuestionAnsweringStages(OwnStages):
             raise ModelFailed("question-answering needs a fast tokenizer, which this model does not have.")
         self._tokenizers = tokenizers
         self._collator = Collator(parts.model, tokenizer)
+        self._is_unpadded = is_unpadded(parts.model)
         self._max_tokens = limit if limit is not None else 10**6
         self._is_question_first = tokenizer.padding_side == "right"
 
@@ -76,7 +78,10 @@ class QuestionAnsweringStages(OwnStages):
 
     def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
         return [
-            [Item(window, len(window.inputs["input_ids"])) for window in self._windows(one, parameters)]
+            [
+                Item(window, len(window.inputs["input_ids"]), is_unpadded=self._is_unpadded)
+                for window in self._windows(one, parameters)
+            ]
             for one in inputs
         ]
 

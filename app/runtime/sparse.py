@@ -19,6 +19,7 @@ class SparseEmbeddingStages(PipelineStages):
     def __init__(self, parts: Parts, max_logits_bytes: int = MAX_LOGITS_BYTES) -> None:
         super().__init__(parts)
         self._max_logits_bytes = max_logits_bytes
+        self._is_unpadded = False  # the head, which computes the padding too, is most of the work
 
     def prepare(self, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[list[Item]]:
         side = parameters.get("truncation_direction", "right").lower()

@@ -1,7 +1,8 @@
 """Which items share a forward: pure and synchronous, time is passed in.
 
 The oldest item is in the next batch, always: so no item waits for ever. Around it, among the oldest items that may
-share its forward (a bounded window), the batch is a run of neighbours in length.
+share its forward (a bounded window), the batch is a run of neighbours in length; or, where no forward computes padding,
+simply the oldest.
 """
 
 from __future__ import annotations
@@ -14,6 +15,15 @@ from dataclasses import dataclass
 from app.runtime.base import Item
 
 WINDOW_BATCHES = 4
+UNPADDED_TIMES = 4
+"""Items that are not padded may be so many times the budget if they were: their forward ends with their vectors side by
+side, which is then no more memory than a layer takes inside, where it is four times as wide."""
+
+
+def batch_cost(items: Sequence[Item]) -> int:
+    """Of one forward, its padding included. items: of one lane."""
+    costs = [item.cost for item in items]
+    return sum(costs) if items[0].is_unpadded else max(costs) * len(costs)
 
 
 @dataclass(slots=True, eq=False)
@@ -95,10 +105,31 @@ class BatchQueue:
         oldest = lane[0]
         if self._max_wait_s <= 0 or oldest.alone or now >= oldest.arrived_at + self._max_wait_s:
             return True
-        live = [entry.item.cost for entry in lane if entry.job_id in self._waiting]
-        return len(live) >= self._max_items or len(live) * max(live) >= self._max_tokens
+        live = [entry.item for entry in lane if entry.job_id in self._waiting]
+        return len(live) >= self._max_items or batch_cost(live) >= self._max_tokens
 
     def _take_from(self, lane: deque[Entry]) -> list[Entry]:
+        """The next batch of a lane that begins with an item that waits."""
+        batch = self._oldest_of(lane) if lane[0].item.is_unpadded else self._neighbours_of(lane)
+        self._forget(batch)
+        return batch
+
+    def _oldest_of(self, lane: deque[Entry]) -> list[Entry]:
+        """As many as there is room for, the first in any case."""
+        batch: list[Entry] = []
+        cost = longest = 0
+        while lane and len(batch) < self._max_items:
+            entry = lane[0]
+            if entry.job_id in self._waiting:
+                cost, longest = cost + entry.item.cost, max(longest, entry.item.cost)
+                side_by_side = longest * (len(batch) + 1)
+                if batch and (cost > self._max_tokens or side_by_side > UNPADDED_TIMES * self._max_tokens):
+                    break
+                batch.append(entry)
+            lane.popleft()
+        return batch
+
+    def _neighbours_of(self, lane: deque[Entry]) -> list[Entry]:
         window: list[Entry] = []
         while lane and len(window) < self.window:
             entry = lane.popleft()
@@ -113,7 +144,6 @@ class BatchQueue:
         batch = by_cost[start:end]
         chosen = {entry.order for entry in batch}
         lane.extendleft(entry for entry in reversed(window) if entry.order not in chosen)
-        self._forget(batch)
         return batch
 
     def _best_run(self, costs: Sequence[int], oldest: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from app.channel.messages import ErrorInfo, JobDelta, Measure, Measured, Progres
 from app.errors import BackendFailed, ModelFailed, NotAvailable, OutOfMemory, PipeserveError
 from app.runtime.base import Item, LoadedModel, Stages
 from app.runtime.generation.request import Advance, Arrival, EngineState, GenerationRequest, Ranked
-from app.worker.batch_queue import Entry
+from app.worker.batch_queue import Entry, batch_cost
 from app.worker.encoding import encode
 from app.worker.measuring import measure
 from app.worker.memory import empty_cache, is_device_lost, is_out_of_memory
@@ -130,7 +130,7 @@ class Batch:
 
     @property
     def padded_tokens(self) -> int:
-        return max(entry.item.cost for entry in self.entries) * len(self.entries)
+        return batch_cost([entry.item for entry in self.entries])
 
     def halves(self) -> tuple[Batch, Batch]:
         middle = (len(self.entries) + 1) // 2

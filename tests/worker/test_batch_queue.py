@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.runtime.base import Item
-from app.worker.batch_queue import BatchQueue, Entry
+from app.worker.batch_queue import BatchQueue, Entry, batch_cost
 
 
 def entry(
@@ -20,8 +20,9 @@ def entry(
     alone: bool = False,
     arrived_at: float = 0.0,
     task: str = "fill-mask",
+    is_unpadded: bool = False,
 ) -> Entry:
-    return Entry(job_id, task, Item(None, cost, group), arrived_at, alone)
+    return Entry(job_id, task, Item(None, cost, group, is_unpadded=is_unpadded), arrived_at, alone)
 
 
 def queue_of(entries: list[Entry], *, max_items: int = 64, max_tokens: int = 16384, **options: float) -> BatchQueue:
@@ -107,6 +108,32 @@ def test_short_texts_share_though_their_lengths_differ() -> None:
     assert jobs(queue.take(0.0)) == [1, 2, 3, 4]
 
 
+def test_without_padding_the_oldest_share_whatever_their_lengths() -> None:
+    """No forward is saved by sorting; the sum of the costs is what is limited, and the first is always in."""
+    waiting = [entry(index, cost, is_unpadded=True) for index, cost in enumerate([500, 10, 400, 10, 80, 10])]
+    queue = queue_of([*waiting, entry(6, 2000, is_unpadded=True), entry(7, 1, is_unpadded=True)], max_tokens=1000)
+    assert jobs(queue.take(0.0)) == [0, 1, 2, 3, 4]
+    assert jobs(queue.take(0.0)) == [5]
+    assert jobs(queue.take(0.0)) == [6]
+    assert jobs(queue.take(0.0)) == [7]
+
+
+def test_without_padding_a_batch_has_its_most_items() -> None:
+    """Those of a job that was dropped do not count."""
+    queue = queue_of([entry(index, index, is_unpadded=True) for index in range(1, 8)], max_items=3)
+    queue.drop(2)
+    assert [jobs(queue.take(0.0)) for _ in range(3)] == [[1, 3, 4], [5, 6, 7], []]
+    assert len(queue) == 0
+
+
+def test_without_padding_many_short_and_one_long_are_bounded() -> None:
+    """At the end of their forward their vectors lie side by side, as wide as the longest."""
+    short = [entry(index, 1, is_unpadded=True) for index in range(60)]
+    queue = queue_of([*short, entry(60, 50, is_unpadded=True)], max_tokens=200)
+    assert jobs(queue.take(0.0)) == list(range(60))
+    assert jobs(queue.take(0.0)) == [60]
+
+
 def test_age_wins_over_length() -> None:
     """The oldest item is served next, however many neighbours the others have."""
     queue = queue_of([entry(0, 500)] + [entry(index, 10) for index in range(1, 50)])
@@ -169,10 +196,12 @@ def test_an_alone_job_waits_for_no_company() -> None:
 
 
 ENTRIES = st.builds(
-    lambda job_id, cost, group, alone: entry(job_id * 2 + alone, cost, group=group, alone=alone),
+    lambda job_id, cost, group, alone: entry(
+        job_id * 2 + alone, cost, group=group, alone=alone, is_unpadded=group == "unpadded"
+    ),
     st.integers(0, 6),
     st.integers(0, 60),
-    st.sampled_from(["a", "b"]),
+    st.sampled_from(["a", "b", "unpadded"]),
     st.booleans(),
 )
 STEPS = st.lists(st.one_of(st.lists(ENTRIES, max_size=12), st.just("take"), st.integers(0, 13)), max_size=30)
@@ -194,7 +223,7 @@ def test_every_item_leaves_exactly_once(
             return False
         assert waiting[0] in batch
         assert len(batch) <= max_items
-        assert len(batch) == 1 or max(row.item.cost for row in batch) * len(batch) <= max_tokens
+        assert len(batch) == 1 or batch_cost([row.item for row in batch]) <= max_tokens
         assert len({row.lane for row in batch}) == 1
         assert len(jobs(batch)) == 1 or not any(row.alone for row in batch)
         for row in batch:
