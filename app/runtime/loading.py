@@ -29,6 +29,7 @@ from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import Progress
 from app.declaration.exports import export_names
 from app.errors import ModelFailed, NotAvailable, OutOfMemory
+from app.fingerprint import fingerprint
 from app.installed import versions_of
 from app.runtime.adapters import Adapters
 from app.runtime.audio.vocoder import Vocoder
@@ -36,7 +37,7 @@ from app.runtime.backends.existing import existing_export
 from app.runtime.backends.exporting import DISTRIBUTIONS as EXPORTING
 from app.runtime.backends.exporting import FILE as EXPORT
 from app.runtime.backends.exporting import OUTPUTS, export
-from app.runtime.backends.made_files import MadeFiles, Recipe, source_of
+from app.runtime.backends.made_files import MadeFiles, Recipe
 from app.runtime.backends.network import in_place_of, outputs_for
 from app.runtime.backends.optimum import load_network
 from app.runtime.backends.runtimes import exported_runtime
@@ -134,15 +135,12 @@ def _load_optimum(
     def load_eager() -> PreTrainedModel:
         return _load_weights(exact, folder, tasks, placement_of(exact))
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
-    auto_class = _auto_class(spec, tasks, config)
-    with torch.device("meta"):
-        skeleton = auto_class.from_config(config, trust_remote_code=spec.trust_remote_code)
+    skeleton = _skeleton(spec, folder, tasks)
     network = load_network(
         spec,
         folder,
         skeleton,
-        auto_class.__name__,
+        _auto_class(spec, tasks, skeleton.config).__name__,
         load_eager,
         num_threads=num_threads,
         made_files=made_files,
@@ -186,7 +184,7 @@ def _load_exported(
     path, difference = existing_export(spec, folder), None
     if path is None:
         recipe = Recipe(
-            source=source_of(transformer),
+            source=fingerprint(transformer),
             task=tasks[0],
             backend=spec.backend,
             options={"precision": precision, "auto_class": spec.auto_class},

@@ -21,8 +21,9 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from app.catalog import ModelSpec
 from app.channel.messages import Progress
 from app.errors import ModelFailed, NotAvailable
+from app.fingerprint import fingerprint
 from app.installed import versions_of
-from app.runtime.backends.made_files import MadeFiles, Recipe, source_of
+from app.runtime.backends.made_files import MadeFiles, Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def load_network(
         model = _open(chosen, folder, num_threads, subfolder=_FOLDER)
         return Network(model=_completed(model, skeleton), difference=None)
     recipe = Recipe(
-        source=source_of(folder),
+        source=fingerprint(folder),
         task=chosen.export_task,
         backend="optimum",
         options={"optimization": spec.optimization, "quantization": spec.quantization},
