@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import openvino
 import torch
@@ -26,19 +27,9 @@ _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 class OpenVinoSession:
     """Implements `Session`."""
 
-    def __init__(self, path: Path, *, num_threads: int, precision: str) -> None:
-        """num_threads: for good. precision: said always, for OpenVINO's own choice is bfloat16 where the CPU has it."""
-        core = openvino.Core()
-        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise ModelFailed(
-                "dtype: OpenVINO computes in bfloat16 only on CPUs with AVX-512 or AMX instructions for it."
-            )
-        options = {
-            "INFERENCE_PRECISION_HINT": precision,
-            "INFERENCE_NUM_THREADS": num_threads,
-            "ENABLE_CPU_PINNING": False,  # the API process and other workers use the same cores
-            "PERFORMANCE_HINT": "LATENCY",  # one stream: the worker runs one forward at a time
-        }
+    def __init__(self, path: Path, *, num_threads: int, dtype: str) -> None:
+        """As `compile_options`."""
+        core, options = openvino.Core(), compile_options(num_threads=num_threads, dtype=dtype)
         self._compiled = core.compile_model(core.read_model(path), "CPU", options)
         self._request = self._compiled.create_infer_request()
         self.inputs = {one.any_name: _dtype(one.any_name, one.element_type) for one in self._compiled.inputs}
@@ -55,7 +46,21 @@ def open_session(path: Path, *, num_threads: int, device: str, dtype: str) -> Op
     """dtype: "float32" or "bfloat16". Raises ModelFailed for a device or dtype that it does not compute with here."""
     if device != "cpu":
         raise ModelFailed(f"device: backend openvino computes on the CPU, not on {device}.")
-    return OpenVinoSession(path, num_threads=num_threads, precision=_PRECISIONS[dtype])
+    return OpenVinoSession(path, num_threads=num_threads, dtype=dtype)
+
+
+def compile_options(*, num_threads: int, dtype: str) -> dict[str, Any]:
+    """num_threads: for good. dtype: said always, for OpenVINO's own choice is bfloat16 where the CPU has it. Raises
+    ModelFailed where it has not."""
+    precision = _PRECISIONS[dtype]
+    if precision == "bf16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise ModelFailed("dtype: OpenVINO computes in bfloat16 only on CPUs with AVX-512 or AMX instructions for it.")
+    return {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": num_threads,
+        "ENABLE_CPU_PINNING": False,  # the API process and other workers use the same cores
+        "PERFORMANCE_HINT": "LATENCY",  # one stream: the worker runs one forward at a time
+    }
 
 
 def _dtype(name: str, kind: openvino.Type) -> torch.dtype:
