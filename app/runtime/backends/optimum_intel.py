@@ -29,7 +29,7 @@ def open_model(head: Head, files: Path, config: PretrainedConfig, *, num_threads
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # and so it is for what is multiplied with weights in 8 bits
     }
     return getattr(openvino, f"OVModel{head.name}").from_pretrained(
-        str(files), config=config, device="CPU", ov_config=options, local_files_only=True
+        str(files), config=config, device="CPU", ov_config=options
     )
 
 
