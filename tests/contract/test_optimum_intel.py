@@ -63,9 +63,10 @@ def server(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
 
 
 def test_every_task_that_the_backend_claims_is_tried() -> None:
-    """And none that needs no environment."""
+    """And none that needs no environment, speech aside: models that write it do, others are tried beside them."""
     assert OPTIMUM_INTEL.tasks == frozenset(CASES)
-    assert OPENVINO.tasks is not None and not OPTIMUM_INTEL.tasks & OPENVINO.tasks
+    assert OPENVINO.tasks is not None
+    assert OPTIMUM_INTEL.tasks & OPENVINO.tasks <= {"automatic-speech-recognition"}
 
 
 def test_the_environment_is_checked(python: Path) -> None:
