@@ -14,6 +14,7 @@ import msgspec
 from pydantic import ValidationError
 
 from app.declaration.backends import AUTO, BACKENDS, env_of, problem_of, row_of
+from app.declaration.exports import problem_of_architecture
 from app.declaration.form import (
     DEFAULTS,
     LATER_KEYS,
@@ -31,6 +32,7 @@ from app.declaration.inference import (
     CONFIG,
     FindFile,
     ModelFilesError,
+    architectures_of,
     check_tasks,
     has_handler,
     heads_of,
@@ -650,6 +652,7 @@ def with_files(spec: ModelSpec, find: FindFile) -> ModelSpec:
             check_tasks(tasks, find)
             tasks = tasks or (infer_task(find),)
             _check_quantised(spec, find)
+            _check_exported(spec, tasks, find)
         return msgspec.structs.replace(spec, tasks=tasks, implied_tasks=implied_tasks(tasks, find))
     except ModelFilesError as error:
         return msgspec.structs.replace(spec, problem=f"{spec.model}: {error}")
@@ -665,6 +668,14 @@ def _check_quantised(spec: ModelSpec, find: FindFile) -> None:
     if spec.quantization is not None:
         raise ModelFilesError(f"this checkpoint is quantised already, with {method}; leave out `quantization`.")
     problem = problem_of_checkpoint(method, is_accelerated=False if spec.device == "cpu" else None)
+    if problem is not None:
+        raise ModelFilesError(problem)
+
+
+def _check_exported(spec: ModelSpec, tasks: tuple[str, ...], find: FindFile) -> None:
+    if not row_of(spec.backend).computes_exports:
+        return
+    problem = problem_of_architecture(spec.backend, tasks, architectures_of(read_config(find)))
     if problem is not None:
         raise ModelFilesError(problem)
 

@@ -253,7 +253,11 @@ def test_budget_and_total_queue(tmp_path: Path) -> None:
         ("{task: ner, model: x/y, backend: auto, quantization: int9}", 'no backend has "int9"'),
         (
             "{model: x/y, task: text-generation, backend: onnx}",
-            "backend: onnx cannot do text-generation; it does depth-",
+            "backend: onnx cannot do text-generation; it does audio-classification, automatic-speech-recog",
+        ),
+        (
+            "{model: x/y, tasks: [sentence-similarity, text-classification], backend: onnx}",
+            "tasks: an export for onnx gives either the vectors of texts or what text-classification reads: declare an",
         ),
         ("{model: x/y, backend: onnx, quantization: int4}", 'quantization: onnx has no "int4"; there is int8.'),
         (
@@ -612,6 +616,18 @@ async def test_parameters_are_checked_once_the_task_is_known(tmp_path: Path) -> 
     assert "parameters.top_k" in ((await resolve(unresolved)).problem or "")
     right = ModelSpec(id="mine", model=str(tmp_path / "mine"), parameters={"top_k": 3})
     assert (await resolve(right)).tasks == ("fill-mask",)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_speech_of_an_export_is_by_ctc_models(tmp_path: Path, backend: str) -> None:
+    """Its text is there after one computation; whoever generates it is told which backends do."""
+    for architecture in ("Wav2Vec2ForCTC", "WhisperForConditionalGeneration"):
+        make_model(tmp_path / architecture, architectures=[architecture])
+    assert read_entry(tmp_path, model="./Wav2Vec2ForCTC", backend=backend).problem is None
+    problem = read_entry(tmp_path, model="./WhisperForConditionalGeneration", backend=backend).problem or ""
+    assert f"backend: {backend} recognizes speech by CTC models alone, and WhisperForConditionalG" in problem
+    assert "use backend: torch, optimum or optimum-intel." in problem
+    assert read_entry(tmp_path, model="./WhisperForConditionalGeneration", backend="auto").problem is None
 
 
 def test_a_backend_brings_its_environment(tmp_path: Path) -> None:

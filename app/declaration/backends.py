@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from app.tasks.feature_extraction import EMBEDDING_TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +16,8 @@ class Backend:
     workers live in, where the entry names none; None: the server's own. candidates: what `pipeserve tune` tries of it,
     as keys of an entry. dtypes: that it computes in; None: all. refuses: keys that mean nothing for it. device: where
     its models go if the entry does not say; None: to an accelerator where there is one. computes_on: devices that it
-    can be told to; None: all. optimizations: values of `optimization:`, each with what it is."""
+    can be told to; None: all. optimizations: values of `optimization:`, each with what it is. computes_exports: a
+    model's network as one file, with the outputs of one head or of none."""
 
     name: str
     what: str
@@ -29,11 +32,12 @@ class Backend:
     device: str | None = None
     computes_on: frozenset[str] | None = None
     optimizations: Mapping[str, str] = field(default_factory=dict)
+    computes_exports: bool = False
 
     def problem(
         self,
         *,
-        tasks: Iterable[str],
+        tasks: Sequence[str],
         quantization: str | None,
         optimization: str | None = None,
         dtype: str = "auto",
@@ -58,13 +62,26 @@ class Backend:
         for task in tasks:
             if self.tasks is not None and task not in self.tasks:
                 return "backend", f"backend: {self.name} cannot do {task}; it does {', '.join(sorted(self.tasks))}."
+        with_a_head = [task for task in tasks if task not in EMBEDDING_TASKS]
+        if self.computes_exports and 0 < len(with_a_head) < len(tasks):
+            return "tasks", (
+                f"tasks: an export for {self.name} gives either the vectors of texts or what"
+                f" {' and '.join(with_a_head)} reads: declare an entry for each, or use backend: torch."
+            )
         return None
 
 
-_EXPORTED_TEXT_TASKS = frozenset(
+_EXPORTED_TASKS = frozenset(
     {
+        "audio-classification",
+        "automatic-speech-recognition",
+        "depth-estimation",
         "feature-extraction",
         "fill-mask",
+        "image-classification",
+        "image-feature-extraction",
+        "image-segmentation",
+        "object-detection",
         "question-answering",
         "sentence-similarity",
         "text-classification",
@@ -171,7 +188,7 @@ OPTIMUM = Backend(
 OPTIMUM_INTEL = Backend(
     name="optimum-intel",
     what="optimum-intel's models on OpenVINO, for texts that are written, in an environment of their own",
-    # What `openvino` has no row for: the others need no environment.
+    # What `openvino` cannot do, which needs no environment. (Speech it does by CTC models alone.)
     tasks=frozenset(
         {
             "automatic-speech-recognition",
@@ -193,7 +210,8 @@ ONNX = Backend(
     name="onnx",
     what="ONNX Runtime, of an export",
     quantizations={"int8": "dynamic: weights and what they are multiplied with in 8 bits"},
-    tasks=_EXPORTED_TEXT_TASKS | {"depth-estimation", "image-classification", "image-feature-extraction"},
+    tasks=_EXPORTED_TASKS,
+    computes_exports=True,
     dtypes=frozenset({"float32"}),
     refuses=_NOT_FOR_EXPORTS,
     device="cpu",
@@ -202,7 +220,8 @@ ONNX = Backend(
 OPENVINO = Backend(
     name="openvino",
     what="OpenVINO, of an export",
-    tasks=_EXPORTED_TEXT_TASKS,
+    tasks=_EXPORTED_TASKS,
+    computes_exports=True,
     dtypes=frozenset({"float32", "bfloat16"}),
     refuses=_NOT_FOR_EXPORTS,
     device="cpu",
@@ -245,14 +264,13 @@ def row_of(backend: str) -> Backend:
 def problem_of(
     backend: str,
     *,
-    tasks: Iterable[str],
+    tasks: Sequence[str],
     quantization: str | None,
     optimization: str | None = None,
     dtype: str = "auto",
     device: str | None = None,
 ) -> tuple[str, str] | None:
     """As `Backend.problem`; `auto` can do what one of them can."""
-    tasks = tuple(tasks)
     tried = BACKENDS.values() if backend == AUTO else (BACKENDS[backend],)
     found = [
         one.problem(tasks=tasks, quantization=quantization, optimization=optimization, dtype=dtype, device=device)

@@ -1,8 +1,9 @@
-"""Exports that a model's repository or folder may hold already, as Optimum and sentence-transformers lay them out."""
+"""Exports: those that a model's repository or folder may hold already, as Optimum and sentence-transformers lay them
+out, and models that have none."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,3 +53,18 @@ def _companions(file: str, names: Collection[str]) -> list[str]:
     """The file and those of its weights: `model.onnx_data`, `model.onnx.data`, an IR's `.bin`."""
     weights = file.removesuffix(".xml") + ".bin"
     return [name for name in names if name.startswith(file) or (name == weights and file.endswith(".xml"))]
+
+
+def problem_of_architecture(backend: str, tasks: Iterable[str], architectures: Sequence[str]) -> str | None:
+    """Why no export computes the tasks by such a model. architectures: as its config names them; maybe none.
+
+    An export is computed once for each batch. What hears a sound and then generates its text is computed many times.
+    """
+    if "automatic-speech-recognition" not in tasks or not architectures:
+        return None
+    if any(name.endswith("ForCTC") for name in architectures):
+        return None
+    return (
+        f"backend: {backend} recognizes speech by CTC models alone, and {architectures[0]} is none:"
+        " use backend: torch, optimum or optimum-intel."
+    )

@@ -27,7 +27,7 @@ class ModelFilesError(Exception):
 
 def infer_task(find: FindFile) -> str:
     """The model's own task, a name of TASKS. Raises ModelFilesError when it cannot be told, or is not served here."""
-    architectures = _architectures(read_config(find))
+    architectures = architectures_of(read_config(find))
     known = [task for name in architectures for task in ARCHITECTURES.get(name, ())]
     if find(MODULES) is not None and "text-classification" not in known:
         return "fill-mask" if "fill-mask" in known and _is_sparse_encoder(find) else "feature-extraction"
@@ -59,7 +59,7 @@ def check_tasks(tasks: tuple[str, ...], find: FindFile) -> None:
     Only what is certain: a masked language model and a causal one may share their weights, a class that transformers
     does not list may be anything. What is left is seen at the load.
     """
-    architectures = _architectures(read_config(find))
+    architectures = architectures_of(read_config(find))
     known = [task for name in architectures for task in ARCHITECTURES.get(name, ())]
     if not known or any(name not in ARCHITECTURES for name in architectures):
         return
@@ -98,7 +98,8 @@ def read_config(find: FindFile) -> dict[str, Any]:
     return config
 
 
-def _architectures(config: dict[str, Any]) -> list[str]:
+def architectures_of(config: dict[str, Any]) -> list[str]:
+    """As the config names them; maybe none."""
     named = config.get("architectures")
     return [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
 

@@ -27,7 +27,7 @@ from transformers import (
 
 from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import Progress
-from app.declaration.exports import Export, export_names
+from app.declaration.exports import Export, export_names, problem_of_architecture
 from app.errors import ModelFailed, NotAvailable, OutOfMemory
 from app.fingerprint import fingerprint
 from app.installed import versions_of
@@ -48,7 +48,7 @@ from app.runtime.embeddings import TOKEN_VECTORS
 from app.runtime.fetching import fetch, fetch_adapter
 from app.runtime.generation.making import make_engine
 from app.runtime.handlers import load_handler
-from app.runtime.model import EMBEDDING_TASKS, TransformersModel
+from app.runtime.model import TransformersModel
 from app.runtime.packing import computes, pack
 from app.runtime.parts import Parts, tokenizer_of
 from app.runtime.placement import Placement, free_bytes, placement_of
@@ -58,6 +58,7 @@ from app.runtime.tokenizing import Tokenizers, token_limit
 from app.settings import default_cache_dir
 from app.tasks.architectures import ARCHITECTURES
 from app.tasks.completion import ENCODED_TASK, FILE_TASKS, GENERATING_TASKS, TEXT_TASK
+from app.tasks.feature_extraction import EMBEDDING_TASKS
 from app.tasks.registry import ALL_TASKS
 
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -171,16 +172,15 @@ def _load_exported(
     made_files: MadeFiles,
 ) -> LoadedModel:
     """By a backend that computes an export: the model's own, or one that is made once and kept."""
-    if len({task in EMBEDDING_TASKS for task in tasks}) > 1:
-        others = " and ".join(task for task in tasks if task not in EMBEDDING_TASKS)
-        raise ModelFailed(
-            f"backend: an export gives either the vectors of texts or what {others} reads: declare an entry for each."
-        )
+    skeleton = _skeleton(spec, transformer, tasks)
+    problem = problem_of_architecture(spec.backend, tasks, [type(skeleton).__name__])
+    if problem is not None:
+        raise ModelFailed(problem)
     runtime = exported_runtime(spec.backend)
     dtype = "float32" if spec.dtype == "auto" else spec.dtype
     precision = spec.quantization or dtype
     device = spec.device or "cpu"
-    open_session = partial(runtime.open_session, num_threads=num_threads, device=device, dtype=dtype)
+    open_session = partial(runtime.open_session, device=device, dtype=dtype)
 
     def make(place: Path) -> Mapping[str, Any]:
         progress(Progress(phase="export"))
@@ -188,7 +188,9 @@ def _load_exported(
         network = _load_weights(exact, transformer, tasks, placement_of(exact))
         parts = _parts(spec, transformer, tasks, network, progress)
         eager = TransformersModel(parts, tasks, files, devices=("cpu",), num_parameters=0)
-        return export(eager, network, place, precision=precision, open_session=open_session)
+        return export(
+            eager, network, place, precision=precision, open_session=partial(open_session, num_threads=num_threads)
+        )
 
     path, difference = existing_export(spec, folder), None
     if path is None:
@@ -201,11 +203,11 @@ def _load_exported(
         )
         made = made_files.get(recipe, make)
         path, difference = made.folder / EXPORT, made.facts["difference"]
-    session = open_session(path)
+    session = open_session(path, num_threads=num_threads)
     outputs = {name: name for name in session.outputs}
     if tasks[0] in OUTPUTS:
         outputs = outputs_for(OUTPUTS[tasks[0]], session, file_name=path.name, task=tasks[0])
-    network = in_place_of(_skeleton(spec, transformer, tasks), session, outputs)
+    network = in_place_of(skeleton, session, outputs, lambda num_threads: open_session(path, num_threads=num_threads))
     parts = _parts(spec, transformer, tasks, network, progress)
     return TransformersModel(
         parts,

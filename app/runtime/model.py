@@ -11,15 +11,14 @@ from typing import Any
 import torch
 
 from app.errors import ModelFailed, NotAvailable
+from app.runtime.backends.network import ExportedNetwork
 from app.runtime.compiling import Compiled
 from app.runtime.embeddings import Embedder, EmbeddingParts
 from app.runtime.parts import OwnStages, Parts
 from app.runtime.sentence_files import SentenceFiles
 from app.runtime.tokenizing import Tokenizers
+from app.tasks.feature_extraction import EMBEDDING_TASKS
 from app.tasks.registry import ALL_TASKS
-
-EMBEDDING_TASKS = frozenset({"feature-extraction", "sentence-similarity"})
-"""What any text encoder's body does; all other tasks need a head, or a class of their own."""
 
 TEXTS_AMONG_IMAGES = "app.runtime.vision.features:TextFeatureStages"
 """feature-extraction by a model with one space for images and texts (CLIP)."""
@@ -98,6 +97,8 @@ class TransformersModel:
 
     def set_num_threads(self, num_threads: int) -> None:
         torch.set_num_threads(num_threads)
+        if isinstance(self._parts.model, ExportedNetwork):
+            self._parts.model.set_num_threads(num_threads)
 
     def warm_up_request(self, task: str) -> tuple[Any, dict[str, Any]]:
         """A small input of the task and its parameters."""

@@ -9,6 +9,9 @@ from pydantic import Field
 from app.tasks.base import Example, Task, TextParameters, assemble_always_list
 from app.tasks.text import Direction, Text, TokenIds
 
+EMBEDDING_TASKS = frozenset({"feature-extraction", "sentence-similarity"})
+"""What any text encoder's body does; all other tasks need a head, or a class of their own."""
+
 
 class FeatureExtractionParameters(TextParameters):
     """All of them may also stand at the root of the body, as `InferenceClient` and TEI's users send them."""

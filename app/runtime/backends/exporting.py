@@ -37,11 +37,21 @@ largest number in that output. Float32 differs by the order of sums, float16 kee
 8, and dynamic int8 rounds weights to 128 steps and what flows between layers to 256."""
 
 OUTPUTS: dict[str, tuple[str, ...]] = {
+    "audio-classification": ("logits",),
+    "automatic-speech-recognition": ("logits",),
     "depth-estimation": ("predicted_depth",),
     "feature-extraction": ("last_hidden_state",),
     "fill-mask": ("logits",),
     "image-classification": ("logits",),
     "image-feature-extraction": ("last_hidden_state", "pooler_output?"),
+    "image-segmentation": (
+        "logits?",
+        "pred_boxes?",
+        "pred_masks?",
+        "class_queries_logits?",
+        "masks_queries_logits?",
+    ),
+    "object-detection": ("logits", "pred_boxes"),
     "question-answering": ("start_logits", "end_logits"),
     "sentence-similarity": ("last_hidden_state",),
     "text-classification": ("logits",),
@@ -50,6 +60,9 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "zero-shot-classification": ("logits",),
 }
 """What each task's stages read of the model's output; with "?" where they can do without."""
+
+_TALKATIVE = ("onnx_ir", "onnxscript", "torch.onnx")
+"""They log hundreds of lines about each export, the worker one. And torch warns of torchvision, which is not wanted."""
 
 _MAX_INLINE_BYTES = 2**30  # a protobuf holds 2 GiB at most
 
@@ -168,7 +181,8 @@ class _Exportable(nn.Module):
 def _write(network: nn.Module, recordings: Sequence[Recording], path: Path) -> None:
     longest, shortest = recordings[0], recordings[1]
     wrapped = _Exportable(network, longest).eval()
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which is not wanted
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch's own deprecated calls, in every export

@@ -28,7 +28,8 @@ class OnnxSession:
     """Implements `Session`."""
 
     def __init__(self, path: Path, *, num_threads: int, device: str) -> None:
-        """num_threads: for good; a session cannot change them. device: "cpu", or "cuda:0" with onnxruntime-gpu."""
+        """device: "cpu", or "cuda:0" with onnxruntime-gpu."""
+        self.num_threads = num_threads
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         # Threads that spin between two forwards take the cores of the API process and of other workers.

@@ -29,8 +29,13 @@ class OpenVinoSession:
 
     def __init__(self, path: Path, *, num_threads: int, dtype: str) -> None:
         """As `compile_options`."""
+        self.num_threads = num_threads
         core, options = openvino.Core(), compile_options(num_threads=num_threads, dtype=dtype)
-        self._compiled = core.compile_model(core.read_model(path), "CPU", options)
+        try:
+            self._compiled = core.compile_model(core.read_model(path), "CPU", options)
+        except RuntimeError as error:
+            _, _, cause = str(error).strip().rpartition("\n")  # the lines before it name places in OpenVINO's sources
+            raise ModelFailed(f"OpenVINO cannot load {path.name}: {cause}") from error
         self._request = self._compiled.create_infer_request()
         self.inputs = {one.any_name: _dtype(one.any_name, one.element_type) for one in self._compiled.inputs}
         self.outputs = tuple(one.any_name for one in self._compiled.outputs)
@@ -50,7 +55,7 @@ def open_session(path: Path, *, num_threads: int, device: str, dtype: str) -> Op
 
 
 def compile_options(*, num_threads: int, dtype: str) -> dict[str, Any]:
-    """num_threads: for good. dtype: said always, for OpenVINO's own choice is bfloat16 where the CPU has it. Raises
+    """dtype: said always, for OpenVINO's own choice is bfloat16 where the CPU has it. Raises
     ModelFailed where it has not."""
     precision = _PRECISIONS[dtype]
     if precision == "bf16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):

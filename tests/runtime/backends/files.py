@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import onnx
 import openvino
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.models import build
+from tests.models import build as build_text
 
 NUM_TOKENS = 3
 """Of the texts that the classifier takes; ONNX Runtime fails for all others."""
@@ -72,6 +73,24 @@ def encoder(path: Path, *, size: int, output: str) -> Path:
     return path
 
 
+def hearer(path: Path, *, num_labels: int) -> Path:
+    """A sound's logits are its mean. Its only input are the samples."""
+    constants = [
+        numpy_helper.from_array(np.ones((1, num_labels), np.float32), "ones"),
+        numpy_helper.from_array(np.array([1], np.int64), "axes"),
+    ]
+    nodes = [
+        helper.make_node("ReduceMean", ["input_values", "axes"], ["mean"], keepdims=1),
+        helper.make_node("MatMul", ["mean", "ones"], ["logits"]),
+    ]
+    inputs = [helper.make_tensor_value_info("input_values", TensorProto.FLOAT, ["batch", "samples"])]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", num_labels])]
+    graph = helper.make_graph(nodes, "hearer", inputs, outputs, constants)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return path
+
+
 def as_intermediate(exported: Path, path: Path) -> Path:
     """The same in OpenVINO's own format, of two files."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,6 +98,6 @@ def as_intermediate(exported: Path, path: Path) -> Path:
     return path
 
 
-def without_weights(name: str, cache: Path, folder: Path) -> Path:
+def without_weights(name: str, cache: Path, folder: Path, build: Callable[[str, Path], Path] = build_text) -> Path:
     """A copy of a tiny model that has nothing to compute with."""
     return Path(shutil.copytree(build(name, cache), folder, ignore=shutil.ignore_patterns("*.safetensors")))

@@ -14,8 +14,9 @@ from app.media.answers import Picture
 from app.runtime.backends.exporting import TOLERANCES, longer
 from app.runtime.loading import load_model
 from app.runtime.model import TransformersModel
+from app.tasks.samples import WAV
 from tests.models import build as build_text
-from tests.runtime.compute import answer_together
+from tests.runtime.compute import answer, answer_together
 from tests.tiny import build as build_tiny
 
 TEXT_MODELS = {
@@ -28,13 +29,28 @@ TEXT_MODELS = {
     "sentence-encoder": ("feature-extraction", "sentence-similarity"),
 }
 OTHER_MODELS = {
+    "wav2vec2-masked-classifier": ("audio-classification",),
+    "ast-classifier": ("audio-classification",),
+    "wav2vec2-ctc": ("automatic-speech-recognition",),
+    "wav2vec2-masked-ctc": ("automatic-speech-recognition",),
     "vit-classifier": ("image-classification",),
     "resnet-classifier": ("image-classification",),
     "vit-encoder": ("image-feature-extraction",),
     "dpt": ("depth-estimation",),
+    "detr": ("object-detection",),
+    "yolos": ("object-detection",),
+    "segformer": ("image-segmentation",),
+    "detr-panoptic": ("image-segmentation",),
+    "mask2former": ("image-segmentation",),
 }
 MODELS = TEXT_MODELS | OTHER_MODELS
-PAIRS = [("onnx", name) for name in MODELS] + [("openvino", name) for name in TEXT_MODELS]
+BACKENDS_HERE = ("onnx", "openvino")
+PAIRS = [(backend, name) for backend in BACKENDS_HERE for name in MODELS]
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "object-detection": {"threshold": 0.0},
+    "image-segmentation": {"subtask": "semantic"},
+}
+"""With which the answers of random weights are not empty."""
 TOLERANCE = TOLERANCES["float32"]  # of the largest number in an answer
 
 
@@ -50,6 +66,7 @@ def load(name: str, cache: Path, **declared: Any) -> TransformersModel:
 def answers(model: TransformersModel, task: str) -> list[Any]:
     """To two inputs of different lengths, each by itself and both together."""
     one_input, parameters = model.warm_up_request(task)
+    parameters = parameters | PARAMETERS.get(task, {})
     inputs = [one_input, longer(one_input)]
     alone = [answer_together(model.stages(task), [([one], parameters)]) for one in inputs]
     return [*alone, answer_together(model.stages(task), [(inputs, parameters)])]
@@ -94,3 +111,15 @@ def test_answers_are_those_of_torch(tiny_dir: Path, backend: str, name: str) -> 
         assert_alike(answers(exported, task), answers(exact, task))
     assert exported.num_parameters == exact.num_parameters
     assert (exported.max_length, exported.embedding_size) == (exact.max_length, exact.embedding_size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS_HERE)
+def test_transcriptions_are_those_of_torch(tiny_dir: Path, backend: str) -> None:
+    """OpenAI's route asks a model of speech recognition in other words."""
+    name = "wav2vec2-masked-ctc"
+    exact, exported = load(name, tiny_dir), load(name, tiny_dir, backend=backend)
+    for sound in (WAV, longer(WAV)):
+        found, expected = (answer(model.stages("transcription"), sound) for model in (exported, exact))
+        assert expected["text"]
+        assert_alike(found, expected)

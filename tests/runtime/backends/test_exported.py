@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 from collections.abc import Mapping
@@ -13,17 +14,21 @@ import numpy as np
 import openvino
 import pytest
 import torch
+from transformers import WhisperConfig
 
 from app.catalog import ModelSpec
 from app.channel.messages import Progress
 from app.errors import ModelFailed
 from app.fleet.memory import weights_estimate
 from app.runtime.backends import exporting
+from app.runtime.backends.exporting import longer
 from app.runtime.base import LoadedModel
 from app.runtime.loading import load_model
+from app.tasks.samples import WAV
 from tests.models import HIDDEN_SIZE
-from tests.runtime.backends.files import as_intermediate, classifier, encoder, without_weights
+from tests.runtime.backends.files import as_intermediate, classifier, encoder, hearer, without_weights
 from tests.runtime.compute import answer
+from tests.tiny import build as build_tiny
 
 ONE_WORD = "good"
 USUAL = {"onnx": "onnx/model.onnx", "openvino": "openvino/openvino_model.xml"}
@@ -69,6 +74,20 @@ def test_export_of_the_folder_is_run_as_it_is(folder: Path, tmp_path: Path, back
     model.warm_up()
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_opened_again_for_more_threads_it_answers_the_same(folder: Path, tmp_path: Path, backend: str) -> None:
+    """And an export whose file is gone goes on with those that it has."""
+    put(folder, backend)
+    model = load(folder, tmp_path, backend=backend)
+    before = scores(model)
+    model.set_num_threads(2)
+    assert scores(model) == before
+    (folder / USUAL[backend]).unlink()
+    model.set_num_threads(3)
+    assert scores(model) == before
+    model.set_num_threads(1)
+
+
 def test_variant_is_chosen_by_its_name(folder: Path, tmp_path: Path) -> None:
     """Beside the usual one. A name that is not there is answered with those that are."""
     put(folder, "onnx")
@@ -96,11 +115,25 @@ def test_export_for_another_task_is_refused(folder: Path, tmp_path: Path) -> Non
         load(folder, tmp_path, backend="onnx")
 
 
-def test_vectors_and_a_head_are_two_entries(folder: Path, tmp_path: Path) -> None:
-    """torch has both in one network; an export has the outputs of one."""
-    put(folder, "onnx")
-    with pytest.raises(ModelFailed, match="either the vectors of texts or what text-classification reads"):
-        load(folder, tmp_path, "text-classification", "feature-extraction", backend="onnx")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_speech_that_is_generated_is_refused(tmp_path: Path, backend: str) -> None:
+    """Before anything is computed, where a config does not name its architecture: its type says who would load it."""
+    sizes = {"d_model": 8, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    WhisperConfig(**sizes, encoder_layers=1, decoder_layers=1).save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").touch()
+    with pytest.raises(ModelFailed, match=f"backend: {backend} recognizes speech by CTC models alone, and Whisper"):
+        load(tmp_path / "model", tmp_path, "automatic-speech-recognition", backend=backend)
+
+
+def test_sounds_need_no_mask_in_the_export(tmp_path: Path) -> None:
+    """Optimum exports models of sounds without one: then only sounds of equal length share a forward."""
+    folder = without_weights("wav2vec2-masked-classifier", tmp_path / "tiny", tmp_path / "model", build_tiny)
+    hearer(folder / "onnx" / "model.onnx", num_labels=4)
+    model = load(folder, tmp_path, "audio-classification", backend="onnx")
+    stages = model.stages("audio-classification")
+    (short,), (long,) = stages.prepare([WAV, longer(WAV)], {})
+    assert short.group != long.group
+    assert len(answer(stages, WAV)) == 4
 
 
 def test_failure_while_computing_is_that_forwards(folder: Path, tmp_path: Path) -> None:
@@ -153,12 +186,15 @@ def test_memory_of_an_export_is_the_size_of_its_files(folder: Path) -> None:
 # Exports made here
 
 
-def test_export_is_made_once_and_is_torchs(models_dir: Path, tmp_path: Path) -> None:
-    """Its progress is told, its difference kept with it, and a damaged one is made again."""
+def test_export_is_made_once_and_is_torchs(models_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its progress is told, its difference logged, kept with it and not lost among what the exporters log; a damaged
+    one is made again."""
     folder = models_dir / "sequence-classification"
     exact = scores(load(folder, tmp_path))
     reports: list[Progress] = []
-    first = load(folder, tmp_path, backend="onnx", reports=reports)
+    with caplog.at_level(logging.INFO):
+        first = load(folder, tmp_path, backend="onnx", reports=reports)
+    assert [one.message[:29] for one in caplog.records if one.name != "root"] == ["the export differs from torch"]
     assert [report.phase for report in reports] == ["load", "export"]
     assert first.largest_difference is not None and 0 < first.largest_difference < 1e-5
     assert scores(first) == pytest.approx(exact, abs=1e-5)
@@ -188,6 +224,7 @@ def test_int8_keeps_the_vectors_of_a_real_model(tmp_path: Path) -> None:
 class Constant:
     """A session that computes the same whatever it is given."""
 
+    num_threads = 1
     inputs: Mapping[str, torch.dtype] = {"input_ids": torch.int64}
     outputs: tuple[str, ...] = ("logits",)
 
