@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from app.catalog import ModelSpec
@@ -12,7 +14,7 @@ MERGED = ["onnx/encoder_model.onnx", "onnx/decoder_model_merged.onnx", "onnx/dec
 SPEAKER = ["openvino_encoder_model.bin", "openvino_encoder_model.xml", "openvino_decoder_model.bin"]
 
 
-def found(backend: str, names: list[str], **keys: str) -> list[str]:
+def found(backend: str, names: list[str], **keys: Any) -> list[str]:
     spec = ModelSpec(id="a", model="acme/a", tasks=("translation",), backend=backend, **keys)
     return sorted(standing(export_names(spec), [*names, "config.json", "model.safetensors", "README.md"]))
 

@@ -106,9 +106,9 @@ def load_network(
         versions=versions_of((*library.DISTRIBUTIONS, "transformers", "torch")),
     )
 
-    def open_files(files: Path) -> Any:
+    def open_files(root: Path, below: str = "") -> Any:
         config = AutoConfig.from_pretrained(folder)
-        model = library.open_model(head, files, config, num_threads=num_threads, dtype=dtype)
+        model = library.open_model(head, root, below, config, num_threads=num_threads, dtype=dtype)
         if head.has_past and (folder / GENERATION_CONFIG_NAME).is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder, use_cache=True)
         return model
@@ -135,7 +135,9 @@ def load_network(
         made = made_files.get(recipe, make)
         model, difference = open_files(made.folder), made.facts["difference"]
     else:
-        model, precision, difference = open_files(export.parent), library.precision_of(export, dtype), None
+        root = folder if export.is_relative_to(folder) else folder.parent  # of what sentence-transformers laid out
+        model, difference = open_files(root, export.parent.relative_to(root).as_posix().removeprefix(".")), None
+        precision = library.precision_of(export, dtype)
         if has_weights(folder, allow_pickle=spec.allow_pickle):
             compared = replace(recipe, options={"dtype": dtype, "export": fingerprint(export.parent)})
             difference = made_files.get(compared, compare).facts["difference"]

@@ -21,16 +21,25 @@ _NUMBERS = {"int8": ("i8", "u8", "i4", "u4", "nf4"), "float16": ("f16",)}
 """By what is computed in, the types of weights that an IR file names."""
 
 
-def open_model(head: Head, files: Path, config: PretrainedConfig, *, num_threads: int, dtype: str) -> Any:
-    """files: where the IR files are. dtype: float32 or bfloat16. Raises ModelFailed."""
+def open_model(head: Head, root: Path, below: str, config: PretrainedConfig, *, num_threads: int, dtype: str) -> Any:
+    """root: with a configuration. below: the folder in it that the IR files are in. dtype: float32 or bfloat16. Raises
+    ModelFailed."""
     options = {
         **compile_options(num_threads=num_threads, dtype=dtype),
         "KV_CACHE_PRECISION": "f32",  # OpenVINO's own choice is 8 bits
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # and so it is for what is multiplied with weights in 8 bits
     }
     return getattr(openvino, f"OVModel{head.name}").from_pretrained(
-        str(files), config=config, device="CPU", ov_config=options
+        str(root), config=config, device="CPU", ov_config=options, **_places(root, below)
     )
+
+
+def _places(root: Path, below: str) -> dict[str, str]:
+    """Classes of one network look into a subfolder; those of several take the path of each."""
+    if not (root / below / "openvino_encoder_model.xml").is_file():
+        return {"subfolder": below}
+    parts = ("encoder", "decoder", "decoder_with_past")
+    return {f"{part}_file_name": str(Path(below, f"openvino_{part}_model.xml")) for part in parts}
 
 
 def write(spec: ModelSpec, part: Path, head: Head, eager: PreTrainedModel) -> None:

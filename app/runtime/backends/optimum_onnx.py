@@ -25,12 +25,12 @@ DISTRIBUTIONS = ("optimum", "optimum-onnx", "onnx", "onnxruntime")
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-def open_model(head: Head, files: Path, config: PretrainedConfig, *, num_threads: int, dtype: str) -> Any:
-    """files: where the ONNX files are. dtype: float32 alone."""
+def open_model(head: Head, root: Path, below: str, config: PretrainedConfig, *, num_threads: int, dtype: str) -> Any:
+    """root: with a configuration. below: the folder in it that the ONNX files are in. dtype: float32 alone."""
     options = SessionOptions()
     options.intra_op_num_threads = num_threads
     model = getattr(onnxruntime, f"ORTModel{head.name}").from_pretrained(
-        files, config=config, session_options=options, local_files_only=True
+        root, subfolder=below, config=config, session_options=options, local_files_only=True
     )
     model.base_model = model  # which what embeds asks for
     return model
