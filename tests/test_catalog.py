@@ -626,7 +626,7 @@ def test_speech_of_an_export_is_by_ctc_models(tmp_path: Path, backend: str) -> N
     assert read_entry(tmp_path, model="./Wav2Vec2ForCTC", backend=backend).problem is None
     problem = read_entry(tmp_path, model="./WhisperForConditionalGeneration", backend=backend).problem or ""
     assert f"backend: {backend} recognizes speech by CTC models alone, and WhisperForConditionalG" in problem
-    assert "use backend: torch, or optimum." in problem
+    assert "use backend: torch, optimum or optimum-intel." in problem
     assert read_entry(tmp_path, model="./WhisperForConditionalGeneration", backend="auto").problem is None
 
 

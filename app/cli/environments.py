@@ -81,12 +81,12 @@ def list_environments(cache_dir: CacheDir = None) -> None:
         state = building.state_of(folder / name)
         if state is None:
             what = SHIPPED[name].what if name in SHIPPED else f"{folder / name} is no environment"
-            typer.echo(f"{name:12} not built  {what}")
+            typer.echo(f"{name:14} not built  {what}")
             continue
         is_current = name not in SHIPPED or building.is_built_from(state, SHIPPED[name].requirements)
         size = _shown(building.size_of(folder / name))
         typer.echo(
-            f"{name:12} {'ready' if is_current else 'outdated':10} Python {state.python}, {size}, {folder / name}"
+            f"{name:14} {'ready' if is_current else 'outdated':10} Python {state.python}, {size}, {folder / name}"
         )
 
 

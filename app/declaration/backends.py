@@ -91,6 +91,16 @@ _EXPORTED_TASKS = frozenset(
     }
 )
 """Tasks that call the whole model once for each batch, and whose answers were those of torch."""
+_NOT_FOR_OPTIMUM = (
+    "adapters",
+    "adapters_folder",
+    "adapters_allow",
+    "attn_implementation",
+    "devices",
+    "device_map",
+    "file_name",
+    "kv_cache",
+)
 _NOT_FOR_EXPORTS = (
     "auto_class",
     "adapters",
@@ -171,18 +181,30 @@ OPTIMUM = Backend(
     env="optimum",
     candidates=({}, {"optimization": "O2"}, {"optimization": "O3"}, {"quantization": "int8"}),
     dtypes=frozenset({"float32"}),
-    refuses=(
-        "adapters",
-        "adapters_folder",
-        "adapters_allow",
-        "attn_implementation",
-        "devices",
-        "device_map",
-        "file_name",
-        "kv_cache",
-    ),
+    refuses=_NOT_FOR_OPTIMUM,
     device="cpu",
     computes_on=frozenset({"cpu"}),
+)
+OPTIMUM_INTEL = Backend(
+    name="optimum-intel",
+    what="optimum-intel's models on OpenVINO, for texts that are written, in an environment of their own",
+    # What `openvino` cannot do, which needs no environment. (Speech it does by CTC models alone.)
+    tasks=frozenset(
+        {
+            "automatic-speech-recognition",
+            "image-to-text",
+            "summarization",
+            "text-generation",
+            "text2text-generation",
+            "translation",
+        }
+    ),
+    env="optimum-intel",
+    dtypes=frozenset({"float32", "bfloat16"}),
+    refuses=_NOT_FOR_OPTIMUM,
+    device="cpu",
+    computes_on=frozenset({"cpu"}),
+    candidates=({}, {"dtype": "bfloat16"}),
 )
 ONNX = Backend(
     name="onnx",
@@ -222,7 +244,9 @@ VLLM = Backend(
         "file_name",
     ),
 )
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (TORCH, ONNX, OPENVINO, OPTIMUM, VLLM)}
+BACKENDS: dict[str, Backend] = {
+    backend.name: backend for backend in (TORCH, ONNX, OPENVINO, OPTIMUM, OPTIMUM_INTEL, VLLM)
+}
 
 AUTO = "auto"
 """Not a backend: whichever `pipeserve tune` found best for the model on this machine, torch until it has."""

@@ -3,29 +3,56 @@ out, and models that have none."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from app.catalog import ModelSpec
 
-_USUAL = {
-    "onnx": ("onnx/model.onnx", "model.onnx"),
-    "openvino": ("openvino/openvino_model.xml", "openvino_model.xml"),
+Export = tuple[str, ...]
+"""Files that stand for a model's weights, all of them together; those of their own weights follow from them."""
+
+_USUAL: dict[str, tuple[Export, ...]] = {
+    "onnx": (("onnx/model.onnx",), ("model.onnx",)),
+    "openvino": (("openvino/openvino_model.xml",), ("openvino_model.xml",)),
+    "optimum": (
+        ("onnx/encoder_model.onnx", "onnx/decoder_model_merged.onnx"),
+        ("onnx/encoder_model.onnx", "onnx/decoder_model.onnx", "onnx/decoder_with_past_model.onnx"),
+        ("onnx/model.onnx",),
+        ("onnx/decoder_model_merged.onnx",),
+        ("onnx/decoder_with_past_model.onnx",),
+    ),
+    "optimum-intel": tuple(
+        tuple(f"{folder}openvino_{name}.xml" for name in names)
+        for folder in ("openvino/", "")
+        for names in (
+            ("encoder_model", "decoder_model", "decoder_with_past_model"),
+            ("encoder_model", "decoder_model"),
+            ("model",),
+        )
+    ),
 }
 
 
-def export_names(spec: ModelSpec) -> tuple[str, ...]:
-    """Files that the backend can run as they are, the best first; none where the entry wants one made for it."""
+def export_names(spec: ModelSpec) -> tuple[Export, ...]:
+    """What the backend can run as it is, the best first; none where the entry wants one made for it."""
     if spec.file_name is not None:
-        return (spec.file_name,)
-    return () if spec.quantization is not None else _USUAL.get(spec.backend, ())
+        return ((spec.file_name,),)
+    is_changed = spec.quantization is not None or spec.optimization is not None
+    return () if is_changed else _USUAL.get(spec.backend, ())
 
 
-def companions(export: str, names: list[str]) -> list[str]:
-    """Of these files the export and those of its weights: `model.onnx_data`, `model.onnx.data`, an IR's `.bin`."""
-    weights = export.removesuffix(".xml") + ".bin"
-    return [name for name in names if name.startswith(export) or (name == weights and export.endswith(".xml"))]
+def standing(exports: Sequence[Export], names: Collection[str]) -> list[str]:
+    """Of these files the first export that is there whole, with its weights; empty: none is."""
+    there = set(names)
+    found = next((export for export in exports if there.issuperset(export)), ())
+    return [name for file in found for name in _companions(file, names)]
+
+
+def _companions(file: str, names: Collection[str]) -> list[str]:
+    """The file and those of its weights: `model.onnx_data`, `model.onnx.data`, an IR's `.bin`."""
+    weights = file.removesuffix(".xml") + ".bin"
+    return [name for name in names if name.startswith(file) or (name == weights and file.endswith(".xml"))]
 
 
 def problem_of_architecture(backend: str, tasks: Iterable[str], architectures: Sequence[str]) -> str | None:
@@ -39,5 +66,5 @@ def problem_of_architecture(backend: str, tasks: Iterable[str], architectures: S
         return None
     return (
         f"backend: {backend} recognizes speech by CTC models alone, and {architectures[0]} is none:"
-        " use backend: torch, or optimum."
+        " use backend: torch, optimum or optimum-intel."
     )

@@ -31,6 +31,11 @@ SHIPPED = {
             modules=("optimum.onnxruntime", "optimum.exporters.onnx"),
         ),
         Shipped(
+            name="optimum-intel",
+            what="optimum-intel on OpenVINO, for `backend: optimum-intel`",
+            modules=("optimum.intel.openvino", "optimum.exporters.openvino"),
+        ),
+        Shipped(
             name="vllm",
             what="vLLM's CPU build, for `backend: vllm`",
             modules=("vllm.sampling_params",),

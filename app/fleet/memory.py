@@ -19,7 +19,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from app.catalog import ModelSpec
 from app.declaration.backends import row_of
-from app.declaration.exports import companions, export_names
+from app.declaration.exports import export_names, standing
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _DTYPE_BITS = {
 }  # fmt: skip
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _BITS_OF_CHOICE = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16}
-_BITS_OF_EXPORTS = {"onnx": 32, "openvino": 32}  # whatever the checkpoint's are
+_BITS_OF_EXPORTS = {"onnx": 32, "openvino": 32, "optimum": 32, "optimum-intel": 32}  # whatever the checkpoint's are
 _BITS_OF_QUANTIZATION = {"int8": 8, "int8-weights": 8, "bitsandbytes-8bit": 8, "bitsandbytes-4bit": 4.5}
 """Of a linear layer's weight on the torch backend, its scales included."""
 _EMBEDDINGS = re.compile(r"embed|\bwte\b|\bwpe\b|\bshared\b|relative_attention_bias")
@@ -300,12 +300,13 @@ def weights_estimate(spec: ModelSpec, in_cache: Callable[[ModelSpec], Path | Non
 
 
 def _export_files(spec: ModelSpec, folder: Path) -> list[Path]:
-    """The file that the backend runs as it is, with those that hold its weights; empty: it has one made, in float32."""
-    for name in export_names(spec):
-        if (folder / name).is_file():
-            beside = [str(path.relative_to(folder)) for path in (folder / name).parent.iterdir()]
-            return [folder / one for one in companions(name, beside)]
-    return []
+    """What the backend runs as it is, with its weights; empty: it has an export made, in float32."""
+    exports = export_names(spec)
+    parents = {(folder / name).parent for export in exports for name in export}
+    names = [
+        str(path.relative_to(folder)) for parent in parents if parent.is_dir() for path in sorted(parent.iterdir())
+    ]
+    return [folder / name for name in standing(exports, names)]
 
 
 def cached_folder(spec: ModelSpec, cache: Path = Path(HF_HUB_CACHE)) -> Path | None:

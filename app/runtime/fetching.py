@@ -21,12 +21,14 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from app.catalog import ADAPTER_CONFIG
 from app.channel.messages import Progress
-from app.declaration.exports import companions
+from app.declaration.exports import Export, standing
 from app.errors import ModelFailed
 from app.hub import no_answer, refusal
 
 ReportProgress = Callable[[Progress], None]
 Stems = tuple[str, str]
+STEMS: Stems = ("model", "pytorch_model")
+"""Of the names of a model's weights, in safetensors and in pickles."""
 
 _TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".bpe")
 _MODULE_FOLDER = re.compile(r"\d+_\w+")  # of sentence-transformers, such as 1_Pooling
@@ -44,19 +46,19 @@ def fetch(
     with_weights: bool,
     report: ReportProgress,
     is_whole: bool = False,
-    stems: Stems = ("model", "pytorch_model"),
-    instead: Sequence[str] = (),
+    stems: Stems = STEMS,
+    instead: Sequence[Export] = (),
 ) -> Path:
     """The folder of a model or, without weights, of a tokenizer. is_whole: all of the repository's files, whatever they
     are (a handler may read any); then nothing is asked of its weights. stems: of the names of its weights, in
-    safetensors and in pickles. instead: files that stand for the weights (exports): the first of them that is there.
+    safetensors and in pickles. instead: exports that stand for the weights: the first of them that is there.
 
     Reads HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME. Raises ModelFailed with what to do about it.
     """
     folder = Path(model)
     with_weights = with_weights and not is_whole
     if folder.is_absolute():
-        with_weights = with_weights and not any((folder / name).is_file() for name in instead)
+        with_weights = with_weights and not standing(instead, _names(folder))
         return _local(folder, stems, allow_pickle=allow_pickle, with_weights=with_weights)
     cached = partial(
         _cached, model, revision, stems=stems, allow_pickle=allow_pickle, with_weights=with_weights, instead=instead
@@ -68,16 +70,16 @@ def fetch(
         names = [file.rfilename for file in info.siblings or []]
         chosen = names
         if not is_whole:
-            standing = next((companions(name, names) for name in instead if name in names), [])
+            found = standing(instead, names)
             chosen = _chosen(
                 names,
                 model,
                 stems,
                 allow_pickle=allow_pickle,
                 with_code=with_code,
-                with_weights=with_weights and not standing,
+                with_weights=with_weights and not found,
             )
-            chosen += standing
+            chosen += found
         return Path(
             snapshot_download(model, revision=revision, allow_patterns=chosen, tqdm_class=_progress_bar(report))
         )
@@ -114,7 +116,7 @@ def _cached(
     stems: Stems,
     allow_pickle: bool,
     with_weights: bool,
-    instead: Sequence[str] = (),
+    instead: Sequence[Export] = (),
 ) -> Path:
     """The repository as it was downloaded before.
 
@@ -126,7 +128,7 @@ def _cached(
         raise ModelFailed(f"{model}{at} is not in the local cache, and {why}.")
     folder = found.parent
     names = _names(folder)
-    with_weights = with_weights and not any(name in names for name in instead)
+    with_weights = with_weights and not standing(instead, names)
     if with_weights and (not any(name.endswith((".safetensors", ".bin")) for name in names) or _missing_shards(folder)):
         raise ModelFailed(f"The weights of {model}{at} are not in the local cache, and {why}.")
     return _local(folder, stems, allow_pickle=allow_pickle, with_weights=with_weights)
@@ -147,6 +149,15 @@ def _missing_shards(folder: Path) -> bool:
         if any(not (folder / file).exists() for file in files):
             return True
     return False
+
+
+def has_weights(folder: Path, *, allow_pickle: bool) -> bool:
+    """Whether all of a model's own weights are there, beside exports of it."""
+    try:
+        _weights(_names(folder), str(folder), STEMS, allow_pickle=allow_pickle)
+    except ModelFailed:
+        return False
+    return not _missing_shards(folder)
 
 
 def _names(folder: Path) -> list[str]:

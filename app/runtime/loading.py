@@ -27,8 +27,9 @@ from transformers import (
 
 from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import Progress
-from app.declaration.exports import export_names, problem_of_architecture
+from app.declaration.exports import Export, export_names, problem_of_architecture
 from app.errors import ModelFailed, NotAvailable, OutOfMemory
+from app.fingerprint import fingerprint
 from app.installed import versions_of
 from app.runtime.adapters import Adapters
 from app.runtime.audio.vocoder import Vocoder
@@ -36,8 +37,9 @@ from app.runtime.backends.existing import existing_export
 from app.runtime.backends.exporting import DISTRIBUTIONS as EXPORTING
 from app.runtime.backends.exporting import FILE as EXPORT
 from app.runtime.backends.exporting import OUTPUTS, export
-from app.runtime.backends.made_files import MadeFiles, Recipe, source_of
+from app.runtime.backends.made_files import MadeFiles, Recipe
 from app.runtime.backends.network import in_place_of, outputs_for
+from app.runtime.backends.optimum import LIBRARIES as OPTIMUM
 from app.runtime.backends.optimum import load_network
 from app.runtime.backends.runtimes import exported_runtime
 from app.runtime.base import LoadedModel
@@ -101,8 +103,8 @@ def _load(
         return _load_with_vllm(spec, folder, tasks, progress)
     files = _sentence_files(spec, folder) if any(task in EMBEDDING_TASKS for task in tasks) else TOKEN_VECTORS
     transformer = transformer_folder(folder) if files.has_files else folder
-    if spec.backend == "optimum":
-        return _load_optimum(spec, transformer, tasks, files, num_threads, progress, made_files)
+    if spec.backend in OPTIMUM:
+        return _load_optimum(spec, folder, transformer, tasks, files, num_threads, progress, made_files)
     if spec.backend != "torch":
         return _load_exported(spec, folder, transformer, tasks, files, num_threads, progress, made_files)
     placement = placement_of(spec)
@@ -129,6 +131,7 @@ def _load(
 def _load_optimum(
     spec: ModelSpec,
     folder: Path,
+    transformer: Path,
     tasks: list[str],
     files: SentenceFiles,
     num_threads: int,
@@ -139,30 +142,27 @@ def _load_optimum(
     exact = msgspec.structs.replace(spec, dtype="float32", device="cpu", quantization=None)
 
     def load_eager() -> PreTrainedModel:
-        return _load_weights(exact, folder, tasks, placement_of(exact))
+        return _load_weights(exact, transformer, tasks, placement_of(exact))
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
-    auto_class = _auto_class(spec, tasks, config)
-    with torch.device("meta"):
-        skeleton = auto_class.from_config(config, trust_remote_code=spec.trust_remote_code)
+    skeleton = _skeleton(spec, transformer, tasks)
     network = load_network(
         spec,
-        folder,
+        transformer,
+        existing_export(spec, folder),
         skeleton,
-        auto_class.__name__,
+        _auto_class(spec, tasks, skeleton.config).__name__,
         load_eager,
         num_threads=num_threads,
         made_files=made_files,
         progress=progress,
     )
-    parts = _with_engine(spec, _parts(spec, folder, tasks, network.model, progress), tasks)
-    num_parameters = int(skeleton.num_parameters())
     return TransformersModel(
-        parts,
+        _with_engine(spec, _parts(spec, transformer, tasks, network.model, progress), tasks),
         tasks,
         files,
         devices=("cpu",),
-        num_parameters=num_parameters,
+        num_parameters=int(skeleton.num_parameters()),
+        dtype=network.precision,
         largest_difference=network.difference,
     )
 
@@ -201,7 +201,7 @@ def _load_exported(
     path, difference = existing_export(spec, folder), None
     if path is None:
         recipe = Recipe(
-            source=source_of(transformer),
+            source=fingerprint(transformer),
             task=tasks[0],
             backend=spec.backend,
             options={"precision": precision, "auto_class": spec.auto_class},
@@ -331,7 +331,7 @@ def _fetch(
     *,
     with_weights: bool = False,
     is_whole: bool = False,
-    instead: Sequence[str] = (),
+    instead: Sequence[Export] = (),
 ) -> Path:
     return fetch(
         name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -15,6 +14,7 @@ import msgspec
 from app.catalog import ModelSpec, TunedSpec, with_right_keys
 from app.declaration.backends import AUTO, BACKENDS, TORCH
 from app.environments.places import Environments
+from app.fingerprint import fingerprint
 from app.fleet.memory import Devices, cached_folder, measure_devices
 from app.fleet.threads import available_cores, granted_alone
 from app.installed import versions_of
@@ -25,14 +25,12 @@ logger = logging.getLogger(__name__)
 FILE = "tuning.json"
 LIBRARIES = ("torch", "transformers", "onnxruntime", "openvino", "torchao")
 """Another version of one of these computes faster or slower, or rounds otherwise."""
-_WHOLE_BYTES = 2**20  # files up to here are read whole for a fingerprint, of others both ends
-_END_BYTES = 2**16
 
 
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     """What a choice was measured under; in others it says nothing. versions: of the LIBRARIES that are installed."""
 
-    files: str  # a commit of the Hub, or a fingerprint of a folder
+    files: str  # their fingerprint
     processor: str
     cores: int
     threads: int
@@ -137,7 +135,7 @@ class Machine:
         is_cpu = self.devices.place(spec)[0][0] == "cpu"
         threads = granted_alone(spec.threads if spec.threads or is_cpu else 1, self.cores)
         return Circumstances(
-            files=_fingerprint(spec),
+            files=_files(spec),
             processor=self.processor,
             cores=self.cores,
             threads=threads,
@@ -230,26 +228,7 @@ def _processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     return "unknown"
 
 
-def _fingerprint(spec: ModelSpec) -> str:
-    """Of a Hub's snapshot its commit. Of a folder a digest of its files' names, sizes and contents, of large ones the
-    first and last bytes: not their times, which a copy changes."""
-    folder = Path(spec.model)
-    if not folder.is_absolute():
-        snapshot = cached_folder(spec)
-        return "-" if snapshot is None else snapshot.name
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
-            digest.update(_ends(path))
-    return digest.hexdigest()[:32]
-
-
-def _ends(path: Path) -> bytes:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size <= _WHOLE_BYTES:
-            return file.read()
-        start = file.read(_END_BYTES)
-        file.seek(size - _END_BYTES)
-        return start + file.read(_END_BYTES)
+def _files(spec: ModelSpec) -> str:
+    """Their fingerprint; "-" where they are not on this disk."""
+    folder = Path(spec.model) if Path(spec.model).is_absolute() else cached_folder(spec)
+    return "-" if folder is None else fingerprint(folder)

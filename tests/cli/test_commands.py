@@ -53,7 +53,7 @@ def test_check_reports_form_and_files(tmp_path: Path) -> None:
 def test_environments_are_listed_and_their_lack_is_told(tmp_path: Path) -> None:
     """`env list`, `env check`, `env create` and `check` each say what to do; nothing is built by that."""
     cache = ("--cache-dir", str(tmp_path / "cache"))
-    assert "optimum      not built" in pipeserve("env", "list", *cache).stdout
+    assert "optimum        not built" in pipeserve("env", "list", *cache).stdout
     done = pipeserve("env", "check", "optimum", *cache)
     assert (done.returncode, "`pipeserve env create optimum`" in done.stderr) == (1, True)
     done = pipeserve("env", "create", "optimun", *cache)

@@ -1,30 +1,34 @@
-"""`backend: optimum` in its real environment: the same answers as transformers' own models there, over HTTP.
-
-The environment is built by `pipeserve env create optimum` (minutes and a package index, once) in the folder that
-PIPESERVE_TEST_CACHE names, else in .cache/environments-of-tests.
-"""
+"""`backend: optimum` in its real environment: the same answers as transformers' own models there, over HTTP."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from app.declaration.backends import OPTIMUM
-from app.environments.places import environments_folder, python_of
-from app.tasks.registry import TASKS
+from app.runtime.backends.exporting import TOLERANCES
 from tests.cli.test_commands import pipeserve
-from tests.server import REPOSITORY, RunningServer
+from tests.contract.environments import (
+    CACHE,
+    TOLERANCE,
+    answer,
+    build_there,
+    difference,
+    entries_of,
+    environment,
+    export_there,
+)
+from tests.fake_hub import FakeHub, serve
+from tests.server import RunningServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-CACHE = Path(os.environ.get("PIPESERVE_TEST_CACHE", REPOSITORY / ".cache" / "environments-of-tests"))
 CASES = {
     "text-classification": "sequence-classification",
     "text-ranking": "cross-encoder",
@@ -48,62 +52,38 @@ CASES = {
 """Of each task that the backend claims, a tiny model."""
 OTHERS = {"whisper": "automatic-speech-recognition", "wav2vec2-masked-ctc": "automatic-speech-recognition"}
 """Models of another kind for the same task: one that writes, one whose padding is hidden by a mask."""
-TOLERANCE = 2e-4
-"""Of numbers in answers, as a share of the expected one where that is above 1: float32, added in another order."""
-
-BUILD = """
-import sys
-from pathlib import Path
-from tests import models, tiny
-for name in sys.argv[2:]:
-    (models if name in models.BUILDERS else tiny).build(name, Path(sys.argv[1]))
-"""
 
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    """The environment's. Built if it is not there."""
-    if not (environments_folder(CACHE) / "optimum").exists():
-        done = subprocess.run(
-            [REPOSITORY / ".venv" / "bin" / "python", "-m", "app", "env", "create", "optimum", "--cache-dir", CACHE],
-            cwd=REPOSITORY,
-            check=False,
-        )
-        assert done.returncode == 0
-    return python_of(environments_folder(CACHE) / "optimum")
+    return environment("optimum")
 
 
 @pytest.fixture(scope="module")
 def built(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built by the environment's transformers: 4.57 does not load every tokenizer that 5 saves."""
+    """Tiny models, and three with files of Optimum's: of one the weights have changed since."""
     folder = tmp_path_factory.mktemp("built")
-    command = [str(python), "-P", "-c", BUILD, str(folder), *sorted({*CASES.values(), *OTHERS})]
-    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    exported = folder / "exported"
-    shutil.copytree(folder / "sequence-classification", exported)
-    command = [str(python.with_name("optimum-cli")), "export", "onnx", "--task", "text-classification"]
-    command += ["--model", str(exported), str(exported / "onnx")]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    build_there(python, folder, {*CASES.values(), *OTHERS})
+    for name, model, task in (
+        ("exported", "sequence-classification", "text-classification"),
+        ("translator", "t5", "text2text-generation-with-past"),
+    ):
+        shutil.copytree(folder / model, folder / name)
+        export_there(python, folder / name, task, "onnx")
+    shutil.copytree(folder / "exported", folder / "stale")
+    weights = load_file(folder / "stale" / "model.safetensors")
+    save_file({name: 2 * value for name, value in weights.items()}, folder / "stale" / "model.safetensors")
     return folder
 
 
 @pytest.fixture(scope="module")
 def server(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """Each model twice in the environment, with and without Optimum, and three times more as other options make it."""
-    entries: list[dict[str, Any]] = []
-    for task, name in [*CASES.items(), *((task, name) for name, task in OTHERS.items())]:
-        key = name if name in OTHERS else task
-        entry = {"task": task, "model": str(built / name), "keep_alive": 5}
-        entries += [
-            {**entry, "id": f"torch-{key}", "env": "optimum", "dtype": "float32"},
-            {**entry, "id": f"optimum-{key}", "backend": "optimum"},
-        ]
+    """Each model twice in the environment, with and without Optimum, and five times more as other options make it."""
+    names = [(task, task, name) for task, name in CASES.items()] + [(name, task, name) for name, task in OTHERS.items()]
+    entries = entries_of(names, built, "optimum")
     changed = {"task": "text-classification", "model": str(built / "sequence-classification"), "backend": "optimum"}
     entries += [{**changed, "id": "fused", "optimization": "O2"}, {**changed, "id": "int8", "quantization": "int8"}]
-    entries.append({**changed, "id": "exported", "model": str(built / "exported")})
+    entries += [{**changed, "id": name, "model": str(built / name)} for name in ("exported", "stale")]
     entries.append(
         {"id": "fused-qwen", "task": "text-generation", "model": str(built / "chatml"), "backend": "optimum"}
         | {"optimization": "O2"}
@@ -114,28 +94,9 @@ def server(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         yield running
 
 
-def answer(server: RunningServer, task: str, model: str, **parameters: Any) -> Any:
-    body = {**TASKS[task].example.body, "model": model}
-    body["parameters"] = {**body.get("parameters", {}), **parameters}
-    with server.client(headers={"accept": "application/json"}) as client:
-        done = client.post(f"/v1/{task}", json=body, timeout=900)
-    assert done.status_code == 200, (done.text, "".join(server.log[-30:]))
-    return done.json()
-
-
-def difference(one: Any, other: Any) -> float:
-    """The largest of numbers in the same places. Everything else is equal."""
-    if isinstance(one, float | int) and not isinstance(one, bool):
-        return float(abs(one - other)) / max(1.0, abs(one))
-    assert type(one) is type(other)
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        return max((difference(one[key], other[key]) for key in one), default=0.0)
-    if isinstance(one, list):
-        assert len(one) == len(other)
-        return max((difference(*pair) for pair in zip(one, other, strict=True)), default=0.0)
-    assert one == other
-    return 0.0
+def card(server: RunningServer, model: str) -> dict[str, Any]:
+    found: dict[str, Any] = server.get(f"/v1/models/{model}").json()
+    return found
 
 
 def by_label(answers: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
@@ -178,11 +139,53 @@ def test_changed_exports_answer_alike(server: RunningServer, model: str) -> None
 
 
 def test_what_optimums_command_exported_is_used(server: RunningServer) -> None:
-    """`optimum-cli export onnx` into the model's folder: nothing is exported again."""
+    """`optimum-cli export onnx` into the model's folder: nothing is exported again, and it is compared with the
+    weights beside it."""
     task = "text-classification"
     expected, found = answer(server, task, f"torch-{task}"), answer(server, task, "exported")
     assert difference(expected, found) <= TOLERANCE
-    assert not list((CACHE / "made" / "optimum").glob("exported-*"))
+    assert not list((CACHE / "made" / "optimum").glob("exported-*/*.onnx"))
+    assert 0 < card(server, "exported")["largest_difference"] <= TOLERANCES["float32"]
+
+
+def test_card_says_what_computes_and_how_far_it_is_off(server: RunningServer) -> None:
+    """As of the exports of other backends."""
+    answer(server, "text-classification", "int8")
+    answer(server, "text-generation", "optimum-text-generation")
+    int8, exact = card(server, "int8"), card(server, "optimum-text-generation")
+    assert (int8["dtype"], exact["dtype"]) == ("int8", "float32")
+    assert TOLERANCES["float32"] < int8["largest_difference"] <= TOLERANCES["int8"]
+    assert 0 < exact["largest_difference"] <= TOLERANCES["float32"]
+
+
+def test_export_of_other_weights_is_refused(server: RunningServer) -> None:
+    """The ones beside it answer otherwise."""
+    done = server.post("/v1/text-classification", {"model": "stale", "inputs": "a"}, timeout=900)
+    assert done.status_code == 503
+    assert "The export computes something else than the model" in done.text
+
+
+def test_exports_of_a_hub_are_used(built: Path, tmp_path: Path) -> None:
+    """In place of the weights, which are not downloaded; without them there is nothing to compare with."""
+    repositories = {"acme/exported": built / "exported", "acme/translator": built / "translator"}
+    entries = [
+        {"id": "exported", "task": "text-classification", "model": "acme/exported", "backend": "optimum"},
+        {"id": "translator", "task": "translation", "model": "acme/translator", "backend": "optimum"},
+        {"id": "torch", "task": "translation", "model": str(built / "translator"), "env": "optimum"},
+    ]
+    catalog = tmp_path / "models.yaml"
+    catalog.write_text(json.dumps({"models": entries}))
+    with serve(FakeHub(repositories)) as hub:
+        variables = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+        with RunningServer(catalog, "--load-wait", "10m", cache_dir=CACHE, variables=variables) as server:
+            answer(server, "text-classification", "exported")
+            expected, found = (answer(server, "translation", model) for model in ("torch", "translator"))
+            cards = [card(server, model) for model in ("exported", "translator")]
+        downloaded = hub.downloaded()
+    assert difference(expected, found) <= TOLERANCE
+    assert [(one["dtype"], one["largest_difference"]) for one in cards] == [("float32", None)] * 2
+    assert {"onnx/model.onnx", "onnx/encoder_model.onnx", "onnx/decoder_model_merged.onnx"} <= set(downloaded)
+    assert not {"model.safetensors", "onnx/decoder_model.onnx"} & set(downloaded)
 
 
 def test_texts_stream_from_an_export(server: RunningServer) -> None:

@@ -117,12 +117,12 @@ def test_only_what_is_needed_is_downloaded_and_cached(hub: FakeHub, tmp_path: Pa
 def test_export_stands_for_the_weights(hub: FakeHub, tmp_path: Path, export: str) -> None:
     """It comes with the files that hold its weights, and neither safetensors nor other variants do. Offline, it is
     found again; a model without it has its weights downloaded."""
-    folder = fetched(hub, tmp_path, "acme/exported", instead=["onnx/none.onnx", export])["folder"]
+    folder = fetched(hub, tmp_path, "acme/exported", instead=[["onnx/none.onnx"], [export]])["folder"]
     assert hub.downloaded() == sorted(["config.json", *EXPORTS[export]])
-    again = fetched(hub, tmp_path, "acme/exported", is_offline=True, instead=[export])
+    again = fetched(hub, tmp_path, "acme/exported", is_offline=True, instead=[[export]])
     assert again["folder"] == folder
     assert "weights" in fetched(hub, tmp_path, "acme/exported", is_offline=True)["error"]
-    fetched(hub, tmp_path, "acme/exported", instead=["onnx/none.onnx"])
+    fetched(hub, tmp_path, "acme/exported", instead=[["onnx/none.onnx"]])
     assert hub.downloaded() == ["model.safetensors"]
 
 

@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 _PART = ".part-"  # in the name of a folder that is being written
-_SMALL_BYTES = 2**20
-_SOURCE_SUFFIXES = (".json", ".safetensors", ".bin", ".py", ".onnx", ".onnx_data", ".xml")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_ROOM_WORDS = ("no space left", "disk quota exceeded")  # of libraries that do not say it by number
 
@@ -41,7 +39,7 @@ _NO_ROOM_WORDS = ("no space left", "disk quota exceeded")  # of libraries that d
 class Recipe:
     """What an entry depends on: another value anywhere is another entry.
 
-    source: of `source_of`, the model's files at their revision. options: dtype, quantization and whatever else is
+    source: the `fingerprint` of the model's files. options: dtype, quantization and whatever else is
     chosen. versions: of `app/installed.py`.
     """
 
@@ -136,22 +134,6 @@ def is_out_of_room(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def source_of(folder: Path) -> str:
-    """Which files these are: the commit where the folder is a snapshot of the Hub's cache, else a fingerprint.
-
-    Of a local folder, small files count by their content, large ones by size and time of change.
-    """
-    if folder.parent.name == "snapshots":
-        return f"{folder.parent.parent.name.removeprefix('models--')}@{folder.name}"
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.name.endswith(_SOURCE_SUFFIXES):
-            status = path.stat()
-            content = path.read_bytes() if status.st_size <= _SMALL_BYTES else str(status.st_mtime_ns).encode()
-            digest.update(f"{path.name}\0{status.st_size}\0".encode() + hashlib.sha256(content).digest())
-    return f"{folder.name}@{digest.hexdigest()}"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import openvino
 import torch
@@ -26,20 +27,10 @@ _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 class OpenVinoSession:
     """Implements `Session`."""
 
-    def __init__(self, path: Path, *, num_threads: int, precision: str) -> None:
-        """precision: said always, for OpenVINO's own choice is bfloat16 where the CPU has it."""
+    def __init__(self, path: Path, *, num_threads: int, dtype: str) -> None:
+        """As `compile_options`."""
         self.num_threads = num_threads
-        core = openvino.Core()
-        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise ModelFailed(
-                "dtype: OpenVINO computes in bfloat16 only on CPUs with AVX-512 or AMX instructions for it."
-            )
-        options = {
-            "INFERENCE_PRECISION_HINT": precision,
-            "INFERENCE_NUM_THREADS": num_threads,
-            "ENABLE_CPU_PINNING": False,  # the API process and other workers use the same cores
-            "PERFORMANCE_HINT": "LATENCY",  # one stream: the worker runs one forward at a time
-        }
+        core, options = openvino.Core(), compile_options(num_threads=num_threads, dtype=dtype)
         try:
             self._compiled = core.compile_model(core.read_model(path), "CPU", options)
         except RuntimeError as error:
@@ -60,7 +51,21 @@ def open_session(path: Path, *, num_threads: int, device: str, dtype: str) -> Op
     """dtype: "float32" or "bfloat16". Raises ModelFailed for a device or dtype that it does not compute with here."""
     if device != "cpu":
         raise ModelFailed(f"device: backend openvino computes on the CPU, not on {device}.")
-    return OpenVinoSession(path, num_threads=num_threads, precision=_PRECISIONS[dtype])
+    return OpenVinoSession(path, num_threads=num_threads, dtype=dtype)
+
+
+def compile_options(*, num_threads: int, dtype: str) -> dict[str, Any]:
+    """dtype: said always, for OpenVINO's own choice is bfloat16 where the CPU has it. Raises
+    ModelFailed where it has not."""
+    precision = _PRECISIONS[dtype]
+    if precision == "bf16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise ModelFailed("dtype: OpenVINO computes in bfloat16 only on CPUs with AVX-512 or AMX instructions for it.")
+    return {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": num_threads,
+        "ENABLE_CPU_PINNING": False,  # the API process and other workers use the same cores
+        "PERFORMANCE_HINT": "LATENCY",  # one stream: the worker runs one forward at a time
+    }
 
 
 def _dtype(name: str, kind: openvino.Type) -> torch.dtype:

@@ -1,16 +1,15 @@
-"""`backend: optimum`: Optimum's ORTModel classes as networks, exported once into the cache folder.
+"""`backend: optimum` and `optimum-intel`: models of Optimum's classes in the place of transformers' own.
 
-Runs in the environment "optimum" (transformers 4.57). A repository's own files below `onnx/` are used as they are,
-where nothing is to be changed about them.
+Each lives in the environment of its name (transformers 4.57); a module beside this one opens and writes its files. What
+a model's repository has of them is used as it is, where nothing is to be changed about it, and compared with the
+model's weights where these are there; else an export is made once, and kept in the cache folder.
 """
 
 from __future__ import annotations
 
-import logging
-import platform
-import shutil
+import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +19,25 @@ from transformers.utils import GENERATION_CONFIG_NAME
 
 from app.catalog import ModelSpec
 from app.channel.messages import Progress
-from app.errors import ModelFailed, NotAvailable
+from app.errors import NotAvailable
+from app.fingerprint import fingerprint
 from app.installed import versions_of
-from app.runtime.backends.made_files import MadeFiles, Recipe, source_of
+from app.runtime.backends.exporting import require_small
+from app.runtime.backends.made_files import MadeFiles, Recipe
+from app.runtime.fetching import has_weights
 
-logger = logging.getLogger(__name__)
-
-TOLERANCES = {None: 1e-4, "int8": 2e-1}
-"""By quantization: how far an export's outputs may be from those of the model that it was made of, as a share of the
-greatest of them. In float32 ONNX Runtime adds in another order; int8 rounds to 256 steps."""
-_LIBRARIES = ("optimum", "optimum-onnx", "onnx", "onnxruntime", "transformers", "torch")
-_FOLDER = "onnx"
+LIBRARIES = {
+    "optimum": "app.runtime.backends.optimum_onnx",
+    "optimum-intel": "app.runtime.backends.optimum_intel",
+}
+"""By backend, the module that opens and writes its files; imported when a model wants it."""
 _SEED = 0
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
-class _Class:
-    """name: in optimum.onnxruntime. task: of the exporter. has_past: it generates, with keys and values kept."""
+class Head:
+    """name: of Optimum's classes, after ORTModel or OVModel. task: of the exporters. has_past: it generates, with keys
+    and values kept."""
 
     name: str
     task: str
@@ -48,37 +48,39 @@ class _Class:
         return f"{self.task}-with-past" if self.has_past else self.task
 
 
-CLASSES: Mapping[str, _Class] = {
-    "AutoModel": _Class("ORTModelForFeatureExtraction", "feature-extraction"),
-    "AutoModelForTextEncoding": _Class("ORTModelForFeatureExtraction", "feature-extraction"),
-    "AutoModelForSequenceClassification": _Class("ORTModelForSequenceClassification", "text-classification"),
-    "AutoModelForTokenClassification": _Class("ORTModelForTokenClassification", "token-classification"),
-    "AutoModelForMaskedLM": _Class("ORTModelForMaskedLM", "fill-mask"),
-    "AutoModelForQuestionAnswering": _Class("ORTModelForQuestionAnswering", "question-answering"),
-    "AutoModelForImageClassification": _Class("ORTModelForImageClassification", "image-classification"),
-    "AutoModelForSemanticSegmentation": _Class("ORTModelForSemanticSegmentation", "semantic-segmentation"),
-    "AutoModelForAudioClassification": _Class("ORTModelForAudioClassification", "audio-classification"),
-    "AutoModelForCTC": _Class("ORTModelForCTC", "automatic-speech-recognition"),
-    "AutoModelForCausalLM": _Class("ORTModelForCausalLM", "text-generation", has_past=True),
-    "AutoModelForSeq2SeqLM": _Class("ORTModelForSeq2SeqLM", "text2text-generation", has_past=True),
-    "AutoModelForSpeechSeq2Seq": _Class("ORTModelForSpeechSeq2Seq", "automatic-speech-recognition", has_past=True),
-    "AutoModelForImageTextToText": _Class("ORTModelForVision2Seq", "image-to-text", has_past=True),
+HEADS: Mapping[str, Head] = {
+    "AutoModel": Head("ForFeatureExtraction", "feature-extraction"),
+    "AutoModelForTextEncoding": Head("ForFeatureExtraction", "feature-extraction"),
+    "AutoModelForSequenceClassification": Head("ForSequenceClassification", "text-classification"),
+    "AutoModelForTokenClassification": Head("ForTokenClassification", "token-classification"),
+    "AutoModelForMaskedLM": Head("ForMaskedLM", "fill-mask"),
+    "AutoModelForQuestionAnswering": Head("ForQuestionAnswering", "question-answering"),
+    "AutoModelForImageClassification": Head("ForImageClassification", "image-classification"),
+    "AutoModelForSemanticSegmentation": Head("ForSemanticSegmentation", "semantic-segmentation"),
+    "AutoModelForAudioClassification": Head("ForAudioClassification", "audio-classification"),
+    "AutoModelForCTC": Head("ForCTC", "automatic-speech-recognition"),
+    "AutoModelForCausalLM": Head("ForCausalLM", "text-generation", has_past=True),
+    "AutoModelForSeq2SeqLM": Head("ForSeq2SeqLM", "text2text-generation", has_past=True),
+    "AutoModelForSpeechSeq2Seq": Head("ForSpeechSeq2Seq", "automatic-speech-recognition", has_past=True),
+    "AutoModelForImageTextToText": Head("ForVision2Seq", "image-to-text", has_past=True),
 }
 """By the Auto class that loads the same head in transformers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """model: an ORTModel, which the stages use as they use a PreTrainedModel. difference: to the model that it was
-    exported from, as a share of the greatest output; None: it was not exported here."""
+    """model: an ORTModel or OVModel, which the stages use as they use a PreTrainedModel. precision: what it computes
+    in. difference: from the model in transformers, as in `TOLERANCES`; None: its weights are not there."""
 
     model: Any
+    precision: str
     difference: float | None
 
 
 def load_network(
     spec: ModelSpec,
     folder: Path,
+    export: Path | None,
     skeleton: PreTrainedModel,
     auto_class: str,
     load_eager: Callable[[], PreTrainedModel],
@@ -87,165 +89,104 @@ def load_network(
     made_files: MadeFiles,
     progress: Callable[[Progress], None],
 ) -> Network:
-    """skeleton: the model without its weights. auto_class: of its task. load_eager: the model in transformers, in
-    float32 on the CPU; called only where an export is to be made. Raises ModelFailed and NotAvailable."""
-    chosen = CLASSES.get(auto_class)
-    if chosen is None:
-        raise NotAvailable(f"backend: optimum has no class for {auto_class}.")
-    if spec.quantization is None and spec.optimization is None and any((folder / _FOLDER).glob("*.onnx")):
-        model = _open(chosen, folder, num_threads, subfolder=_FOLDER)
-        return Network(model=_completed(model, skeleton), difference=None)
+    """export: the first of the files that the model's repository has for the backend; None: they are made. skeleton:
+    the model without its weights. auto_class: of its task. load_eager: the model in transformers, in float32 on the
+    CPU; called only where an export is to be made, or compared for the first time. Raises ModelFailed and
+    NotAvailable."""
+    head = HEADS.get(auto_class)
+    if head is None:
+        raise NotAvailable(f"backend: {spec.backend} has no class for {auto_class}.")
+    library = importlib.import_module(LIBRARIES[spec.backend])
+    dtype = "float32" if spec.dtype == "auto" else spec.dtype
     recipe = Recipe(
-        source=source_of(folder),
-        task=chosen.export_task,
-        backend="optimum",
-        options={"optimization": spec.optimization, "quantization": spec.quantization},
-        versions=versions_of(_LIBRARIES),
+        source=fingerprint(folder),
+        task=head.export_task,
+        backend=spec.backend,
+        options={"dtype": dtype, "optimization": spec.optimization, "quantization": spec.quantization},
+        versions=versions_of((*library.DISTRIBUTIONS, "transformers", "torch")),
     )
+
+    def open_files(root: Path, below: str = "") -> Any:
+        config = AutoConfig.from_pretrained(folder)
+        model = library.open_model(head, root, below, config, num_threads=num_threads, dtype=dtype)
+        if head.has_past and (folder / GENERATION_CONFIG_NAME).is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder, use_cache=True)
+        return model
 
     def make(part: Path) -> dict[str, Any]:
         progress(Progress(phase="export"))
-        return {"difference": _make(spec, part, chosen, load_eager())}
+        eager = load_eager()
+        inputs = _example(library.EXPORTER, eager, head)
+        expected = outputs_of(eager, inputs)  # before the export, which changes the model
+        library.write(spec, part, head, eager)
+        return {"difference": require_small(furthest(expected, outputs_of(open_files(part), inputs)), precision)}
 
-    made = made_files.get(recipe, make)
-    model = _open(chosen, made.folder, num_threads)
-    difference = float(made.facts["difference"])
-    logger.info("%s: Optimum's export differs from the model by %.1e of the greatest output", spec.id, difference)
-    return Network(model=_completed(model, skeleton), difference=difference)
+    def compare(part: Path) -> dict[str, Any]:
+        progress(Progress(phase="export"))
+        eager = load_eager()
+        try:
+            inputs = _example(library.EXPORTER, eager, head)
+        except NotAvailable:  # it cannot be exported here, and need not
+            return {"difference": None}
+        return {"difference": require_small(furthest(outputs_of(eager, inputs), outputs_of(model, inputs)), precision)}
 
-
-def _completed(model: Any, skeleton: PreTrainedModel) -> Any:
-    """With what the stages ask of a model beside computing."""
-    model.base_model = model
+    if export is None:
+        precision = spec.quantization or dtype
+        made = made_files.get(recipe, make)
+        model, difference = open_files(made.folder), made.facts["difference"]
+    else:
+        root = folder if export.is_relative_to(folder) else folder.parent  # of what sentence-transformers laid out
+        model, difference = open_files(root, export.parent.relative_to(root).as_posix().removeprefix(".")), None
+        precision = library.precision_of(export, dtype)
+        if has_weights(folder, allow_pickle=spec.allow_pickle):
+            compared = replace(recipe, options={"dtype": dtype, "export": fingerprint(export.parent)})
+            difference = made_files.get(compared, compare).facts["difference"]
     model.named_modules = skeleton.named_modules
     model.get_output_embeddings = skeleton.get_output_embeddings
-    return model
+    return Network(model=model, precision=precision, difference=difference)
 
 
-def _open(chosen: _Class, folder: Path, num_threads: int, *, subfolder: str = "") -> Any:
-    """folder: with the configuration; subfolder: of it, with the ONNX files."""
-    from onnxruntime import SessionOptions
-    from optimum import onnxruntime
-
-    options = SessionOptions()
-    options.intra_op_num_threads = num_threads
-    model = getattr(onnxruntime, chosen.name).from_pretrained(
-        folder,
-        subfolder=subfolder,
-        config=AutoConfig.from_pretrained(folder),
-        session_options=options,
-        local_files_only=True,
-    )
-    if chosen.has_past and (folder / GENERATION_CONFIG_NAME).is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder, use_cache=True)
-    return model
-
-
-def _make(spec: ModelSpec, part: Path, chosen: _Class, eager: PreTrainedModel) -> float:
-    """Writes the files; how far what they compute is from what they were made of."""
-    from optimum.exporters.onnx import onnx_export_from_model
-
-    inputs = _example(eager, chosen)
-    expected = _outputs(eager, inputs)  # before the export, which changes the model
-    # An optimizer and a quantizer take a decoder with and one without keys and values apart, not merged.
-    changes = spec.optimization is not None or spec.quantization is not None
-    onnx_export_from_model(
-        eager, output=part, task=chosen.export_task, do_validation=False, no_post_process=changes and chosen.has_past
-    )
-    if spec.optimization is not None:
-        _optimize(part, spec.optimization)
-    if spec.quantization is not None:
-        _quantize(part)
-    model = _open(chosen, part, torch.get_num_threads())
-    difference = _difference(expected, _outputs(model, inputs))
-    if not difference <= TOLERANCES[spec.quantization]:  # NaN is no small difference
-        raise ModelFailed(
-            f"Optimum's export computes something else than the model: its outputs differ by {difference:.1e} of the"
-            f" greatest, and they may by {TOLERANCES[spec.quantization]:.0e}. Use backend: torch."
-        )
-    return difference
-
-
-def _optimize(part: Path, level: str) -> None:
-    from optimum.onnxruntime import AutoOptimizationConfig, ORTOptimizer
-
-    names = sorted(path.name for path in part.glob("*.onnx"))
-    done = part / "optimized"
-    try:
-        optimizer = ORTOptimizer.from_pretrained(part, file_names=names)
-        optimizer.optimize(AutoOptimizationConfig.with_optimization_level(level), save_dir=done, file_suffix="")
-    except NotImplementedError as error:
-        raise NotAvailable(f"optimization: {level}: Optimum cannot optimize this model: {error}") from error
-    _replace_files(part, done)
-
-
-def _quantize(part: Path) -> None:
-    from optimum.onnxruntime import ORTQuantizer
-
-    done = part / "quantized"
-    for name in sorted(path.name for path in part.glob("*.onnx")):
-        quantizer = ORTQuantizer.from_pretrained(part, file_name=name)
-        quantizer.quantize(_quantization(), save_dir=done, file_suffix="")
-    if not any(_has_integers(path) for path in done.glob("*.onnx")):
-        raise NotAvailable("quantization: int8: this network has no products of matrices, which alone are quantized.")
-    _replace_files(part, done)
-
-
-def _quantization() -> Any:
-    """Dynamic int8 in the form that this machine computes fastest. Of matrix products alone: weights of convolutions
-    may be computed (wav2vec2), which cannot be quantized."""
-    from optimum.onnxruntime import AutoQuantizationConfig
-
-    flags = _CPUINFO.read_text() if _CPUINFO.exists() else ""
-    if platform.machine() in ("arm64", "aarch64"):
-        made = AutoQuantizationConfig.arm64
-    elif "avx512_vnni" in flags:
-        made = AutoQuantizationConfig.avx512_vnni
-    elif "avx512f" in flags:
-        made = AutoQuantizationConfig.avx512
-    else:
-        made = AutoQuantizationConfig.avx2
-    return made(is_static=False, per_channel=True, operators_to_quantize=["MatMul", "Gemm"])
-
-
-def _has_integers(path: Path) -> bool:
-    import onnx
-
-    graph = onnx.load(str(path), load_external_data=False).graph
-    return any("Integer" in node.op_type for node in graph.node)
-
-
-def _replace_files(part: Path, done: Path) -> None:
-    """ONNX files by the ones in `done`, which goes."""
-    for path in [*part.glob("*.onnx"), *part.glob("*.onnx_data"), *part.glob("*.onnx.data")]:
-        path.unlink()
-    for path in done.iterdir():
-        if ".onnx" in path.name:
-            path.rename(part / path.name)
-    shutil.rmtree(done)
-
-
-def _example(eager: PreTrainedModel, chosen: _Class) -> dict[str, torch.Tensor]:
-    """Inputs that the exporter makes up for this model, without keys and values."""
+def _example(exporter: str, eager: PreTrainedModel, head: Head) -> dict[str, torch.Tensor]:
+    """Inputs that the exporter makes up for this model, without keys and values. Raises NotAvailable."""
     from optimum.exporters.tasks import TasksManager
 
     try:
-        make_config = TasksManager.get_exporter_config_constructor(exporter="onnx", model=eager, task=chosen.task)
+        make_config = TasksManager.get_exporter_config_constructor(exporter=exporter, model=eager, task=head.task)
     except (KeyError, ValueError) as error:  # not of its tables: a type of models, or a task of one
-        raise NotAvailable(f"Optimum cannot export {eager.config.model_type} for {chosen.task}.") from error
+        raise NotAvailable(f"Optimum cannot export {eager.config.model_type} for {head.task}.") from error
     torch.manual_seed(_SEED)
     return dict(make_config(eager.config).generate_dummy_inputs(framework="pt"))
 
 
-def _outputs(model: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def outputs_of(model: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Of a forward and, where the model keeps keys and values, of one more token after it."""
     with torch.inference_mode():
         found = model(**inputs, return_dict=True)
+        outputs = _floats(found)
+        if found.get("past_key_values") is not None:
+            following = model(**_one_more(inputs), past_key_values=found.past_key_values, return_dict=True)
+            outputs |= {f"next {name}": value for name, value in _floats(following).items()}
+    return outputs
+
+
+def _floats(found: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return {
         name: value for name, value in found.items() if isinstance(value, torch.Tensor) and value.is_floating_point()
     }
 
 
-def _difference(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> float:
+def _one_more(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The last token again, after all of them."""
+    if "decoder_input_ids" in inputs:
+        return {**inputs, "decoder_input_ids": inputs["decoder_input_ids"][:, -1:]}
+    following = {**inputs, "input_ids": inputs["input_ids"][:, -1:]}
+    following["attention_mask"] = torch.nn.functional.pad(inputs["attention_mask"], (0, 1), value=1)
+    if "position_ids" in inputs:
+        following["position_ids"] = inputs["position_ids"][:, -1:] + 1
+    return following
+
+
+def furthest(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> float:
     """The largest between outputs of the same name, as a share of the greatest number among them."""
     both = [(value, found[name]) for name, value in expected.items() if name in found]
     return max(float((value - other).abs().max() / value.abs().max().clamp(min=1e-6)) for value, other in both)

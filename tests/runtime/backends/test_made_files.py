@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 import pytest
 
 from app.errors import ModelFailed
-from app.runtime.backends.made_files import MANIFEST, Made, MadeFiles, Recipe, source_of
+from app.runtime.backends.made_files import MANIFEST, Made, MadeFiles, Recipe
 
 RECIPE = Recipe(source="model@1", task="fill-mask", backend="onnx", options={"dtype": "float32"}, versions={"a": "1"})
 
@@ -181,25 +179,3 @@ def test_two_processes_make_it_once(tmp_path: Path) -> None:
             assert second.stdout is not None
             assert second.stdout.read() == "done\n"
         assert first.stdout.read() == "done\n"
-
-
-def test_source_of_a_folder_changes_with_its_files(tmp_path: Path) -> None:
-    """Content of small files, time of large ones; what is no part of the model has no part in it."""
-    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
-    weights.write_bytes(bytes(2 * 2**20))
-    config.write_text("{}")
-    sources = [source_of(tmp_path)]
-    (tmp_path / "README.md").write_text("words")
-    assert source_of(tmp_path) == sources[0]
-    config.write_text("[]")
-    sources.append(source_of(tmp_path))
-    os.utime(weights, (time.time() + 10, time.time() + 10))
-    sources.append(source_of(tmp_path))
-    assert len(set(sources)) == 3
-
-
-def test_source_of_a_snapshot_is_its_commit(tmp_path: Path) -> None:
-    """Whatever lies in it: the Hub's cache never changes a snapshot's files."""
-    folder = tmp_path / "models--org--name" / "snapshots" / "abc"
-    folder.mkdir(parents=True)
-    assert source_of(folder) == "org--name@abc"
