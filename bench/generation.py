@@ -233,9 +233,8 @@ def our_server(work: Path, name: str = OURS, *, environments: dict[str, Any] | N
 
 
 def our_server_with_vllm(work: Path) -> Server:
-    """In the rival's environment, with what our worker imports besides."""
+    """In the rival's environment, which has what our worker imports."""
     VLLM.ensure()
-    VLLM.install("accelerate", "orjson", "peft", "soundfile", "soxr")
     environments = {"vllm": {"python": str(VLLM.python)}}
     return our_server(work, "pipeserve, backend: vllm", backend="vllm", kv_cache="2GiB", environments=environments)
 
