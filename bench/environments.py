@@ -51,18 +51,28 @@ class Environment:
         """Builds it where it is not. Raises Unavailable with the reason, the second time at once."""
         if self.is_made():
             return
+        if reason := self._last_failure():
+            where = f".cache/rivals/{self._failed.name}"
+            raise Unavailable(f"{reason} (when it was last tried; remove {where} to try again)")
         if not may_install:
             raise Unavailable(f"its environment is not installed (.cache/rivals/{self.name}), and may not be now")
-        wanted, failed = self.requirements.read_text(), self.folder.with_suffix(".failed")
-        if failed.exists() and failed.read_text().startswith(wanted):
-            reason = failed.read_text().removeprefix(wanted)
-            raise Unavailable(f"{reason} (when it was last tried; remove .cache/rivals/{failed.name} to try again)")
         try:
             create(self.name, self.folder.parent, self.requirements, (), python=sys.executable, say=say)
         except EnvironmentProblem as error:
             reason = f"it could not be installed: {reason_of(str(error))}"
-            failed.write_text(wanted + reason)
+            self._failed.write_text(f"{self.requirements.read_text()}{reason}")
             raise Unavailable(reason) from error
+
+    @property
+    def _failed(self) -> Path:
+        return self.folder.with_suffix(".failed")
+
+    def _last_failure(self) -> str:
+        """Why these requirements could not be installed; nothing where they were not tried."""
+        if not self._failed.exists():
+            return ""
+        tried, _, reason = self._failed.read_text().rpartition("\n")
+        return reason if f"{tried}\n" == self.requirements.read_text() else ""
 
     def version(self) -> str:
         site = next((self.folder / "lib").glob("python3*")) / "site-packages"

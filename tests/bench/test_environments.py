@@ -59,10 +59,11 @@ def test_environment_of_other_requirements_is_not_made(rival: Rival) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a venv is made, and the machine may be busy
 def test_environment_that_cannot_be_built_says_why_and_is_tried_once(rival: Rival) -> None:
     """Its reason stands in the table; the next run does not wait for it again."""
     with pytest.raises(Unavailable, match=r"^it could not be installed: .*no-such-wheel\.whl"):
         rival.ensure()
-    with pytest.raises(Unavailable, match=r"when it was last tried; remove \.cache/rivals/rival\.failed"):
-        rival.ensure()
+    with pytest.raises(Unavailable, match=r"no-such-wheel.* \(when it was last tried; remove .*rival\.failed to try"):
+        rival.ensure(may_install=False)
     assert not rival.folder.exists()
