@@ -24,7 +24,7 @@ check: install     ## format, lint, types, layers
 bench: install     ## the server against plain transformers on this machine
 	@scripts/bench $(ARGS)
 
-bench-all: install ## everyone on this machine, in one run: writes docs/benchmarks.md (ARGS=--quick: 25 minutes)
+bench-all: install ## everyone on this machine, in one run: writes docs/benchmarks.md (ARGS=--quick: under an hour)
 	@.venv/bin/python -m bench.all $(ARGS)
 
 bench-backends: install    ## the same rows by torch, ONNX Runtime and OpenVINO

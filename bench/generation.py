@@ -28,7 +28,7 @@ from typing import Any
 import httpx2 as httpx
 import psutil
 
-from bench.environments import TRANSFORMERS, VLLM, VLLM_VARIABLES, reason_of
+from bench.environments import TRANSFORMERS, VLLM, VLLM_VARIABLES
 from bench.processes import REPOSITORY, THREADS, Unavailable, free_port, say
 
 SIZES: dict[str, dict[str, int]] = {
@@ -221,13 +221,13 @@ class Server:
 OURS = "pipeserve"
 
 
-def our_server(work: Path, name: str = OURS, **more: Any) -> Server:
-    """more: keys of the entry."""
+def our_server(work: Path, name: str = OURS, *, environments: dict[str, Any] | None = None, **more: Any) -> Server:
+    """environments: of models.yaml. more: keys of the entry."""
 
     def command(folder: Path, port: int) -> list[str]:
         catalog = work / "models.yaml"
         entry = {"id": "bench", "task": "text-generation", "model": str(folder), "threads": THREADS, "preload": True}
-        catalog.write_text(json.dumps({"models": [entry | more]}))
+        catalog.write_text(json.dumps({"environments": environments or {}, "models": [entry | more]}))
         arguments = ["serve", "--models", str(catalog), "--port", str(port), "--log-level", "warning"]
         return [sys.executable, "-m", "app", *arguments]
 
@@ -235,14 +235,10 @@ def our_server(work: Path, name: str = OURS, **more: Any) -> Server:
 
 
 def our_server_with_vllm(work: Path, name: str, **more: Any) -> Server:
-    """In the environment that a user has. more: keys of the entry."""
-    command = [sys.executable, "-m", "app", "env", "create", "vllm"]
-    done = subprocess.run(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise Unavailable(f"`pipeserve env create vllm` failed: {reason_of(done.stdout)}")
-    return our_server(work, name, backend="vllm", kv_cache="2GiB", **more)
+    """In the rival's environment, which has what our worker imports. more: keys of the entry."""
+    VLLM.ensure()
+    environments = {"vllm": {"python": str(VLLM.python)}}
+    return our_server(work, name, backend="vllm", kv_cache="2GiB", environments=environments, **more)
 
 
 def transformers_server(dtype: str) -> Server:

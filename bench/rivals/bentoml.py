@@ -14,7 +14,12 @@ import bentoml
 from bench.encoder import Encoder
 
 
-@bentoml.service(workers=1, traffic={"timeout": 600, "max_concurrency": 4096}, metrics={"enabled": False})
+@bentoml.service(
+    workers=1,
+    traffic={"timeout": 600, "max_concurrency": 4096},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
 class EncoderService:
     def __init__(self) -> None:
         self.encode = Encoder(os.environ["BENCH_TASK"], os.environ["BENCH_FOLDER"], int(os.environ["BENCH_THREADS"]))

@@ -16,9 +16,13 @@ from starlette.responses import Response
 
 from bench.encoder import Encoder
 
+_LOGGING = {"enable_access_log": False}
+
 
 def build(task: str, folder: str, threads: int, max_batch_size: int, batch_timeout_s: float) -> Any:
-    @serve.deployment(num_replicas=1, max_ongoing_requests=4096, ray_actor_options={"num_cpus": 1})
+    @serve.deployment(
+        num_replicas=1, max_ongoing_requests=4096, ray_actor_options={"num_cpus": 1}, logging_config=_LOGGING
+    )
     class EncoderDeployment:
         def __init__(self) -> None:
             self.encode = Encoder(task, folder, threads)
@@ -52,7 +56,7 @@ def main() -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: over.set())
     init(include_dashboard=False, object_store_memory=256 * 2**20, log_to_driver=False)
-    serve.start(http_options=HTTPOptions(host="127.0.0.1", port=options.port))
+    serve.start(http_options=HTTPOptions(host="127.0.0.1", port=options.port), logging_config=_LOGGING)
     settings = (options.threads, options.max_batch_size, options.batch_timeout)
     serve.run(build(options.task, options.folder, *settings), route_prefix="/predict")
     over.wait()

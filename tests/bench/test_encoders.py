@@ -77,7 +77,7 @@ def test_contestant_that_ends_says_why(tmp_path: Path) -> None:
 
 def test_contestant_without_an_environment_says_so(tmp_path: Path) -> None:
     """Nothing is installed behind the back of --skip-install."""
-    missing = Environment("no-such-rival", "pip", ("pip",))
+    missing = Environment("no-such-rival", "pip")
     row = measure(scripted(Setting(name="only", environment=missing)), contest(tmp_path), None)
     assert row["reason"] == "its environment is not installed (.cache/rivals/no-such-rival), and may not be now"
     assert not missing.folder.exists()
@@ -124,7 +124,16 @@ def test_quick_plan_is_a_part_of_the_whole(task: str) -> None:
 def test_every_rival_of_the_issue_is_there() -> None:
     """Each with at least one setting, and names that tell them apart."""
     names = [one.name for one in rivals()]
-    wanted = {"infinity", "LitServe", "BentoML", "Ray Serve", "MLServer", "plain FastAPI", "vLLM (CPU)"}
+    wanted = {
+        "infinity",
+        "infinity (default)",
+        "LitServe",
+        "BentoML",
+        "Ray Serve",
+        "MLServer",
+        "plain FastAPI",
+        "vLLM (CPU)",
+    }
     assert set(names) == wanted and len(names) == len(wanted)
     for rival in rivals():
         assert len({setting.name for setting in rival.settings}) == len(rival.settings) >= 1
@@ -144,6 +153,7 @@ def test_reason_names_no_folder_of_this_machine() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # two servers start, and the machine may be busy
 def test_ours_and_a_plain_server_agree_and_are_measured(tmp_path: Path) -> None:
     """A tiny classifier through real servers and the real client."""
     from tests.models import build  # torch: not for the others
