@@ -209,7 +209,8 @@ class JobDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     outputs: list[bytes]
     timings: Timings
     batch_size: int  # the largest batch that one of its items was computed in
-    num_tokens: int
+    num_tokens: int  # that were read
+    num_generated: int = 0  # that were written, of texts
 
 
 class JobFailed(msgspec.Struct, frozen=True, tag=True, kw_only=True):

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -243,7 +243,7 @@ class Fleet:
     async def submit(self, request: JobRequest) -> JobResult:
         return await self._answered(request, None)
 
-    async def stream(self, request: JobRequest) -> AsyncIterator[Delta | JobResult]:
+    async def stream(self, request: JobRequest) -> AsyncGenerator[Delta | JobResult, None]:
         stream = Stream()
         answer = asyncio.create_task(self._answered(request, stream), name=f"stream of {request.model_id}")
         answer.add_done_callback(lambda _: stream.end())
@@ -365,6 +365,7 @@ class Fleet:
             total_s=self._clock.now() - job.arrived_at,
             batch_size=done.batch_size,
             num_tokens=done.num_tokens,
+            num_generated=done.num_generated,
         )
 
     # Models

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Protocol
 
 import msgspec
@@ -29,6 +29,9 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive_s: float | None = None
     wait_for_load: bool = True
     adapter: AdapterSpec | None = None  # of the model
+    client: str = ""  # the name of the API key; "" where the server has none
+    priority: int = 0  # of `app/access/keys.py`; the greater goes first
+    weight: float = 1.0  # the client's share among those of its priority
 
 
 class JobResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +43,8 @@ class JobResult(msgspec.Struct, frozen=True, kw_only=True):
     load_wait_s: float
     total_s: float
     batch_size: int
-    num_tokens: int
+    num_tokens: int  # that were read
+    num_generated: int = 0  # tokens that were written, where a text was
     is_kept: bool = False  # it is an earlier request's
 
 
@@ -79,12 +83,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
         return sum(self.memory.values()) if self.memory else None
 
 
-class FleetAPI(Protocol):
-    """Owned by the API process's event loop; every method is called on it."""
-
-    async def start(self) -> None:
-        """Begin: forkserver, preloads, resolving. Returns at once; readiness waits for none of it."""
-        ...
+class ModelsAPI(Protocol):
+    """What a request may ask for. Owned by the API process's event loop; every method is called on it."""
 
     async def submit(self, request: JobRequest) -> JobResult:
         """Answer one job. Cancelling the calling task cancels the job at whatever step it is.
@@ -94,7 +94,7 @@ class FleetAPI(Protocol):
         """
         ...
 
-    def stream(self, request: JobRequest) -> AsyncIterator[Delta | JobResult]:
+    def stream(self, request: JobRequest) -> AsyncGenerator[Delta | JobResult, None]:
         """Answer one job of a task that generates text: its parts as they are made, the whole last.
 
         Leaving the iterator (`aclose`, or cancelling the task that waits for it) cancels the job. A part that is not
@@ -135,6 +135,14 @@ class FleetAPI(Protocol):
 
     @property
     def is_accepting(self) -> bool: ...
+
+
+class FleetAPI(ModelsAPI, Protocol):
+    """And what its owner asks for."""
+
+    async def start(self) -> None:
+        """Begin: forkserver, preloads, resolving. Returns at once; readiness waits for none of it."""
+        ...
 
     async def drain(self, timeout_s: float) -> None:
         """Refuse new work with Draining, finish what is running up to the limit."""

@@ -33,6 +33,7 @@ class Job:
     finish_s: float = 0.0
     batch_size: int = 0
     num_tokens: int = 0
+    num_generated: int = 0
     num_unfinished: int = 0
     text_ids: list[int] = field(default_factory=list)  # its sequences, in the engine or read along with
     readings: dict[tuple[int, int], int] = field(default_factory=dict)  # of these, by input and position of the item
@@ -101,4 +102,5 @@ class Job:
             ),
             batch_size=self.batch_size,
             num_tokens=self.num_tokens,
+            num_generated=self.num_generated,
         )

@@ -44,7 +44,7 @@ from app.channel.messages import (
     ToWorker,
 )
 from app.runtime.base import LoadedModel
-from app.runtime.generation.request import Advance, Arrival, GenerationRequest
+from app.runtime.generation.request import Advance, Arrival, GenerationRequest, num_generated_in
 from app.worker import memory
 from app.worker.announcing import Announcer, Sender
 from app.worker.batch_queue import BatchQueue, Entry
@@ -463,6 +463,7 @@ class Worker:
                 del self._texts[advance.key]
                 job.forward_s = max(job.forward_s, now - text.arrived_at)
                 job.batch_size = max(job.batch_size, event.state.num_running + 1)
+                job.num_generated += num_generated_in(advance.output)
                 if job.add_output(entry.input_index, entry.position, advance.output):
                     self._complete(job, entry.input_index)
 

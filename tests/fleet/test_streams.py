@@ -31,7 +31,7 @@ class Client:
         return await item
 
     async def leave(self) -> None:
-        await self._stream.aclose()  # type: ignore[attr-defined]  # a generator
+        await self._stream.aclose()
 
 
 def say(worker: FakeWorker, *texts: str) -> None:

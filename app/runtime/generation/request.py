@@ -157,6 +157,12 @@ class Generated:
         return None if self.ranked is None else [one.logprob or 0.0 for one in self.ranked]
 
 
+def num_generated_in(output: Generated | Sequence[Generated]) -> int:
+    """Tokens of an `Advance.output`: a sequence, or those that a search found."""
+    found = [output] if isinstance(output, Generated) else output
+    return sum(len(one.tokens) for one in found)
+
+
 @dataclass(frozen=True, slots=True)
 class Advance:
     """What one step added to one sequence. key: as it was given to the engine. output: when it is complete; error:
