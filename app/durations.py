@@ -6,18 +6,18 @@ import math
 import re
 from typing import Any
 
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
-_DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|)", re.ASCII)
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+_DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)", re.ASCII)
 
 
 def parse_duration(value: Any) -> float:
-    """Seconds: a number of them, or text such as `20`, `500ms`, `20s`, `5m`, `1h`. The only negative one is -1.
+    """Seconds: a number of them, or text such as `20`, `500ms`, `20s`, `5m`, `1h`, `30d`. The only negative one is -1.
 
     What -1 means (never) is the caller's business. Raises ValueError with a sentence that says what was given.
     """
     seconds = _seconds(value)
     if seconds is None or not math.isfinite(seconds) or (seconds < 0 and seconds != -1):
-        raise ValueError(f"{_shown(value)} is not a duration; write seconds, or 500ms, 20s, 5m, 1h.")
+        raise ValueError(f"{_shown(value)} is not a duration; write seconds, or 500ms, 20s, 5m, 1h, 30d.")
     return seconds
 
 

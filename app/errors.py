@@ -8,7 +8,10 @@ PipeserveError
 ├── MethodNotAllowed      method_not_allowed
 ├── NotAvailable          not_available   this installation cannot do it (library or backend missing)
 ├── NotServed             not_found       no such model, task or route
+├── Unauthorized          unauthorized    no key, or none that is valid
+├── Forbidden             forbidden       the key, or a server without keys, does not allow it
 ├── Overloaded            overloaded      no permit left; retryable
+│   └── RateLimited       rate_limited    the key's own limit; retryable
 ├── Unavailable           unavailable     cannot answer now; retryable
 │   ├── ModelLoading      model_loading   the caller chose not to wait
 │   ├── Draining          draining        the server is shutting down
@@ -73,9 +76,21 @@ class NotServed(PipeserveError):
     code = "not_found"
 
 
+class Unauthorized(PipeserveError):
+    code = "unauthorized"
+
+
+class Forbidden(PipeserveError):
+    code = "forbidden"
+
+
 class Overloaded(PipeserveError):
     code = "overloaded"
     retryable = True
+
+
+class RateLimited(Overloaded):
+    code = "rate_limited"
 
 
 class Unavailable(PipeserveError):

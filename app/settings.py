@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.access.keys import Key
+
 CACHE_DIR_VARIABLE = "PIPESERVE_CACHE_DIR"
 """For the server, and by it for its workers."""
 
@@ -17,6 +19,16 @@ def default_cache_dir() -> Path:
 def cache_dir_of(environ: Mapping[str, str]) -> Path:
     """Where a worker keeps what it makes: the server's cache folder."""
     return Path(environ.get(CACHE_DIR_VARIABLE) or default_cache_dir())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """Files as uvicorn takes them. ca_certs: clients must show a certificate that one of these has signed."""
+
+    certfile: Path
+    keyfile: Path | None = None  # unset: it is in the other file
+    keyfile_password: str | None = field(default=None, repr=False)
+    ca_certs: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,4 +48,9 @@ class Settings:
     heartbeat_timeout_s: float = 10.0
     load_heartbeat_timeout_s: float = 60.0
     forward_timeout_s: float = 60.0
+    keys: tuple[Key, ...] = ()  # of the variable PIPESERVE_API_KEYS
+    keys_file: Path | None = None  # where it is set, nobody gets in without a key, whether there is one in it or not
+    tls: Tls | None = None
+    cors_origins: tuple[str, ...] = ()  # whose pages may read answers; ("*",): any
+    docs: bool = True  # /docs and /openapi.json
     launcher: str = "auto"  # "forkserver" where the system has it, else "spawn"

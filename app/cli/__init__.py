@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Iterable
 from enum import StrEnum
@@ -13,10 +14,12 @@ import typer
 
 from app import __version__
 from app.cli.environments import CacheDir, env
+from app.cli.keys import keys
 from app.cli.tune import tune
-from app.settings import Settings, default_cache_dir
+from app.settings import Settings, Tls, default_cache_dir
 
 if TYPE_CHECKING:
+    from app.access.keys import Key
     from app.catalog import Catalog, ModelSpec
 
 cli = typer.Typer(
@@ -27,6 +30,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 cli.add_typer(env, name="env")
+cli.add_typer(keys, name="keys")
 
 DEFAULT = Settings()
 """What flags and variables fall back to."""
@@ -103,6 +107,36 @@ def serve(
             envvar="PIPESERVE_FORWARD_TIMEOUT", parser=_duration, metavar="TIME", help="Longest forward of a batch."
         ),
     ] = DEFAULT.forward_timeout_s,
+    keys_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PIPESERVE_KEYS_FILE",
+            help="API keys, made by `pipeserve keys`; followed while it changes. PIPESERVE_API_KEYS has more.",
+        ),
+    ] = None,
+    ssl_certfile: Annotated[
+        Path | None, typer.Option(envvar="PIPESERVE_SSL_CERTFILE", help="Serve over TLS with this certificate.")
+    ] = None,
+    ssl_keyfile: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PIPESERVE_SSL_KEYFILE",
+            help="Its private key, if it is in a file of its own; PIPESERVE_SSL_KEYFILE_PASSWORD opens it.",
+        ),
+    ] = None,
+    ssl_ca_certs: Annotated[
+        Path | None,
+        typer.Option(envvar="PIPESERVE_SSL_CA_CERTS", help="Take only clients with a certificate of one of these."),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="PIPESERVE_CORS_ORIGINS", metavar="ORIGIN", help="A site whose pages may read answers; '*' for any."
+        ),
+    ] = None,
+    docs: Annotated[
+        bool, typer.Option("--docs/--no-docs", envvar="PIPESERVE_DOCS", help="Serve /docs and /openapi.json.")
+    ] = DEFAULT.docs,
     launcher: Annotated[
         LauncherName, typer.Option(envvar="PIPESERVE_LAUNCHER", help="How worker processes are started.")
     ] = LauncherName.AUTO,
@@ -120,11 +154,40 @@ def serve(
         load_wait_s=load_wait,
         forward_timeout_s=forward_timeout,
         launcher=launcher.value,
+        keys=_keys_of_variable(),
+        keys_file=keys_file,
+        tls=_tls(ssl_certfile, ssl_keyfile, ssl_ca_certs),
+        cors_origins=tuple(cors_origin or ()),
+        docs=docs,
     )
     catalog = _read(models, settings.cache_dir)
     from app.main import serve as run_server
 
     run_server(settings, catalog)
+
+
+def _secret(variable: str) -> str:
+    """Taken out of the environment: workers, whose models may be anybody's code, inherit that."""
+    return os.environ.pop(variable, "")
+
+
+def _keys_of_variable() -> tuple[Key, ...]:
+    from app.access.keys import SHORT_SECRET_CHARS, VARIABLE, keys_of_variable, short_secrets
+
+    given = _secret(VARIABLE)
+    if short := short_secrets(given):
+        names = ", ".join(short)
+        typer.echo(f"{VARIABLE}: {names}: fewer than {SHORT_SECRET_CHARS} characters can be guessed.", err=True)
+    return keys_of_variable(given)
+
+
+def _tls(certfile: Path | None, keyfile: Path | None, ca_certs: Path | None) -> Tls | None:
+    password = _secret("PIPESERVE_SSL_KEYFILE_PASSWORD")
+    if certfile is None:
+        if keyfile is not None or ca_certs is not None:
+            _fail("--ssl-keyfile and --ssl-ca-certs need --ssl-certfile.")
+        return None
+    return Tls(certfile=certfile, keyfile=keyfile, keyfile_password=password or None, ca_certs=ca_certs)
 
 
 @cli.command()
