@@ -10,6 +10,8 @@ from typing import Any, TextIO
 import orjson
 
 ACCESS_LOGGER = "pipeserve.access"
+AUDIT_LOGGER = "pipeserve.audit"
+"""Of what administrators do, whatever the level of all other lines."""
 FORMATS = ("text", "json")
 
 
@@ -22,6 +24,7 @@ def configure_logging(*, level: str, form: str, stream: TextIO | None = None) ->
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
+    logging.getLogger(AUDIT_LOGGER).setLevel(logging.INFO)
     # uvicorn tells of its own start and stop at INFO, which `serve` says better; others are chatty about each request.
     for chatty in ("uvicorn", "uvicorn.error", "httpx", "httpcore", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 
 from app import __version__
+from app.access.key_file import KeyFileProblem
+from app.access.keyring import Keyring
+from app.api.access.caller import anybody, is_loopback, nobody
+from app.api.access.cors import cors
+from app.api.access.door import OPEN_PATHS, Door
+from app.api.access.usage import usage_router
 from app.api.adapters import LoraAdapters, adapters_document
 from app.api.anthropic.document import messages_document
 from app.api.anthropic.endpoint import Messages
@@ -26,7 +33,6 @@ from app.api.errors import exception_handlers
 from app.api.generating import Generating
 from app.api.middleware import RequestMiddleware
 from app.api.models import model_pages_router, models_router
-from app.api.names import DeclaredNames
 from app.api.ollama.document import ollama_document
 from app.api.ollama.endpoint import Ollama, ollama_routes
 from app.api.open_inference.document import open_inference_document
@@ -56,71 +62,85 @@ from app.logs import configure_logging
 from app.media.remote import MediaFetcher
 from app.resolving import resolve
 from app.settings import Settings
-from app.telemetry import Telemetry
+from app.telemetry import KeyCollector, Telemetry
 from app.tuning.choices import FILE, Choices, decider
+
+logger = logging.getLogger(__name__)
 
 
 def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: Telemetry) -> Application:
-    """The app's lifespan starts the fleet and stops it."""
+    """The app's lifespan starts the fleet and stops it. Raises KeyFileProblem."""
+    keys = Keyring(settings.keys, settings.keys_file) if settings.keys or settings.keys_file is not None else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await fleet.start()
-        try:
+        async with AsyncExitStack() as stack:
+            if keys is not None:
+                await stack.enter_async_context(keys.followed())
+            stack.push_async_callback(fleet.stop)
+            await fleet.start()
             yield
-        finally:
-            await fleet.stop()
+
+    def around(inner: ASGIApp) -> ASGIApp:
+        if keys is not None:
+            inner = Door(inner, clients=keys.clients, fleet=fleet)
+        if settings.cors_origins:
+            inner = cors(inner, settings.cors_origins)
+        caller = anybody(fleet, host=settings.host) if keys is None else nobody(fleet)
+        return RequestMiddleware(inner, caller=caller, telemetry=telemetry, clock=time.perf_counter)
 
     telemetry.declare(catalog.models)
     app = Application(
-        around=partial(
-            RequestMiddleware, telemetry=telemetry, is_accepting=lambda: fleet.is_accepting, clock=time.perf_counter
-        ),
+        around=around,
         title="Pipeserve",
         version=__version__,
         lifespan=lifespan,
+        openapi_url="/openapi.json" if settings.docs else None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers=exception_handlers(),
     )
-    names = DeclaredNames(fleet)
     answerer = TaskAnswerer(
-        fleet,
         max_body_bytes=settings.max_body_bytes,
         fetch_file=MediaFetcher(catalog.media).fetch,
         clock=time.perf_counter,
     )
-    generating = Generating(answerer, fleet)
+    generating = Generating(answerer)
     generation = OpenAIGeneration(generating, answerer, clock=time.time)
     responses = Responses(generating, answerer, ResponseStore(clock=time.monotonic), clock=time.time)
-    dialects = Dialects(answerer, fleet, generation, clock=time.time)
+    dialects = Dialects(answerer, generation, clock=time.time)
     others: list[Served] = [
         generation,
         responses,
         OpenAIEmbeddings(answerer),
-        OpenAIModerations(answerer, fleet),
-        Transcriptions(answerer, fleet),
-        Speech(answerer, fleet),
+        OpenAIModerations(answerer),
+        Transcriptions(answerer),
+        Speech(answerer),
         Messages(generating, answerer),
-        LoraAdapters(answerer, fleet),
+        LoraAdapters(answerer),
     ]
     app.router.routes.extend(dialect_routes(dialects))
     app.router.routes.extend(kept_responses_routes(responses))
-    app.router.routes.extend(task_routes(answerer, fleet, names, [dialects, *others]))
+    app.router.routes.extend(task_routes(answerer, [dialects, *others]))
     app.router.routes.extend(route for served in others for route in root_routes(served))
-    ollama = Ollama(generating, answerer, fleet, clock=time.time, timer=time.perf_counter)
+    ollama = Ollama(generating, answerer, clock=time.time, timer=time.perf_counter)
     app.router.routes.extend(ollama_routes(ollama))
-    app.router.routes.extend(open_inference_routes(OpenInference(answerer, fleet, names)))
+    app.router.routes.extend(open_inference_routes(OpenInference(answerer)))
     app.router.routes.extend(unserved_routes())
-    app.include_router(models_router(fleet, names, created=int(time.time())))
-    app.include_router(model_pages_router(fleet, names))
-    app.include_router(info_router(fleet))
-    app.include_router(ops_router(fleet, telemetry))
-    install_docs(app)
+    app.include_router(models_router(created=int(time.time())))
+    app.include_router(model_pages_router())
+    app.include_router(info_router())
+    app.include_router(ops_router(fleet, telemetry, has_docs=settings.docs))
+    if keys is not None:
+        telemetry.registry.register(KeyCollector(keys.clients))
+        app.include_router(usage_router(keys.clients, since=time.time()))
+    if settings.docs:
+        install_docs(app)
     install_openapi(
         app,
-        [
+        needs_key=None if keys is None else lambda path: path not in OPEN_PATHS,
+        more=[
             openai_document,
             audio_document,
             responses_document,
@@ -149,11 +169,18 @@ def serve(settings: Settings, catalog: Catalog) -> None:
 
     catalog = msgspec.structs.replace(catalog, models=tuple(decide(spec) for spec in catalog.models))
     fleet = Fleet(catalog, settings, launcher, events=telemetry, resolver=resolve_and_decide)
-    run(settings, build_app(settings, catalog, fleet, telemetry), fleet)
+    try:
+        app = build_app(settings, catalog, fleet, telemetry)
+    except KeyFileProblem as problem:
+        raise SystemExit(str(problem)) from None
+    if settings.keys_file is None and not settings.keys and not is_loopback(settings.host):
+        logger.warning("there are no API keys: whoever reaches %s:%d may use every model", settings.host, settings.port)
+    run(settings, app, fleet)
 
 
 def run(settings: Settings, app: FastAPI, fleet: FleetAPI) -> None:
-    """Serve until a signal says to stop. Raises SystemExit with a sentence when the address cannot be had."""
+    """Serve until a signal says to stop. Raises SystemExit with a sentence when the address cannot be had, or the files
+    of TLS cannot be used."""
     try:
         listener = bind(settings.host, settings.port)
     except OSError as error:
@@ -161,10 +188,14 @@ def run(settings: Settings, app: FastAPI, fleet: FleetAPI) -> None:
         raise SystemExit(f"cannot listen on {settings.host}:{settings.port}: {reason}") from None
 
     def announce() -> None:
-        sys.stdout.write(f"serving on {url_of(listener)}\n")
+        sys.stdout.write(f"serving on {url_of(listener, 'http' if settings.tls is None else 'https')}\n")
         sys.stdout.flush()
 
     # What was made so far stays: the collector need not walk it in the midst of requests.
     gc.collect()
     gc.freeze()
-    Server(app, fleet, drain_s=settings.drain_s, announce=announce).run(sockets=[listener])
+    try:
+        server = Server(app, fleet, drain_s=settings.drain_s, announce=announce, tls=settings.tls)
+    except OSError as error:
+        raise SystemExit(f"TLS: the files of --ssl-certfile and its like cannot be used: {error}") from None
+    server.run(sockets=[listener])

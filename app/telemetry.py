@@ -24,12 +24,13 @@ from app.errors import Cancelled, error_classes
 from app.tasks.completion import GENERATING_TASKS
 
 if TYPE_CHECKING:
+    from app.access.clients import Clients
     from app.catalog import ModelSpec
     from app.channel.messages import BatchDone, EngineReport
     from app.fleet.requests import JobResult, ModelStatus
 
 TASK_ROUTES = ("/v1/{task}", "/models/{model}")
-STATUSES = (200, 400, 404, 405, 413, 415, 422, 429, 499, 500, 501, 503, 504)
+STATUSES = (200, 400, 401, 403, 404, 405, 413, 415, 422, 429, 499, 500, 501, 503, 504)
 STATES = ("unresolved", "unloaded", "loading", "ready", "unloading", "failed")
 JOB_OUTCOMES = ("done", "failed", "cancelled")
 BATCH_OUTCOMES = ("ok", "error", "out_of_memory")
@@ -505,3 +506,46 @@ class ProcessCollector(Collector):
             "CPU time of the API process.",
             value=times.user + times.system,
         )
+
+
+class KeyCollector(Collector):
+    """What was used with each API key, read at scrape time: counting costs a request nothing more. Keys are those that
+    the operator made."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        key = ["key"]
+        requests = CounterMetricFamily("pipeserve_key_requests_total", "HTTP requests with the key.", labels=key)
+        limited = CounterMetricFamily(
+            "pipeserve_key_limited_requests_total", "Requests refused for a limit of the key.", labels=key
+        )
+        opened = GaugeMetricFamily("pipeserve_key_open_requests", "Requests that are being answered now.", labels=key)
+        jobs = CounterMetricFamily("pipeserve_key_jobs_total", "Answers that the key got.", labels=key)
+        tokens = CounterMetricFamily(
+            "pipeserve_key_tokens_total", "Tokens that were read and written for the key.", labels=["key", "kind"]
+        )
+        seconds = CounterMetricFamily(
+            "pipeserve_key_compute_seconds_total",
+            "Computing for the key; of a forward that was shared, its share.",
+            labels=key,
+        )
+        for client in self._clients:
+            name, usage, used = [client.key.name], client.usage, client.usage.total()
+            requests.add_metric(name, usage.requests)
+            limited.add_metric(name, usage.limited)
+            opened.add_metric(name, client.num_open)
+            jobs.add_metric(name, used.jobs)
+            tokens.add_metric([*name, "input"], used.input_tokens)
+            tokens.add_metric([*name, "output"], used.output_tokens)
+            seconds.add_metric(name, used.seconds)
+        refused = CounterMetricFamily(
+            "pipeserve_refused_keys_total", "Requests without a valid key, by reason.", labels=["reason"]
+        )
+        for reason, number in self._clients.refusals.items():
+            refused.add_metric([reason], number)
+        yield from (requests, limited, opened, jobs, tokens, seconds, refused)

@@ -14,12 +14,12 @@ from app.api.disconnect import until_disconnect
 from app.api.fields import Body, Unused, read_as
 from app.api.names import agreed, named
 from app.api.openapi import Document, body_schemas, json_body, plain_operation
-from app.api.record import record_of
+from app.api.record import RequestRecord, record_of
 from app.api.tasks import TaskAnswerer
 from app.catalog import AdapterSpec, ModelSpec
 from app.declaration.form import Name, Text
 from app.errors import InvalidInput, ModelFailed, NotServed
-from app.fleet.requests import FleetAPI
+from app.fleet.requests import ModelsAPI
 
 LOAD, UNLOAD = "v1/load_lora_adapter", "v1/unload_lora_adapter"
 _MODEL = "The model that takes it. Unset: the only one that may."
@@ -48,54 +48,60 @@ class LoraAdapters:
 
     paths = frozenset({LOAD, UNLOAD})
 
-    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI) -> None:
+    def __init__(self, answerer: TaskAnswerer) -> None:
         self._answerer = answerer
-        self._fleet = fleet
 
     async def answer(self, path: str, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises the errors of `app/errors.py`."""
-        given = await self._answerer.read_object(receive, record_of(scope))
-        done = await (self._load if path == LOAD else self._unload)(given, path_model, receive)
+        record = record_of(scope)
+        record.demand_admin()
+        given = await self._answerer.read_object(receive, record)
+        if path == LOAD:
+            done = await _load(given, path_model, record, receive)
+        else:
+            done = _unload(given, path_model, record)
         await PlainTextResponse(f"Success: {done}")(scope, receive, send)
 
-    async def _load(self, given: dict[str, object], path_model: str | None, receive: Receive) -> str:
-        body = read_as(LoadBody, _UNUSED_IN_LOAD.without(given))
-        if named(body.lora_name) is None:
-            raise InvalidInput("lora_name: clients that name no model send this.", param="lora_name")
-        spec = self._choose(agreed(self._fleet.get, (path_model, body.model)))
-        adapter = allowed_adapter(spec, body.lora_name, body.lora_path)
-        try:
-            await until_disconnect(receive, self._fleet.load_adapter(spec.id, adapter, in_place=body.load_inplace))
-        except ModelFailed as error:
-            if self._fleet.status(spec.id).state == "failed":
-                raise
-            raise InvalidInput(f"lora_path: {error.message}", param="lora_path") from None
-        return f"LoRA adapter '{body.lora_name}' added successfully."
 
-    async def _unload(self, given: dict[str, object], path_model: str | None, receive: Receive) -> str:
-        body = read_as(UnloadBody, _UNUSED_IN_UNLOAD.without(given))
-        model = agreed(self._fleet.get, (path_model, body.model))
-        if model is None:
-            spec = self._fleet.get(body.lora_name)
-        else:
-            spec = self._fleet.get(model).with_adapter(body.lora_name)
-        if spec.adapter is None:
-            raise NotServed(f'"{body.lora_name}" is a model, not an adapter.', param="lora_name")
-        self._fleet.unload_adapter(spec)
-        return f"LoRA adapter '{body.lora_name}' removed successfully."
+async def _load(given: dict[str, object], path_model: str | None, record: RequestRecord, receive: Receive) -> str:
+    body, fleet = read_as(LoadBody, _UNUSED_IN_LOAD.without(given)), record.fleet
+    if named(body.lora_name) is None:
+        raise InvalidInput("lora_name: clients that name no model send this.", param="lora_name")
+    spec = _choose(fleet, agreed(fleet.get, (path_model, body.model)))
+    record.model, record.adapter = spec.id, body.lora_name
+    adapter = allowed_adapter(spec, body.lora_name, body.lora_path)
+    try:
+        await until_disconnect(receive, fleet.load_adapter(spec.id, adapter, in_place=body.load_inplace))
+    except ModelFailed as error:
+        if fleet.status(spec.id).state == "failed":
+            raise
+        raise InvalidInput(f"lora_path: {error.message}", param="lora_path") from None
+    return f"LoRA adapter '{body.lora_name}' added successfully."
 
-    def _choose(self, name: str | None) -> ModelSpec:
-        """Raises NotServed, InvalidInput."""
-        if name is not None:
-            return self._fleet.get(name)
-        specs = [status.spec for status in self._fleet.statuses()]
-        able = [spec for spec in specs if spec.adapters_folder is not None or spec.adapters_allow]
-        if not able:
-            raise InvalidInput(f"No model here takes adapters at run time: declare {_HOW} of one in models.yaml.")
-        if len(able) > 1:
-            named_here = ", ".join(spec.id for spec in able)
-            raise InvalidInput(f"model: several take adapters ({named_here}); name one of them.", param="model")
-        return able[0]
+
+def _unload(given: dict[str, object], path_model: str | None, record: RequestRecord) -> str:
+    body, fleet = read_as(UnloadBody, _UNUSED_IN_UNLOAD.without(given)), record.fleet
+    model = agreed(fleet.get, (path_model, body.model))
+    spec = fleet.get(body.lora_name) if model is None else fleet.get(model).with_adapter(body.lora_name)
+    if spec.adapter is None:
+        raise NotServed(f'"{body.lora_name}" is a model, not an adapter.', param="lora_name")
+    record.model, record.adapter = spec.id, spec.adapter.id
+    fleet.unload_adapter(spec)
+    return f"LoRA adapter '{body.lora_name}' removed successfully."
+
+
+def _choose(fleet: ModelsAPI, name: str | None) -> ModelSpec:
+    """Raises NotServed, InvalidInput."""
+    if name is not None:
+        return fleet.get(name)
+    specs = [status.spec for status in fleet.statuses()]
+    able = [spec for spec in specs if spec.adapters_folder is not None or spec.adapters_allow]
+    if not able:
+        raise InvalidInput(f"No model here takes adapters at run time: declare {_HOW} of one in models.yaml.")
+    if len(able) > 1:
+        named_here = ", ".join(spec.id for spec in able)
+        raise InvalidInput(f"model: several take adapters ({named_here}); name one of them.", param="model")
+    return able[0]
 
 
 def allowed_adapter(spec: ModelSpec, name: str, path: str) -> AdapterSpec:

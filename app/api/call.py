@@ -7,23 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
+from app.access.keys import PRIORITIES
 from app.durations import parse_duration
 from app.errors import InvalidInput, MalformedBody
 
 QUERY_NAMES = ("model", "keep_alive", "wait")
 """Every other name is refused, so that a typo is not an answer from another model."""
 
+PRIORITY = b"x-priority"
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """None: not said. keep_alive_s: -1 for never. deadline_s: from now."""
+    """None: not said. keep_alive_s: -1 for never. deadline_s: from now. priority: of `PRIORITIES`."""
 
     model: str | None = None
     keep_alive_s: float | None = None
     deadline_s: float | None = None
     wait_for_load: bool | None = None
+    priority: int | None = None
 
 
 def read_call(query_string: bytes, headers: Mapping[bytes, bytes]) -> Call:
@@ -35,6 +38,7 @@ def read_call(query_string: bytes, headers: Mapping[bytes, bytes]) -> Call:
         keep_alive_s=read_keep_alive(query.get("keep_alive")),
         deadline_s=None if timeout is None else _read_deadline(timeout.decode("latin-1")),
         wait_for_load=_read_wait(query.get("wait"), headers),
+        priority=_read_priority(headers[PRIORITY]) if PRIORITY in headers else None,
     )
 
 
@@ -78,6 +82,14 @@ def _read_deadline(value: str) -> float:
     except ValueError as error:
         raise InvalidInput(f"X-Request-Timeout: {error}", param="X-Request-Timeout") from None
     return seconds
+
+
+def _read_priority(value: bytes) -> int:
+    """One that the caller may not ask for is refused where the job is made."""
+    name = value.decode("latin-1").strip().lower()
+    if name not in PRIORITIES:
+        raise InvalidInput(f"X-Priority must be {', '.join(PRIORITIES)}.", param="X-Priority")
+    return PRIORITIES[name]
 
 
 def _read_wait(value: str | None, headers: Mapping[bytes, bytes]) -> bool | None:

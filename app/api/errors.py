@@ -65,8 +65,17 @@ TABLE: Mapping[type[PipeserveError], Row] = {
     errors.MethodNotAllowed: _client_error(405),
     errors.NotAvailable: _server_error(501, "not_available", should_retry=False),
     errors.NotServed: _client_error(404, code="model_not_found"),
+    errors.Unauthorized: _client_error(401, code="invalid_api_key"),
+    errors.Forbidden: _client_error(403, code="insufficient_permissions"),
     errors.Overloaded: Row(
         status=429, openai_status=429, openai_type="rate_limit_error", openai_code="overloaded", retry_after_s=1
+    ),
+    errors.RateLimited: Row(
+        status=429,
+        openai_status=429,
+        openai_type="rate_limit_error",
+        openai_code="rate_limit_exceeded",
+        retry_after_s=1,
     ),
     errors.Unavailable: _server_error(503, "unavailable", retry_after_s=1),
     errors.ModelLoading: _server_error(503, "model_loading", retry_after_s=1),
@@ -140,10 +149,15 @@ def speaks_open_inference(path: str) -> bool:
     return path == "/v2" or path.startswith(OPEN_INFERENCE_PREFIXES)
 
 
+_HUGGING_FACE_CODES = {errors.RateLimited.code: errors.Overloaded.code}
+"""Codes that its clients know, for those that they do not."""
+
+
 def hugging_face_body(error: PipeserveError, message: str, *, task: str = "") -> dict[str, Any]:
     """task: that of the request; Hugging Face's clients know a failed generation by a name of its own."""
     failed_to_generate = task == "text-generation" and error.code == errors.BackendFailed.code
-    return {"error": message, "error_type": "generation" if failed_to_generate else error.code}
+    code = "generation" if failed_to_generate else _HUGGING_FACE_CODES.get(error.code, error.code)
+    return {"error": message, "error_type": code}
 
 
 def openai_body(error: PipeserveError, message: str) -> dict[str, Any]:

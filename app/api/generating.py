@@ -19,7 +19,7 @@ from app.api.renaming import by_names, renamed
 from app.api.tasks import TaskAnswerer, resolved
 from app.catalog import ModelSpec
 from app.errors import NotServed
-from app.fleet.requests import FleetAPI, JobResult
+from app.fleet.requests import JobResult, ModelsAPI
 from app.tasks.completion import GENERATING_TASKS, TASK, Completion, Delta, read_completion
 
 
@@ -51,30 +51,22 @@ class Wanted:
 class Generating:
     """Owned by the event loop."""
 
-    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI) -> None:
+    def __init__(self, answerer: TaskAnswerer) -> None:
         self._answerer = answerer
-        self._fleet = fleet
 
-    async def choose(self, names: Sequence[str | None], call: Call) -> ModelSpec:
+    async def choose(self, names: Sequence[str | None], call: Call, record: RequestRecord) -> ModelSpec:
         """The entry that path, query and body agree on, else the first declared that generates text.
 
         Raises NotServed, InvalidInput, and what loading raises for an entry whose tasks are not known yet.
         """
-        name = agreed(self._fleet.get, names)
+        name = agreed(record.fleet.get, names)
         if name is None:
-            return self._first()
-        spec = await resolved(self._fleet, name, call)
+            return _first(record.fleet)
+        spec = await resolved(record.fleet, name, call)
         if not any(task in GENERATING_TASKS for task in spec.all_tasks):
             served = ", ".join(spec.all_tasks)
             raise NotServed(f'"{spec.id}" generates no text: it serves {served}.', param="model")
         return spec
-
-    def _first(self) -> ModelSpec:
-        for task in GENERATING_TASKS:
-            for status in self._fleet.statuses():
-                if task in status.spec.all_tasks and not status.spec.has_handler:
-                    return status.spec
-        raise NotServed("No model here generates text: declare one of text-generation.", param="model")
 
     async def complete(
         self, spec: ModelSpec, wanted: Wanted, call: Call, record: RequestRecord, receive: Receive
@@ -95,9 +87,17 @@ class Generating:
         """
         with renamed(wanted.theirs):
             job, _ = await self._answerer.job_of(TASK, spec, wanted.body(), call, record, receive)
-            async for item in self._fleet.stream(job):
+            async for item in record.fleet.stream(job):
                 if isinstance(item, JobResult):
                     record.result = item
                     yield [read_completion(fragment) for fragment in item.outputs]
                 else:
                     yield item
+
+
+def _first(fleet: ModelsAPI) -> ModelSpec:
+    for task in GENERATING_TASKS:
+        for status in fleet.statuses():
+            if task in status.spec.all_tasks and not status.spec.has_handler:
+                return status.spec
+    raise NotServed("No model here generates text: declare one of text-generation.", param="model")

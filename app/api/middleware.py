@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.access.caller import Caller
 from app.api.errors import error_response
 from app.api.record import RequestRecord, request_id_from, timings_of
 from app.errors import PipeserveError
-from app.logs import ACCESS_LOGGER
+from app.logs import ACCESS_LOGGER, AUDIT_LOGGER
 from app.telemetry import Telemetry
 
 QUIET_ROUTES = frozenset({"/livez", "/readyz", "/health", "/ping", "/metrics"})
@@ -20,17 +21,22 @@ CLIENT_HAD_LEFT = 499
 
 logger = logging.getLogger(__name__)
 access_logger = logging.getLogger(ACCESS_LOGGER)
+audit_logger = logging.getLogger(AUDIT_LOGGER)
+
+_NO_SNIFF = (b"x-content-type-options", b"nosniff")
+"""What an answer is stands in its Content-Type, whatever its bytes look like to a browser."""
 
 
 class RequestMiddleware:
-    """Pure ASGI. is_accepting: false while the server drains; every answer then ends its connection."""
+    """Pure ASGI. While the server drains every answer ends its connection.
 
-    def __init__(
-        self, app: ASGIApp, *, telemetry: Telemetry, is_accepting: Callable[[], bool], clock: Callable[[], float]
-    ) -> None:
+    caller: who asks, until a key says who it is.
+    """
+
+    def __init__(self, app: ASGIApp, *, caller: Caller, telemetry: Telemetry, clock: Callable[[], float]) -> None:
         self._app = app
         self._telemetry = telemetry
-        self._is_accepting = is_accepting
+        self._caller = caller
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,14 +44,19 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        record = RequestRecord(request_id=request_id_from(headers), headers=headers, began_at=self._clock())
+        record = RequestRecord(
+            request_id=request_id_from(headers), headers=headers, began_at=self._clock(), caller=self._caller
+        )
         scope.setdefault("state", {})["record"] = record
+        fleet = self._caller.fleet
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", record.request_id.encode())]
-                if not self._is_accepting():
+                message["headers"] = [*message["headers"], _NO_SNIFF, (b"x-request-id", record.request_id.encode())]
+                if record.rate_limits is not None:
+                    message["headers"] += record.rate_limits()
+                if not fleet.is_accepting:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
@@ -72,6 +83,8 @@ class RequestMiddleware:
         self._telemetry.request_ended(
             route=route, task=record.task, model=record.model, status=status, code=record.code, seconds=seconds
         )
+        if record.is_admin:
+            audit_logger.info("%s %s %d", scope["method"], _path(scope), status, extra=_audited(record, scope))
         level = logging.DEBUG if route in QUIET_ROUTES else logging.INFO
         if access_logger.isEnabledFor(level):
             access_logger.log(level, "%s %s %d", scope["method"], _path(scope), status, extra=_fields(record, seconds))
@@ -85,6 +98,8 @@ def _path(scope: Scope) -> str:
 
 def _fields(record: RequestRecord, seconds: float) -> dict[str, object]:
     fields: dict[str, object] = {"request_id": record.request_id, "total_ms": round(seconds * 1000, 3)}
+    if record.caller.name:
+        fields["key"] = record.caller.name
     if record.model:
         fields["model"] = record.model
     if record.code is not None:
@@ -93,3 +108,15 @@ def _fields(record: RequestRecord, seconds: float) -> dict[str, object]:
         fields |= timings_of(record.result)
         fields["batch_size"] = record.result.batch_size
     return {"fields": fields}
+
+
+def _audited(record: RequestRecord, scope: Scope) -> dict[str, object]:
+    """Who did it from where, to what, and what came of it where the status does not say."""
+    client = scope.get("client")
+    fields: dict[str, object] = {
+        "key": record.caller.name or "none",
+        "from": client[0] if client else "unknown",
+        "request_id": record.request_id,
+    }
+    told = {"model": record.model, "adapter": record.adapter, "code": record.code}
+    return {"fields": fields | {name: value for name, value in told.items() if value}}

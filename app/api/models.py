@@ -12,23 +12,23 @@ from starlette.responses import Response
 from app.api.call import read_query
 from app.api.dialects.info import INFO, model_info_of
 from app.api.errors import openai_body
-from app.api.names import DeclaredNames
+from app.api.names import split_name
 from app.api.openapi import ERRORS, OPENAI_ERRORS, query_parameter
-from app.api.record import record_of
+from app.api.record import RequestRecord, record_of
 from app.api.schemas import Health, ModelCard, ModelList, model_card
 from app.api.sse import event, stream_events
 from app.channel.messages import Progress
 from app.errors import InvalidInput, ModelFailed, NotServed
-from app.fleet.requests import FleetAPI, ModelStatus
+from app.fleet.requests import ModelsAPI, ModelStatus
 
 
 def json_response(body: BaseModel) -> Response:
     return Response(body.model_dump_json(), media_type="application/json")
 
 
-def _declared(names: DeclaredNames, path: str) -> str:
+def _declared(fleet: ModelsAPI, path: str) -> str:
     """The id that is this path, nothing more. Raises NotServed."""
-    model_id, rest = names.split(path)
+    model_id, rest = split_name(fleet, path)
     if rest:
         raise NotServed(
             f'There is no model "{path.strip("/")}" here; GET /v1/models lists what there is.', param="model"
@@ -36,20 +36,37 @@ def _declared(names: DeclaredNames, path: str) -> str:
     return model_id
 
 
-def models_router(fleet: FleetAPI, names: DeclaredNames, *, created: int) -> APIRouter:
+def _fleet(request: Request) -> ModelsAPI:
+    return record_of(request.scope).fleet
+
+
+def _status(request: Request, path: str) -> ModelStatus:
+    """Of the model that is this path. Raises NotServed."""
+    fleet = _fleet(request)
+    return fleet.status(_declared(fleet, path))
+
+
+def _administered(record: RequestRecord, path: str) -> str:
+    """As `_declared`, for one who may load and unload. Raises Forbidden."""
+    record.demand_admin()
+    record.model = _declared(record.fleet, path)
+    return record.model
+
+
+def models_router(*, created: int) -> APIRouter:
     """created: the unix time that OpenAI's `created` shows."""
     router = APIRouter(tags=["models"], responses=OPENAI_ERRORS)
 
     @router.get("/v1/models", responses={200: {"model": ModelList}})
-    async def list_models() -> Response:
+    async def list_models(request: Request) -> Response:
         """Every declared model: state, tasks, device, memory, last use; behind each its adapters."""
-        found = [one for status in fleet.statuses() for one in status.with_adapters()]
+        found = [one for status in _fleet(request).statuses() for one in status.with_adapters()]
         return json_response(ModelList(data=[model_card(status, created=created) for status in found]))
 
     @router.get("/v1/models/{model_id:path}", responses={200: {"model": ModelCard}})
-    async def get_model(model_id: str) -> Response:
+    async def get_model(model_id: str, request: Request) -> Response:
         """One declared model, by id or alias; ids may hold slashes."""
-        return json_response(model_card(fleet.status(_declared(names, model_id)), created=created))
+        return json_response(model_card(_status(request, model_id), created=created))
 
     @router.post("/v1/models/{model_id:path}/load", responses={200: LOAD_ANSWER}, openapi_extra=LOAD_EXTRA)
     async def load_model(model_id: str, request: Request) -> Response:
@@ -57,10 +74,10 @@ def models_router(fleet: FleetAPI, names: DeclaredNames, *, created: int) -> API
 
         With `Accept: application/json` or `?wait=true` the answer is the model's card once it is ready.
         """
-        progress = fleet.load(_declared(names, model_id))
+        record = record_of(request.scope)
+        progress = record.fleet.load(_administered(record, model_id))
         if _wants_json(request):
             return json_response(model_card(await _last_status(progress), created=created))
-        record = record_of(request.scope)
         return await stream_events(
             progress,
             record,
@@ -71,9 +88,11 @@ def models_router(fleet: FleetAPI, names: DeclaredNames, *, created: int) -> API
         )
 
     @router.post("/v1/models/{model_id:path}/unload", responses={200: {"model": ModelCard}})
-    async def unload_model(model_id: str) -> Response:
+    async def unload_model(model_id: str, request: Request) -> Response:
         """End the model's workers once their running jobs are answered."""
-        return json_response(model_card(await fleet.unload(_declared(names, model_id)), created=created))
+        record = record_of(request.scope)
+        status = await record.fleet.unload(_administered(record, model_id))
+        return json_response(model_card(status, created=created))
 
     return router
 
@@ -115,22 +134,22 @@ def _load_event(item: Progress | ModelStatus, created: int) -> bytes:
     return event("ready", model_card(item, created=created).model_dump())
 
 
-def model_pages_router(fleet: FleetAPI, names: DeclaredNames) -> APIRouter:
+def model_pages_router() -> APIRouter:
     """What Hugging Face's clients ask below a model's URL."""
     router = APIRouter(prefix="/models", tags=["models"], responses=ERRORS)
 
     @router.get("/{model_id:path}/ping", responses={200: {"model": Health}}, summary="The same as its /health.")
     @router.get("/{model_id:path}/health", responses={200: {"model": Health}})
-    async def model_health(model_id: str) -> Response:
+    async def model_health(model_id: str, request: Request) -> Response:
         """200 unless the model cannot start. A model that is not loaded yet is well: it loads at its first request."""
-        status = fleet.status(_declared(names, model_id))
+        status = _status(request, model_id)
         if status.state == "failed":
             raise ModelFailed(status.reason or f'"{status.spec.id}" cannot start.')
         return json_response(Health(status=status.state))
 
     @router.get("/{model_id:path}/info", responses={200: {"model": INFO}})
-    async def model_info(model_id: str) -> Response:
+    async def model_info(model_id: str, request: Request) -> Response:
         """The model in the words of Hugging Face's own servers, of the one that would serve it."""
-        return json_response(model_info_of(fleet.status(_declared(names, model_id))))
+        return json_response(model_info_of(_status(request, model_id)))
 
     return router

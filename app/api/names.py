@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from app.catalog import ModelSpec
 from app.errors import InvalidInput, NotServed
-from app.fleet.requests import FleetAPI
+from app.fleet.requests import ModelsAPI
 
 PLACEHOLDERS = frozenset({"", "dummy", "tgi"})
 """What clients send as `model` when the URL is all that they know."""
@@ -34,30 +34,25 @@ def agreed(get: Callable[[str], ModelSpec], given: Sequence[str | None]) -> str 
     return chosen.name
 
 
-class DeclaredNames:
-    """The ids and aliases of the catalog, and its adapters."""
+def split_name(fleet: ModelsAPI, path: str) -> tuple[str, str]:
+    """The longest declared name that the path begins with, as `ModelSpec.name` has it, and the rest of the path.
+    Raises NotServed."""
+    path = path.strip("/")
+    name = path
+    while True:
+        try:
+            return fleet.get(name).name, path[len(name) + 1 :]
+        except NotServed:
+            if ":" in name and "/" not in name:
+                raise  # it may be the adapter that is unknown
+        name, slash, _ = name.rpartition("/")
+        if not slash:
+            raise NotServed(f'There is no model "{path}" here; {_what_there_is(fleet)}', param="model")
 
-    def __init__(self, fleet: FleetAPI) -> None:
-        self._fleet = fleet
 
-    def split(self, path: str) -> tuple[str, str]:
-        """The longest declared name that the path begins with, as `ModelSpec.name` has it, and the rest of the path.
-        Raises NotServed."""
-        path = path.strip("/")
-        name = path
-        while True:
-            try:
-                return self._fleet.get(name).name, path[len(name) + 1 :]
-            except NotServed:
-                if ":" in name and "/" not in name:
-                    raise  # it may be the adapter that is unknown
-            name, slash, _ = name.rpartition("/")
-            if not slash:
-                raise NotServed(f'There is no model "{path}" here; {self._what_there_is()}', param="model")
-
-    def _what_there_is(self) -> str:
-        ids = [status.spec.id for status in self._fleet.statuses()]
-        shown = ", ".join(ids[:20])
-        if not ids:
-            return "none is declared."
-        return f"there are {shown}{', ...' if len(ids) > 20 else ''}; GET /v1/models lists them."
+def _what_there_is(fleet: ModelsAPI) -> str:
+    ids = [status.spec.id for status in fleet.statuses()]
+    shown = ", ".join(ids[:20])
+    if not ids:
+        return "none is declared."
+    return f"there are {shown}{', ...' if len(ids) > 20 else ''}; GET /v1/models lists them."

@@ -19,12 +19,14 @@ REF = "#/components/schemas/{model}"
 
 STATUS_TEXTS = {
     400: "The body is not JSON, or not UTF-8.",
+    401: "No API key, or one that is not valid; only on a server that has keys.",
+    403: "The key's scopes, models or tasks do not allow it; the sentence says which.",
     404: "No such model, task or route; the sentence says what there is.",
     405: "The route takes another method.",
     413: "The input or body is over a limit; the sentence names the limit and the actual size.",
     415: "A form, a kind of file, an encoded body that this route does not read; the sentence says what it reads.",
     422: "A field or parameter is wrong; the sentence names it.",
-    429: "The queue is full: try again after `Retry-After` seconds.",
+    429: "The queue is full, or a limit of the key is reached: try again after `Retry-After` seconds.",
     500: "The model failed on this request; the request id finds it in the log.",
     501: "This installation lacks a library for it; the sentence names it.",
     503: "Loading and the caller would not wait, or draining (`Retry-After`), or the model cannot start (its reason).",
@@ -62,13 +64,17 @@ class Document(NamedTuple):
     schemas: dict[str, Any]
 
 
-def install_openapi(app: FastAPI, more: Sequence[Callable[[], Document]] = ()) -> None:
+def install_openapi(
+    app: FastAPI, *, more: Sequence[Callable[[], Document]] = (), needs_key: Callable[[str], bool] | None = None
+) -> None:
     """Replace the app's document, which is built at its first use and kept. more: of routes that FastAPI does not
-    know."""
+    know. needs_key: whether a path does, on a server that has keys."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = build_openapi(app, [document() for document in more])
+            if needs_key is not None:
+                _secure(app.openapi_schema, needs_key)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
@@ -93,6 +99,23 @@ def build_openapi(app: FastAPI, more: Sequence[Document]) -> dict[str, Any]:
         for path, operations in part.paths.items():
             document["paths"].setdefault(path, {}).update(operations)
     return document
+
+
+KEY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "As OpenAI's and Hugging Face's clients send it."},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "As Anthropic's clients do."},
+    "api-key": {"type": "apiKey", "in": "header", "name": "api-key", "description": "As Azure's clients do."},
+}
+
+
+def _secure(document: dict[str, Any], needs_key: Callable[[str], bool]) -> None:
+    """Say that an API key is needed, in any of its forms, and where it is not."""
+    document["components"]["securitySchemes"] = KEY_SCHEMES
+    document["security"] = [{name: []} for name in KEY_SCHEMES]
+    for path, operations in document["paths"].items():
+        if not needs_key(path):
+            for operation in operations.values():
+                operation["security"] = []
 
 
 def pascal(name: str) -> str:
@@ -231,6 +254,7 @@ def call_parameters(*, with_model: bool) -> list[dict[str, Any]]:
         parameter("wait", "query", "false: 503 and `Retry-After` at once if the model is not loaded."),
         parameter("Prefer", "header", "`respond-async` is another way of saying `?wait=false`."),
         parameter("X-Request-Timeout", "header", "The deadline from now: seconds, `500ms`, `20s`. It shortens only."),
+        parameter("X-Priority", "header", "low, normal or high: at most the key's, which is what it is if unset."),
         parameter("X-Request-Id", "header", "Comes back in the answer and stands in the log."),
     ]
 

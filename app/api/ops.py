@@ -13,16 +13,25 @@ from starlette.responses import PlainTextResponse, Response
 from app import __version__
 from app.api.models import json_response
 from app.api.openapi import ERRORS
+from app.api.record import record_of
 from app.api.schemas import Health, ServerInfo
 from app.errors import Draining
-from app.fleet.requests import FleetAPI
+from app.fleet.requests import FleetAPI, ModelsAPI
 from app.tasks.registry import TASKS
 from app.telemetry import Telemetry
 
 ASSETS = "/docs/assets"
+_PAGE_HEADERS = {
+    # The page has a script of its own, which only this server's files and answers go with.
+    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline';"
+    " style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none';"
+    " form-action 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+}
 
 
-def ops_router(fleet: FleetAPI, telemetry: Telemetry) -> APIRouter:
+def ops_router(fleet: FleetAPI, telemetry: Telemetry, *, has_docs: bool) -> APIRouter:
     router = APIRouter(tags=["server"], responses=ERRORS)
 
     @router.head("/livez", include_in_schema=False)
@@ -55,21 +64,22 @@ def ops_router(fleet: FleetAPI, telemetry: Telemetry) -> APIRouter:
         return Response(body, headers={"content-type": media_type})
 
     @router.get("/", responses={200: {"model": ServerInfo}})
-    async def root() -> Response:
+    async def root(request: Request) -> Response:
         """What this server is and serves."""
-        return json_response(_server_info(fleet))
+        return json_response(_server_info(record_of(request.scope).fleet, has_docs=has_docs))
 
     return router
 
 
-def _server_info(fleet: FleetAPI) -> ServerInfo:
+def _server_info(fleet: ModelsAPI, *, has_docs: bool) -> ServerInfo:
     specs = [status.spec for status in fleet.statuses()]
     serving = {task: [spec.id for spec in specs if task in spec.all_tasks] for task in TASKS}
+    docs = {"docs": "/docs", "openapi": "/openapi.json"} if has_docs else {}
     return ServerInfo(
         name="pipeserve",
         version=__version__,
         tasks={task: ids for task, ids in serving.items() if ids},
-        links={"docs": "/docs", "openapi": "/openapi.json", "models": "/v1/models", "metrics": "/metrics"},
+        links={**docs, "models": "/v1/models", "metrics": "/metrics"},
     )
 
 
@@ -80,10 +90,12 @@ def install_docs(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
         root = request.scope.get("root_path", "")
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url=f"{root}/openapi.json",
             title="Pipeserve",
             swagger_js_url=f"{root}{ASSETS}/swagger-ui-bundle.js",
             swagger_css_url=f"{root}{ASSETS}/swagger-ui.css",
             swagger_favicon_url=f"{root}{ASSETS}/favicon.png",
         )
+        page.headers.update(_PAGE_HEADERS)
+        return page

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import Scope
 
-from app.fleet.requests import JobResult
+from app.access.keys import KeyScope
+from app.api.access.caller import Caller
+from app.fleet.requests import JobResult, ModelsAPI
 
 MAX_ID_LENGTH = 128
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._:=;/+@-]")
@@ -21,8 +23,9 @@ class RequestRecord:
     """route: the form of the path, never the path itself. model: the entry's id once it is found."""
 
     request_id: str
-    headers: Mapping[bytes, bytes]  # names in lower case
+    headers: Mapping[bytes, bytes] = field(repr=False)  # names in lower case; there are secrets in them
     began_at: float  # of the clock that the middleware was given
+    caller: Caller
     route: str = ""
     task: str = ""
     model: str = ""
@@ -30,6 +33,18 @@ class RequestRecord:
     status: int = 0
     code: str | None = None
     result: JobResult | None = None
+    rate_limits: Callable[[], list[tuple[bytes, bytes]]] | None = None  # headers, of a caller that has limits
+    is_admin: bool = False  # it is for who administers the server
+
+    @property
+    def fleet(self) -> ModelsAPI:
+        """As the caller may see and use it."""
+        return self.caller.fleet
+
+    def demand_admin(self) -> None:
+        """What follows is told in the audit log, a refusal too. Raises Forbidden."""
+        self.is_admin = True
+        self.caller.demand(KeyScope.ADMIN)
 
 
 def record_of(scope: Scope) -> RequestRecord:

@@ -8,13 +8,16 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from app.fleet.requests import FleetAPI
+from app.settings import Tls
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +41,34 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, scheme: str = "http") -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _tls_options(tls: Tls) -> dict[str, Any]:
+    return {
+        "ssl_certfile": tls.certfile,
+        "ssl_keyfile": tls.keyfile,
+        "ssl_keyfile_password": tls.keyfile_password,
+        "ssl_ca_certs": tls.ca_certs,
+        "ssl_cert_reqs": ssl.CERT_NONE if tls.ca_certs is None else ssl.CERT_REQUIRED,
+    }
 
 
 class Server(uvicorn.Server):
     """announce: called once, when connections are accepted. Gets the signals when the main thread runs it."""
 
-    def __init__(self, app: ASGIApp, fleet: FleetAPI, *, drain_s: float, announce: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        fleet: FleetAPI,
+        *,
+        drain_s: float,
+        announce: Callable[[], None],
+        tls: Tls | None = None,
+    ) -> None:
+        """Raises OSError for files of TLS that cannot be used."""
         super().__init__(
             uvicorn.Config(
                 app,
@@ -60,8 +82,10 @@ class Server(uvicorn.Server):
                 backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=LAST_WRITES_S,
+                **({} if tls is None else _tls_options(tls)),
             )
         )
+        self.config.load()
         self._fleet = fleet
         self._drain_s = drain_s
         self._announce = announce

@@ -16,14 +16,14 @@ from app.api.accept import preferred
 from app.api.body import parse_body, parse_object, read_body
 from app.api.call import Call, read_call, read_keep_alive
 from app.api.disconnect import until_disconnect
-from app.api.names import DeclaredNames, agreed
+from app.api.names import agreed, split_name
 from app.api.npy import NPY, join_npy
 from app.api.record import RequestRecord, record_of
 from app.api.routing import Served
 from app.api.token_stream import STREAMED_TASKS, read_stream, stream_tokens, streaming_parameters, token_events
 from app.catalog import AdapterSpec, ModelSpec
 from app.errors import DeadlineExceeded, InvalidInput, MalformedBody, ModelFailed, ModelLoading, NotServed
-from app.fleet.requests import FleetAPI, JobRequest, JobResult
+from app.fleet.requests import JobRequest, JobResult, ModelsAPI
 from app.tasks.base import JSON, Task
 from app.tasks.completion import Delta
 from app.tasks.custom import NAME as CUSTOM
@@ -54,10 +54,7 @@ class TaskAnswerer:
     """Answers requests for tasks, whatever the route. Owned by the event loop; holds every task's validators, built
     once."""
 
-    def __init__(
-        self, fleet: FleetAPI, *, max_body_bytes: int, fetch_file: FetchFile, clock: Callable[[], float]
-    ) -> None:
-        self._fleet = fleet
+    def __init__(self, *, max_body_bytes: int, fetch_file: FetchFile, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._max_body_bytes = max_body_bytes
         self._fetch_file = fetch_file
@@ -70,9 +67,9 @@ class TaskAnswerer:
         call = read_call(scope["query_string"], record.headers)
         raw = await self.read(receive, record)
         body = await parse_body(raw, record.headers, task)
-        spec = self.choose(task, path_model, call.model, _model_in(body))
+        spec = self.choose(task, record, path_model, call.model, _model_in(body))
         if not spec.is_resolved and spec.trust_remote_code:
-            spec = await resolved(self._fleet, spec.name, call)
+            spec = await resolved(record.fleet, spec.name, call)
         if spec.has_handler:
             await self.answer_by_handler(spec, task, raw, scope, receive, send)
             return
@@ -93,9 +90,9 @@ class TaskAnswerer:
         """The body of a request that must be a JSON object. Raises as `read` and `parse_object`."""
         return await parse_object(await self.read(receive, record), record.headers)
 
-    def choose(self, task: Task, *given: str | None) -> ModelSpec:
+    def choose(self, task: Task, record: RequestRecord, *given: str | None) -> ModelSpec:
         """The entry that path, query and body agree on, else the task's first. Raises NotServed, InvalidInput."""
-        return self._fleet.find(task.name, agreed(self._fleet.get, given))
+        return record.fleet.find(task.name, agreed(record.fleet.get, given))
 
     async def run(
         self,
@@ -110,7 +107,7 @@ class TaskAnswerer:
     ) -> Answered:
         """Compute one body of the task; the client's leaving ends the work. accept: the client's `Accept`."""
         job, parsed = await self.job_of(task, spec, body, call, record, receive, accept=accept)
-        result = await until_disconnect(receive, self._fleet.submit(job))
+        result = await until_disconnect(receive, record.fleet.submit(job))
         record.result = result
         return Answered(fragments=result.outputs, is_list=parsed.is_list, media_type=job.media_type, result=result)
 
@@ -156,7 +153,7 @@ class TaskAnswerer:
         parsed = ParsedRequest(inputs=[body], is_list=False, parameters={}, num_items=1)
         call = read_call(scope["query_string"], record.headers)
         job = _job(task, spec, parsed, parsed.inputs, JSON, call, record)
-        record.result = result = await until_disconnect(receive, self._fleet.submit(job))
+        record.result = result = await until_disconnect(receive, record.fleet.submit(job))
         await self.send(send, result.outputs[0], result, spec, record)
 
     async def _with_files(self, inputs: list[Any], places: list[tuple[str, RemoteMedia]]) -> list[Any]:
@@ -195,7 +192,7 @@ class TaskAnswerer:
 
         async def parts() -> AsyncGenerator[Delta | JobResult, None]:
             job, _ = await self.job_of(task, spec, body, call, record, receive)
-            async for part in self._fleet.stream(job):
+            async for part in record.fleet.stream(job):
                 if isinstance(part, JobResult):
                     record.result = part
                 yield part
@@ -286,6 +283,9 @@ def _job(
         keep_alive_s=in_body if in_body is not None else call.keep_alive_s,
         wait_for_load=waits is not False,
         adapter=adapter,
+        client=record.caller.name,
+        priority=record.caller.priority_of(call.priority),
+        weight=record.caller.weight,
     )
 
 
@@ -355,17 +355,15 @@ class ModelEndpoint:
     """`/models/<model>`, answered by the entry's first task, `/models/<model>/pipeline/<task>`, and other servers'
     routes below the model's URL."""
 
-    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames, below: Sequence[Served]) -> None:
+    def __init__(self, answerer: TaskAnswerer, below: Sequence[Served]) -> None:
         self._answerer = answerer
-        self._fleet = fleet
-        self._names = names
         self._below = below
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)
         record.route = TASK_ROUTES[1]
-        model_id, rest = self._names.split(scope["path_params"]["path"])
-        record.model = self._fleet.get(model_id).id
+        model_id, rest = split_name(record.fleet, scope["path_params"]["path"])
+        record.model = record.fleet.get(model_id).id
         for others in self._below:
             if rest and rest in others.paths:
                 await others.answer(rest, model_id, scope, receive, send)
@@ -373,7 +371,7 @@ class ModelEndpoint:
         if rest:
             await self._answerer.answer(_pipeline(model_id, rest), model_id, scope, receive, send)
             return
-        spec = await resolved(self._fleet, model_id, read_call(scope["query_string"], record.headers))
+        spec = await resolved(record.fleet, model_id, read_call(scope["query_string"], record.headers))
         if spec.has_handler:
             raw = await self._answerer.read(receive, record)
             await self._answerer.answer_by_handler(spec, ALL_TASKS[spec.tasks[0]], raw, scope, receive, send)
@@ -389,7 +387,7 @@ def _pipeline(model_id: str, rest: str) -> Task:
     return find_task(name)
 
 
-async def resolved(fleet: FleetAPI, name: str, call: Call) -> ModelSpec:
+async def resolved(fleet: ModelsAPI, name: str, call: Call) -> ModelSpec:
     """The entry with its tasks, and whether a handler serves it: a Hub model's may not be known before its files are
     there. Raises NotServed, ModelLoading, ModelFailed, DeadlineExceeded."""
     spec = fleet.get(name)
@@ -410,16 +408,14 @@ async def resolved(fleet: FleetAPI, name: str, call: Call) -> ModelSpec:
     return status.spec
 
 
-def task_routes(
-    answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames, below: Sequence[Served]
-) -> list[BaseRoute]:
+def task_routes(answerer: TaskAnswerer, below: Sequence[Served]) -> list[BaseRoute]:
     """Plain ASGI routes: validation, answers and documentation are ours, not FastAPI's."""
     routes: list[BaseRoute] = []
     for name in (*TASKS, *ALIASES):
         endpoint = TaskEndpoint(answerer, find_task(name))
         routes.append(_post(f"/v1/{name}", endpoint))
         routes.append(_post(f"/v1/{name}/{{model_id:path}}", endpoint))
-    routes.append(_post("/models/{path:path}", ModelEndpoint(answerer, fleet, names, below)))
+    routes.append(_post("/models/{path:path}", ModelEndpoint(answerer, below)))
     return routes
 
 

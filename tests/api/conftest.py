@@ -24,13 +24,13 @@ MAX_BODY_BYTES = 100_000
 class LiveServer:
     """The server under test, and a client for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings | None = None) -> None:
         self.fleet = FakeFleet()
         self._listener = bind("127.0.0.1", 0)
         self.url = url_of(self._listener)
         self._is_up = threading.Event()
         telemetry = Telemetry(CollectorRegistry())
-        settings = Settings(max_body_bytes=MAX_BODY_BYTES)
+        settings = settings if settings is not None else Settings(max_body_bytes=MAX_BODY_BYTES)
         self.app = build_app(settings, CATALOG, self.fleet, telemetry)
         self._server = Server(self.app, self.fleet, drain_s=5, announce=self._is_up.set)
         self._thread = threading.Thread(target=self._run)

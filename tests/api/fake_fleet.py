@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
@@ -165,7 +165,7 @@ class FakeFleet:
             num_tokens=5,
         )
 
-    async def stream(self, request: JobRequest) -> AsyncIterator[Delta | JobResult]:
+    async def stream(self, request: JobRequest) -> AsyncGenerator[Delta | JobResult, None]:
         result = await self.submit(request)
         for delta in self.deltas or _token_deltas(request):
             yield delta

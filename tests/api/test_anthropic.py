@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from app import errors
+from app.api.access.caller import nobody
 from app.api.anthropic.answers import PING
 from app.api.anthropic.body import (
     UNUSED,
@@ -28,6 +29,7 @@ from app.api.sse import event, stream_events
 from app.errors import BackendFailed, PipeserveError
 from app.tasks.completion import Choice, Completion, Delta, ToolCall
 from tests.api.conftest import LiveServer
+from tests.api.fake_fleet import FakeFleet
 
 PATH = "/v1/messages"
 MODEL = "tiny-text-generation"
@@ -233,7 +235,7 @@ async def test_silence_is_filled_with_pings() -> None:
     assert told == b'event: ping\ndata: {"type":"ping"}\n\n'
     response = await stream_events(
         silent(),
-        RequestRecord(request_id="r-1", headers={}, began_at=0.0),
+        RequestRecord(request_id="r-1", headers={}, began_at=0.0, caller=nobody(FakeFleet())),
         to_event=bytes,
         error_event=lambda error: b"",
         keep_alive=told,

@@ -25,7 +25,10 @@ CONTRACT = {
     errors.NotAvailable: (501, 501),
     errors.NotServed: (404, 404),
     errors.InputTooLarge: (413, 400),
+    errors.Unauthorized: (401, 401),
+    errors.Forbidden: (403, 403),
     errors.Overloaded: (429, 429),
+    errors.RateLimited: (429, 429),
     errors.ModelLoading: (503, 503),
     errors.Draining: (503, 503),
     errors.ModelFailed: (503, 503),
@@ -70,7 +73,7 @@ def test_shapes_are_the_dialects(cls: type[PipeserveError]) -> None:
     """Hugging Face's two strings; OpenAI's object of four."""
     error = cls("a sentence", param="inputs[3]")
     flat = present(error, path=CLASSIFY, request_id="r1")
-    assert flat["error_type"] == cls.code
+    assert flat["error_type"] == ("overloaded" if cls is errors.RateLimited else cls.code)  # that its clients know
     assert flat["error"].startswith("a sentence")
     nested = present(error, path=OPENAI_PATH, request_id="r1")
     assert set(nested) == {"error"}
@@ -85,7 +88,7 @@ def test_openai_codes_are_those_that_its_clients_know() -> None:
     assert codes[errors.InputTooLarge] == "context_length_exceeded"
 
 
-@pytest.mark.parametrize("cls", [errors.Overloaded, errors.ModelLoading, errors.Draining])
+@pytest.mark.parametrize("cls", [errors.Overloaded, errors.RateLimited, errors.ModelLoading, errors.Draining])
 def test_what_may_be_tried_again_says_when(cls: type[PipeserveError]) -> None:
     """`Retry-After` in whole seconds, at least one, from the error where it knows."""
     assert int(error_headers(cls("x"))["retry-after"]) >= 1

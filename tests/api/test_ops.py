@@ -15,7 +15,7 @@ from tests.api.conftest import LiveServer
 from tests.api.fake_fleet import MODELS
 from tests.server import metric
 
-STATUSES = {"200", "400", "404", "405", "413", "415", "422", "429", "500", "501", "503", "504"}
+STATUSES = {"200", "400", "401", "403", "404", "405", "413", "415", "422", "429", "500", "501", "503", "504"}
 
 
 def test_health_routes_answer(server: LiveServer) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from starlette.responses import StreamingResponse
 
+from app.api.access.caller import nobody
 from app.api.record import RequestRecord
 from app.api.sse import COMMENT, event, stream_events
 from app.errors import ModelFailed, PipeserveError, WorkerLost
 from app.logs import ACCESS_LOGGER
 from app.tasks.completion import Delta, Token
 from tests.api.conftest import LiveServer
+from tests.api.fake_fleet import FakeFleet
 
 
 class Source:
@@ -44,7 +46,7 @@ class Source:
 async def respond(source: Source, keep_alive_s: float = 60) -> StreamingResponse:
     return await stream_events(
         source.read(),
-        RequestRecord(request_id="r-1", headers={}, began_at=0.0),
+        RequestRecord(request_id="r-1", headers={}, began_at=0.0, caller=nobody(FakeFleet())),
         to_event=lambda item: event("item", item),
         error_event=lambda error: event("error", error.message),
         keep_alive_s=keep_alive_s,

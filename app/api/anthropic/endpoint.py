@@ -43,7 +43,10 @@ class Messages:
     async def _create(self, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         record, call = record_of(scope), _call_of(scope)
         body = read_messages_body(await self._answerer.read_object(receive, record))
-        wanted, spec = wanted_of(body), await self._generating.choose((path_model, call.model, body.model), call)
+        wanted, spec = (
+            wanted_of(body),
+            await self._generating.choose((path_model, call.model, body.model), call, record),
+        )
         head = {"id": f"msg_{secrets.token_hex(12)}", "model": body.model or spec.name}
         if body.stream:
             await self._stream(wanted, spec, MessageWriter(head), call, scope, receive, send)
@@ -55,7 +58,10 @@ class Messages:
         """The tokens that a message would read."""
         record, call = record_of(scope), _call_of(scope)
         body = read_prompt_body(await self._answerer.read_object(receive, record))
-        wanted, spec = wanted_of(body), await self._generating.choose((path_model, call.model, body.model), call)
+        wanted, spec = (
+            wanted_of(body),
+            await self._generating.choose((path_model, call.model, body.model), call, record),
+        )
         (completion,), result = await self._generating.complete(spec, wanted, call, record, receive)
         await self._send({"input_tokens": completion.num_prompt_tokens}, result, spec, record, send)
 

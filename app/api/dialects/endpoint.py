@@ -22,7 +22,7 @@ from app.api.routing import root_routes
 from app.api.tasks import Answered, TaskAnswerer, resolved
 from app.catalog import ModelSpec
 from app.errors import NotServed
-from app.fleet.requests import FleetAPI
+from app.fleet.requests import ModelsAPI
 from app.tasks.custom import NAME as CUSTOM
 from app.tasks.registry import ALL_TASKS, TASKS, find_task
 
@@ -36,7 +36,6 @@ class Dialects:
     def __init__(
         self,
         answerer: TaskAnswerer,
-        fleet: FleetAPI,
         generation: OpenAIGeneration,
         *,
         clock: Callable[[], float],
@@ -44,7 +43,6 @@ class Dialects:
         """clock: unix time."""
         self._clock = clock
         self._answerer = answerer
-        self._fleet = fleet
         self._generation = generation
 
     @property
@@ -60,7 +58,7 @@ class Dialects:
         body = await _object(raw, record.headers, place)
         names = [name for name in map(named, (path_model, call.model, _model_in(body))) if name is not None]
         if body is not None and place.takes_instances and "instances" in body:
-            spec = await self._choose(TASKS, names, call)
+            spec = await self._choose(TASKS, names, call, record.fleet)
             await self._predict(body, spec, call, scope, receive, send)
             return
         if body is not None and place.takes_any and (kind := _openai_kind(body)) is not None:
@@ -69,7 +67,7 @@ class Dialects:
             return
         rules = [] if body is None else place.rules_for(body)
         tasks = (*place.tasks_for(rules), CUSTOM) if place.takes_any else place.tasks_for(rules)
-        spec = await self._choose(tasks, names, call)
+        spec = await self._choose(tasks, names, call, record.fleet)
         if spec.has_handler and place.takes_any:
             await self._answerer.answer_by_handler(spec, ALL_TASKS[spec.tasks[0]], raw, scope, receive, send)
             return
@@ -85,22 +83,22 @@ class Dialects:
         answered = await self._run(asked, asked.inputs, spec, call, scope, receive)
         await self._send(send, asked.present(self._answers(answered, spec, record)), answered, spec, record)
 
-    async def _choose(self, tasks: Iterable[str], names: list[str], call: Call) -> ModelSpec:
+    async def _choose(self, tasks: Iterable[str], names: list[str], call: Call, fleet: ModelsAPI) -> ModelSpec:
         """The named entry, else the first declared that serves one of the tasks. Raises NotServed, InvalidInput."""
         wanted = dict.fromkeys(tasks)
-        if (name := agreed(self._fleet.get, names)) is not None:
-            return await self._named(wanted, name, call)
-        specs = [status.spec for status in self._fleet.statuses()]
+        if (name := agreed(fleet.get, names)) is not None:
+            return await self._named(wanted, name, call, fleet)
+        specs = [status.spec for status in fleet.statuses()]
         for spec in specs:
             if any(task in wanted for task in spec.all_tasks):
                 return spec
         for spec in specs:
             if not spec.tasks and spec.problem is None:
-                return await self._named(wanted, spec.id, call)
+                return await self._named(wanted, spec.id, call, fleet)
         raise NotServed(f"No model here answers this: it is for {_listed(wanted)}.", param="model")
 
-    async def _named(self, wanted: Mapping[str, None], name: str, call: Call) -> ModelSpec:
-        spec = await resolved(self._fleet, name, call)
+    async def _named(self, wanted: Mapping[str, None], name: str, call: Call, fleet: ModelsAPI) -> ModelSpec:
+        spec = await resolved(fleet, name, call)
         if not any(task in wanted for task in spec.all_tasks):
             text = f'"{spec.id}" does not answer this: it serves {", ".join(spec.all_tasks)}, not {_listed(wanted)}.'
             raise NotServed(text, param="model")
@@ -120,7 +118,7 @@ class Dialects:
             spec=spec,
             request_id=record.request_id,
             created=int(self._clock()),
-            max_length=self._fleet.status(spec.id).max_length,
+            max_length=record.fleet.status(spec.id).max_length,
         )
 
     async def _predict(

@@ -12,9 +12,10 @@ from app import __version__
 from app.api.call import read_query
 from app.api.names import named
 from app.api.openapi import ERRORS, query_parameter
+from app.api.record import record_of
 from app.api.schemas import ModelInfo
 from app.errors import NotServed
-from app.fleet.requests import FleetAPI, ModelStatus
+from app.fleet.requests import ModelsAPI, ModelStatus
 
 _EMBEDDING_TASKS = ("feature-extraction", "sentence-similarity")
 
@@ -85,14 +86,17 @@ def _model_type(status: ModelStatus) -> dict[str, Any] | None:
     return {"classifier": {}} if "text-classification" in tasks else None
 
 
-def info_router(fleet: FleetAPI) -> APIRouter:
+def info_router() -> APIRouter:
     router = APIRouter(tags=["other servers' clients"], responses=ERRORS)
 
     @router.get("/info", responses={200: {"model": INFO}}, openapi_extra={"parameters": [MODEL]})
     async def info(request: Request) -> Response:
         """The model that `?model=` names, else the first declared, as the server that would serve it describes it."""
         name = named(read_query(request.scope["query_string"], ("model",)).get("model"))
-        return Response(model_info_of(_status(fleet, name)).model_dump_json(), media_type="application/json")
+        return Response(
+            model_info_of(_status(record_of(request.scope).fleet, name)).model_dump_json(),
+            media_type="application/json",
+        )
 
     return router
 
@@ -100,7 +104,7 @@ def info_router(fleet: FleetAPI) -> APIRouter:
 MODEL = query_parameter("model", "A declared model.")
 
 
-def _status(fleet: FleetAPI, name: str | None) -> ModelStatus:
+def _status(fleet: ModelsAPI, name: str | None) -> ModelStatus:
     if name is not None:
         return fleet.status(name)
     statuses = fleet.statuses()

@@ -42,7 +42,6 @@ from app.api.sse import stream_events
 from app.api.tasks import Answered, TaskAnswerer, send_stream
 from app.catalog import ModelSpec
 from app.errors import InvalidInput, NotAvailable, PipeserveError
-from app.fleet.requests import FleetAPI
 from app.tasks.base import JSON
 from app.tasks.registry import ALL_TASKS
 
@@ -59,7 +58,6 @@ class Ollama:
         self,
         generating: Generating,
         answerer: TaskAnswerer,
-        fleet: FleetAPI,
         *,
         clock: Callable[[], float],
         timer: Callable[[], float],
@@ -67,7 +65,6 @@ class Ollama:
         """clock: unix time. timer: that of `RequestRecord.began_at`."""
         self._generating = generating
         self._answerer = answerer
-        self._fleet = fleet
         self._clock = clock
         self._timer = timer
         self._began_at = clock()
@@ -93,7 +90,8 @@ class Ollama:
         """wanted: None for nothing but the model."""
         record = record_of(scope)
         call = read_call(scope["query_string"], record.headers)
-        spec = await self._generating.choose((call.model, known_name(self._fleet, body.model)), call)
+        names = (call.model, known_name(record.fleet, body.model))
+        spec = await self._generating.choose(names, call, record)
         head = {"model": body.model or spec.name, "created_at": timestamp(self._clock())}
         writer = Writer(head=head, is_chat=isinstance(body, ChatBody), has_logprobs=bool(body.logprobs))
         if wanted is not None and body.stream is not False:
@@ -184,7 +182,7 @@ class Ollama:
         read_options(body.options)
         record = record_of(scope)
         call = read_call(scope["query_string"], record.headers)
-        spec = self._answerer.choose(_EMBEDDING, call.model, known_name(self._fleet, body.model))
+        spec = self._answerer.choose(_EMBEDDING, record, call.model, known_name(record.fleet, body.model))
         asked: dict[str, Any] = {"inputs": list(inputs), "parameters": parameters}
         if body.keep_alive is not None:
             asked["keep_alive"] = read_keep_alive(body.keep_alive)
@@ -200,7 +198,7 @@ class Ollama:
     async def tags(self, scope: Scope, receive: Receive, send: Send) -> None:
         told = [
             tag_of(one, modified_at=self._began_at)
-            for status in self._fleet.statuses()
+            for status in record_of(scope).fleet.statuses()
             if is_for_ollama(status.spec)
             for one in status.with_adapters()
         ]
@@ -209,17 +207,18 @@ class Ollama:
     async def ps(self, scope: Scope, receive: Receive, send: Send) -> None:
         told = [
             running_of(status, now=self._clock())
-            for status in self._fleet.statuses()
+            for status in record_of(scope).fleet.statuses()
             if status.state == "ready" and is_for_ollama(status.spec)
         ]
         await _json({"models": told})(scope, receive, send)
 
     async def show(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = read_body(ShowBody, await self._object(scope, receive), UNUSED_IN_SHOW)
-        name = known_name(self._fleet, body.model or body.name)
+        fleet = record_of(scope).fleet
+        name = known_name(fleet, body.model or body.name)
         if not name:
             raise InvalidInput("model is missing.", param="model")
-        await _json(shown(self._fleet.status(name), modified_at=self._began_at))(scope, receive, send)
+        await _json(shown(fleet.status(name), modified_at=self._began_at))(scope, receive, send)
 
     async def version(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _json({"version": OLLAMA_VERSION})(scope, receive, send)

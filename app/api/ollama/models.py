@@ -8,7 +8,7 @@ from typing import Any
 from app.api.ollama.answers import timestamp
 from app.catalog import ModelSpec
 from app.errors import NotServed
-from app.fleet.requests import FleetAPI, ModelStatus
+from app.fleet.requests import ModelsAPI, ModelStatus
 from app.tasks.completion import GENERATING_TASKS
 
 LATEST = ":latest"
@@ -19,7 +19,7 @@ _VISION_TASKS = ("image-text-to-text", "any-to-any")
 _UNITS = ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "K"))
 
 
-def known_name(fleet: FleetAPI, name: str | None) -> str | None:
+def known_name(fleet: ModelsAPI, name: str | None) -> str | None:
     """Without the `:latest` that Ollama's clients put behind names, unless it is a part of the declared one."""
     if name is None or not name.endswith(LATEST):
         return name

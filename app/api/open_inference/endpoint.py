@@ -21,14 +21,14 @@ from starlette.types import Receive, Scope, Send
 from app import __version__
 from app.api.body import LARGE_BYTES, parse_json
 from app.api.call import Call, read_call
-from app.api.names import DeclaredNames
+from app.api.names import split_name
 from app.api.open_inference.mapping import TaskTensors
 from app.api.open_inference.messages import HEADER_LENGTH, InferAnswer, InferRequest, read_request, write_answer
 from app.api.record import record_of
 from app.api.tasks import TaskAnswerer, resolved
 from app.catalog import ModelSpec
 from app.errors import Draining, InvalidInput, MalformedBody, ModelFailed, NotServed
-from app.fleet.requests import FleetAPI, ModelStatus
+from app.fleet.requests import ModelsAPI, ModelStatus
 from app.tasks.registry import ALIASES, TASKS, find_task
 
 VERSION = "1"
@@ -51,10 +51,8 @@ _SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
 class OpenInference:
     """Owned by the event loop. Raises the errors of `app/errors.py`, which the app's handlers answer."""
 
-    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI, names: DeclaredNames) -> None:
+    def __init__(self, answerer: TaskAnswerer) -> None:
         self._answerer = answerer
-        self._fleet = fleet
-        self._names = names
         self._tensors: dict[str, TaskTensors] = {}
 
     async def server(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,37 +63,27 @@ class OpenInference:
         await _json({"live": True})(scope, receive, send)
 
     async def ready(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._check_accepting()
+        _check_accepting(record_of(scope).fleet)
         await _json({"ready": True})(scope, receive, send)
-
-    def _check_accepting(self) -> None:
-        if not self._fleet.is_accepting:
-            raise Draining("The server is shutting down and takes no new requests.")
 
     async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What stands behind a model's id: nothing (its metadata), `ready` or `infer`."""
-        model_id, rest = self._names.split(scope["path_params"]["path"])
+        record = record_of(scope)
+        fleet = record.fleet
+        model_id, rest = split_name(fleet, scope["path_params"]["path"])
         action = _without_version(model_id, rest)
         method = "POST" if action == "infer" else "GET"
         if action not in ("", "ready", "infer"):
             raise NotServed(f'The model "{model_id}" has no "/{rest}"; there are /ready and /infer.')
         _check_method(scope, method)
-        record = record_of(scope)
         record.route = "/v2/models/{model}" + (f"/{action}" if action else "")
-        record.model = self._fleet.get(model_id).id
+        record.model = fleet.get(model_id).id
         if action == "infer":
             await self._infer(model_id, scope, receive, send)
         elif action == "ready":
-            await _json(self._readiness(model_id))(scope, receive, send)
+            await _json(_readiness(fleet, model_id))(scope, receive, send)
         else:
-            await _json(self._metadata(self._fleet.status(model_id).spec))(scope, receive, send)
-
-    def _readiness(self, model_id: str) -> dict[str, Any]:
-        self._check_accepting()
-        status = self._fleet.status(model_id)
-        if status.state == "failed":
-            raise ModelFailed(status.reason or f'"{model_id}" cannot start.')
-        return {"name": model_id, "ready": True}
+            await _json(self._metadata(fleet.get(model_id)))(scope, receive, send)
 
     def _metadata(self, spec: ModelSpec) -> dict[str, Any]:
         """Its first task's tensors; none are named while its task is not known, and of a handler that takes none."""
@@ -120,7 +108,7 @@ class OpenInference:
         call = read_call(scope["query_string"], record.headers)
         raw = await self._answerer.read(receive, record)
         request = await _maybe_in_thread(len(raw), lambda: read_request(raw, record.headers))
-        spec = await resolved(self._fleet, model_id, call)
+        spec = await resolved(record.fleet, model_id, call)
         if spec.has_handler:
             raise NotServed(f'"{spec.id}" has a handler of its own, which takes no tensors; it answers at /models.')
         asked = _Asked(request, spec, call)
@@ -152,25 +140,27 @@ class OpenInference:
         only_ready = body.get("ready", False)
         if not isinstance(only_ready, bool):
             raise InvalidInput("ready must be true or false.", param="ready")
-        entries = [_entry(status) for status in self._fleet.statuses()]
+        entries = [_entry(status) for status in record_of(scope).fleet.statuses()]
         found = [entry for entry in entries if entry["state"] == "READY" or not only_ready]
         await _json(found)(scope, receive, send)
 
     async def repository(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`load` and `unload`, which answer when it is done."""
-        model_id, action = self._names.split(scope["path_params"]["path"])
+        record = record_of(scope)
+        record.demand_admin()
+        fleet = record.fleet
+        model_id, action = split_name(fleet, scope["path_params"]["path"])
         if action not in ("load", "unload"):
             raise NotServed(f'The model "{model_id}" has no "/{action}" here; there are /load and /unload.')
-        record = record_of(scope)
-        record.route, record.model = f"/v2/repository/models/{{model}}/{action}", self._fleet.get(model_id).id
+        record.route, record.model = f"/v2/repository/models/{{model}}/{action}", fleet.get(model_id).id
         parameters = (await self._object(scope, receive, ("parameters",))).get("parameters", {})
         _check_repository_parameters(parameters, action)
         if action == "load":
-            async for _ in self._fleet.load(model_id):
+            async for _ in fleet.load(model_id):
                 pass
         else:
-            await self._fleet.unload(model_id)
-        await _json(_entry(self._fleet.status(model_id)))(scope, receive, send)
+            await fleet.unload(model_id)
+        await _json(_entry(fleet.status(model_id)))(scope, receive, send)
 
     async def _object(self, scope: Scope, receive: Receive, fields: tuple[str, ...]) -> dict[str, Any]:
         """The body, which may be empty. Raises MalformedBody, InvalidInput."""
@@ -183,6 +173,19 @@ class OpenInference:
             if field not in fields:
                 raise InvalidInput(f"{field}: no such field; there is {', '.join(fields)}.", param=field)
         return body
+
+
+def _check_accepting(fleet: ModelsAPI) -> None:
+    if not fleet.is_accepting:
+        raise Draining("The server is shutting down and takes no new requests.")
+
+
+def _readiness(fleet: ModelsAPI, model_id: str) -> dict[str, Any]:
+    _check_accepting(fleet)
+    status = fleet.status(model_id)
+    if status.state == "failed":
+        raise ModelFailed(status.reason or f'"{model_id}" cannot start.')
+    return {"name": model_id, "ready": True}
 
 
 class _Asked:

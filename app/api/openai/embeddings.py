@@ -51,7 +51,7 @@ class OpenAIEmbeddings:
         record = record_of(scope)
         call = read_call(scope["query_string"], record.headers)
         body = read_as(EmbeddingBody, _UNUSED.without(await self._answerer.read_object(receive, record)))
-        spec = self._answerer.choose(_TASK, path_model, call.model, body.model)
+        spec = self._answerer.choose(_TASK, record, path_model, call.model, body.model)
         is_one = isinstance(body.input, str) or isinstance(body.input[0], int)
         parameters = {name: getattr(body, name) for name in ("dimensions", "encoding_format", "truncate")}
         asked = task_body([body.input] if is_one else body.input, parameters, body.keep_alive)

@@ -77,7 +77,7 @@ class OpenAIGeneration:
         else:
             parsed = read_completion_body(body)
             wanted = wanted_of_completion(parsed)
-        spec = await self._generating.choose((path_model, call.model, parsed.model), call)
+        spec = await self._generating.choose((path_model, call.model, parsed.model), call, record)
         answerer = Answerer(
             request_id=record.request_id,
             created=int(self._clock()),

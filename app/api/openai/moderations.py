@@ -18,7 +18,7 @@ from app.api.tasks import TaskAnswerer, resolved
 from app.catalog import ModelSpec, ModerationSpec
 from app.declaration.form import Category
 from app.errors import CatalogError, InvalidInput, NotAvailable, NotServed
-from app.fleet.requests import FleetAPI
+from app.fleet.requests import ModelsAPI
 from app.tasks.registry import ALL_TASKS
 from app.tasks.text import Text
 
@@ -58,9 +58,8 @@ class OpenAIModerations:
 
     paths = frozenset({MODERATIONS})
 
-    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI) -> None:
+    def __init__(self, answerer: TaskAnswerer) -> None:
         self._answerer = answerer
-        self._fleet = fleet
 
     async def answer(self, path: str, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises the errors of `app/errors.py`."""
@@ -68,7 +67,7 @@ class OpenAIModerations:
         call = read_call(scope["query_string"], record.headers)
         body = read_as(ModerationBody, _UNUSED.without(await self._answerer.read_object(receive, record)))
         texts, is_one = _read_input(body.input)
-        spec, moderation = await self._choose((path_model, call.model, body.model), call)
+        spec, moderation = await _choose((path_model, call.model, body.model), call, record.fleet)
         asked = task_body(texts, {"truncate": body.truncate}, body.keep_alive)
         asked["parameters"]["top_k"] = None  # all labels
         with renamed(by_names({"inputs[0]" if isinstance(body.input, str) else "inputs": "input"})):
@@ -81,22 +80,23 @@ class OpenAIModerations:
         }
         await self._answerer.send(send, orjson.dumps(told), answered.result, spec, record)
 
-    async def _choose(self, names: Sequence[str | None], call: Call) -> tuple[ModelSpec, ModerationSpec]:
-        """The entry that path, query and body agree on, else the first that moderates. Raises NotAvailable,
-        NotServed, InvalidInput, and what loading raises for an entry whose task is not known yet."""
-        moderating = [status.spec for status in self._fleet.statuses() if status.spec.moderation is not None]
-        if not moderating:
-            raise NotAvailable(
-                "No model here moderates: `moderations:` in models.yaml says which entry for text-classification does,"
-                " and which category each of its labels means."
-            )
-        name = agreed(self._fleet.get, names)
-        spec = await resolved(self._fleet, moderating[0].id if name is None else name, call)
-        if spec.moderation is None:
-            listed = ", ".join(one.id for one in moderating)
-            text = f'"{spec.id}" does not moderate; in `moderations:` of models.yaml there are: {listed}.'
-            raise NotServed(text, param="model")
-        return spec, spec.moderation
+
+async def _choose(names: Sequence[str | None], call: Call, fleet: ModelsAPI) -> tuple[ModelSpec, ModerationSpec]:
+    """The entry that path, query and body agree on, else the first that moderates. Raises NotAvailable,
+    NotServed, InvalidInput, and what loading raises for an entry whose task is not known yet."""
+    moderating = [status.spec for status in fleet.statuses() if status.spec.moderation is not None]
+    if not moderating:
+        raise NotAvailable(
+            "No model here moderates: `moderations:` in models.yaml says which entry for text-classification does,"
+            " and which category each of its labels means."
+        )
+    name = agreed(fleet.get, names)
+    spec = await resolved(fleet, moderating[0].id if name is None else name, call)
+    if spec.moderation is None:
+        listed = ", ".join(one.id for one in moderating)
+        text = f'"{spec.id}" does not moderate; in `moderations:` of models.yaml there are: {listed}.'
+        raise NotServed(text, param="model")
+    return spec, spec.moderation
 
 
 def _read_input(given: str | list[str | TextPart | ImagePart]) -> tuple[list[str], bool]:

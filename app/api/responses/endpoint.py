@@ -79,7 +79,7 @@ class Responses:
         body = read_response_body(await self._answerer.read_object(receive, record))
         inputs, before = self._items(body)
         wanted = wanted_of(body, before, inputs)
-        spec = await self._generating.choose((path_model, call.model, body.model), call)
+        spec = await self._generating.choose((path_model, call.model, body.model), call, record)
         asked = _Asked(body=body, inputs=inputs, before=before, wanted=wanted, spec=spec, call=call)
         writer = ResponseWriter(self._shape(asked), make_id=make_id, clock=self._clock)
         if body.stream:
@@ -174,7 +174,7 @@ class Responses:
         body = read_input_body(await self._answerer.read_object(receive, record))
         inputs, before = self._items(body)
         wanted = wanted_of(body, before, inputs)
-        spec = await self._generating.choose((path_model, call.model, body.model), call)
+        spec = await self._generating.choose((path_model, call.model, body.model), call, record)
         (completion,), result = await self._generating.complete(spec, wanted, call, record, receive)
         told = {"object": "response.input_tokens", "input_tokens": completion.num_prompt_tokens}
         await self._answerer.send(send, orjson.dumps(told), result, spec, record)

@@ -16,7 +16,6 @@ from app.api.record import RequestRecord, record_of
 from app.api.renaming import by_names, renamed
 from app.api.tasks import TaskAnswerer, send_stream
 from app.catalog import ModelSpec
-from app.fleet.requests import FleetAPI
 from app.tasks.registry import ALL_TASKS
 from app.tasks.speech import SPEAKING_TASK, TASK
 
@@ -48,9 +47,8 @@ class Speech:
 
     paths = frozenset({SPEECH})
 
-    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI) -> None:
+    def __init__(self, answerer: TaskAnswerer) -> None:
         self._answerer = answerer
-        self._fleet = fleet
 
     async def answer(self, path: str, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises the errors of `app/errors.py`."""
@@ -58,7 +56,7 @@ class Speech:
         call = read_call(scope["query_string"], record.headers)
         given = await self._answerer.read_object(receive, record)
         body = read_as(SpeechBody, UNUSED_OF_SPEECH.without(given))
-        spec = self._answerer.choose(ALL_TASKS[SPEAKING_TASK], path_model, call.model, body.model)
+        spec = self._answerer.choose(ALL_TASKS[SPEAKING_TASK], record, path_model, call.model, body.model)
         media_type = MEDIA_TYPES[body.response_format]
         if body.stream_format == "sse":
             events = self._events(body, media_type, spec, call, record, receive)
@@ -81,7 +79,7 @@ class Speech:
         """The sound in one piece: the models speak a text at once."""
         with renamed(_RENAME):
             job, _ = await self._answerer.job_of(TASK, spec, _asked(body), call, record, receive, accept=media_type)
-            record.result = result = await self._fleet.submit(job)
+            record.result = result = await record.fleet.submit(job)
         sound = base64.b64encode(result.outputs[0]).decode("ascii")
         yield data_event({"type": "speech.audio.delta", "audio": sound})
         # What the models count as they speak is not told: the text's tokens are all of it.

@@ -27,7 +27,7 @@ from app.api.renaming import by_names, renamed
 from app.api.tasks import TaskAnswerer, send_stream
 from app.catalog import ModelSpec
 from app.errors import BackendFailed, InvalidInput
-from app.fleet.requests import FleetAPI, JobResult
+from app.fleet.requests import JobResult
 from app.tasks.base import JSON
 from app.tasks.completion import Delta
 from app.tasks.registry import ALL_TASKS
@@ -55,9 +55,8 @@ class Transcriptions:
 
     paths = frozenset({TRANSCRIPTIONS, TRANSLATIONS})
 
-    def __init__(self, answerer: TaskAnswerer, fleet: FleetAPI) -> None:
+    def __init__(self, answerer: TaskAnswerer) -> None:
         self._answerer = answerer
-        self._fleet = fleet
 
     async def answer(self, path: str, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         """path: TRANSCRIPTIONS or TRANSLATIONS. Raises the errors of `app/errors.py`."""
@@ -65,7 +64,7 @@ class Transcriptions:
         call = read_call(scope["query_string"], record.headers)
         file, fields = await read_sound_form(await self._answerer.read(receive, record), record, lists=_LISTS)
         body = _read(path, fields)
-        spec = self._answerer.choose(ALL_TASKS[RECOGNIZING_TASK], path_model, call.model, body.model)
+        spec = self._answerer.choose(ALL_TASKS[RECOGNIZING_TASK], record, path_model, call.model, body.model)
         asked = _asked(body, file)
         if isinstance(body, TranscriptionBody) and body.stream:
             events = self._events(body, asked, spec, call, record, receive)
@@ -89,7 +88,7 @@ class Transcriptions:
         reading = Reading()
         with renamed(by_names(asked.names)):
             job, _ = await self._answerer.job_of(TASK, spec, asked.body, call, record, receive)
-            async for part in self._fleet.stream(job):
+            async for part in record.fleet.stream(job):
                 if isinstance(part, JobResult):
                     record.result = part
                     yield data_event(asked.answerer.done_event(_whole(part)))

@@ -1,0 +1,130 @@
+"""Where a request shows its key: before routing, and before a byte of its body is read."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.access.clients import Client, Clients
+from app.access.keys import KeyScope
+from app.api.access.allowed import AllowedFleet
+from app.api.access.caller import Caller
+from app.api.errors import answer_pipeserve_error
+from app.api.record import record_of
+from app.errors import PipeserveError, Unauthorized
+from app.fleet.requests import ModelsAPI
+
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
+"""What load balancers ask, which have no key."""
+_PAGES = ("/docs", "/openapi.json")
+_ADMIN, _INFER, _METRICS = KeyScope.ADMIN, KeyScope.INFER, KeyScope.METRICS
+_BEARER = 'Bearer realm="pipeserve"'
+_BASIC = 'Basic realm="pipeserve", charset="UTF-8"'
+_Headers = Mapping[bytes, bytes]
+
+
+class Door:
+    """Pure ASGI, around every dialect of a server that has keys. Errors have the shape of the route's dialect.
+
+    Which scope a route needs is decided here by its path alone where nothing but `infer`, `admin` or `metrics` can be
+    meant; jobs (`AllowedFleet`) and what administrators do (`RequestRecord.demand_admin`) are looked at again where
+    they are done, so that no way of writing a path leads past it.
+    """
+
+    def __init__(self, app: ASGIApp, *, clients: Clients, fleet: ModelsAPI) -> None:
+        self._app = app
+        self._clients = clients
+        self._fleet = fleet
+        self._callers: dict[Client, Caller] = {}
+        self._version = clients.version
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        record, path = record_of(scope), scope["path"]
+        try:
+            client = self._clients.identify(_presented(record.headers, may_be_basic=_is_page(scope)))
+            record.caller = caller = self._caller(client)
+            if not client.key.allowance.is_unlimited:
+                record.rate_limits = lambda: rate_limit_headers(client)
+            if path == "/metrics":
+                caller.demand(_METRICS, _ADMIN)
+            elif path != "/" and not _is_page(scope):
+                caller.demand(_INFER, _ADMIN)
+            client.begin()
+        except PipeserveError as error:
+            response = answer_pipeserve_error(Request(scope), error)
+            if isinstance(error, Unauthorized):
+                response.headers["www-authenticate"] = _challenge(scope)
+            await response(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            client.end()
+
+    def _caller(self, client: Client) -> Caller:
+        if self._version != self._clients.version:
+            self._callers.clear()
+            self._version = self._clients.version
+        caller = self._callers.get(client)
+        if caller is None:
+            key = client.key
+            self._callers[client] = caller = Caller(
+                name=key.name,
+                fleet=AllowedFleet(self._fleet, client),
+                scopes=key.scopes,
+                priority=key.priority,
+                weight=key.weight,
+            )
+        return caller
+
+
+def _is_page(scope: Scope) -> bool:
+    """For people and their browsers, which know no Bearer."""
+    return scope["path"].startswith(_PAGES) and scope["method"] in ("GET", "HEAD")
+
+
+def _presented(headers: _Headers, *, may_be_basic: bool) -> list[bytes]:
+    """The secrets that a request shows: a proxy may have added one of its own, so that any of them counts.
+
+    HTTP's Basic has the key as its password. It is for pages alone: a browser sends it with other sites' requests too.
+    """
+    found = []
+    scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer":
+        found.append(credentials.strip())
+    elif scheme.lower() == b"basic" and may_be_basic:
+        found.append(_password(credentials.strip()))
+    found += [headers.get(b"x-api-key", b""), headers.get(b"api-key", b"")]
+    return [one for one in found if one]
+
+
+def _password(credentials: bytes) -> bytes:
+    try:
+        _, _, password = base64.b64decode(credentials, validate=True).partition(b":")
+    except binascii.Error:
+        return credentials  # some key that nobody has
+    return password
+
+
+def _challenge(scope: Scope) -> str:
+    return f"{_BEARER}, {_BASIC}" if _is_page(scope) else _BEARER
+
+
+def rate_limit_headers(client: Client) -> list[tuple[bytes, bytes]]:
+    """OpenAI's, of those limits that the key has."""
+    now, found = client.now(), []
+    for name, bucket in client.buckets.items():
+        kind = name.encode()
+        found += [
+            (b"x-ratelimit-limit-" + kind, b"%d" % bucket.per_minute),
+            (b"x-ratelimit-remaining-" + kind, b"%d" % bucket.remaining(now)),
+            (b"x-ratelimit-reset-" + kind, b"%.3fs" % bucket.seconds_until_full(now)),
+        ]
+    return found
