@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from app.access.keys import Key
+if TYPE_CHECKING:
+    from app.access.keys import Key
+
 
 CACHE_DIR_VARIABLE = "PIPESERVE_CACHE_DIR"
 """For the server, and by it for its workers."""

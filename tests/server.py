@@ -43,7 +43,7 @@ class RunningServer:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.log.append(line)
-            if found := re.search(r"serving on (http://\S+)", line):
+            if found := re.search(r"serving on (https?://\S+)", line):
                 self._url = found[1]
                 self._is_up.set()
         self._is_up.set()

@@ -17,7 +17,8 @@ _NOBODY = bytes(32)
 
 
 class Client:
-    """One key as it is used. Owned by the event loop. now: a clock's seconds, which only grow."""
+    """One key as it is used. Owned by the event loop. now: a clock's seconds, which only grow. buckets: those that it
+    has, of `requests` and `tokens`."""
 
     def __init__(self, key: Key, now: Callable[[], float]) -> None:
         self.now = now
@@ -30,14 +31,11 @@ class Client:
     def become(self, key: Key) -> None:
         """The key was changed: what of its limits stays the same goes on."""
         self.key = key
+        self.is_limited = not key.allowance.is_unlimited
         self._requests = self._bucket(self._requests, key.allowance.requests_per_minute)
         self._tokens = self._bucket(self._tokens, key.allowance.tokens_per_minute)
-
-    @property
-    def buckets(self) -> dict[str, Bucket]:
-        """Those that it has, of `requests` and `tokens`."""
         both = {"requests": self._requests, "tokens": self._tokens}
-        return {name: bucket for name, bucket in both.items() if bucket is not None}
+        self.buckets = {name: bucket for name, bucket in both.items() if bucket is not None}
 
     def _bucket(self, old: Bucket | None, per_minute: int | None) -> Bucket | None:
         if per_minute is None:
@@ -46,7 +44,7 @@ class Client:
 
     def begin(self) -> None:
         """A request of theirs; `end` belongs to it. Raises RateLimited, and then takes nothing."""
-        if not self.key.allowance.is_unlimited:
+        if self.is_limited:
             now = self.now()
             if (error := self._refusal(now)) is not None:
                 self.usage.limited += 1

@@ -83,7 +83,7 @@ class KeyForm(Form):
 
     name: Annotated[str, AfterValidator(key_name)]
     hash: Annotated[str, AfterValidator(_hash)]
-    scopes: list[Literal["infer", "admin", "metrics"]] = Field(default=["infer"], min_length=1)
+    scopes: list[KeyScope] = Field(default=["infer"], min_length=1)
     models: list[Text] = []
     tasks: list[Annotated[str, AfterValidator(task_name)]] = []
     requests_per_minute: Count | None = None
@@ -97,7 +97,7 @@ class KeyForm(Form):
         return Key(
             name=self.name,
             digest=bytes.fromhex(self.hash.removeprefix("sha256:")),
-            scopes=frozenset(map(KeyScope, self.scopes)),
+            scopes=frozenset(self.scopes),
             models=tuple(self.models),
             tasks=tuple(self.tasks),
             allowance=Allowance(

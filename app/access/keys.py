@@ -6,9 +6,9 @@ import hashlib
 import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from fnmatch import fnmatchcase
 from types import MappingProxyType
+from typing import Literal, get_args
 
 from app.tasks.completion import GENERATING_TASKS
 from app.tasks.completion import TASK as COMPLETION
@@ -27,13 +27,13 @@ SHORT_SECRET_CHARS = 20
 """Below this a secret can be guessed, or found from its hash."""
 
 
-class KeyScope(StrEnum):
-    """infer: compute, and see what is served. admin: load and unload models and adapters, see everybody's usage.
-    metrics: `/metrics`, which `admin` reads too."""
-
-    INFER = "infer"
-    ADMIN = "admin"
-    METRICS = "metrics"
+KeyScope = Literal["infer", "admin", "metrics"]
+"""infer: compute, and see what is served. admin: load and unload models and adapters, see everybody's usage, and what
+is served. metrics: `/metrics`, which `admin` reads too."""
+INFER: KeyScope = "infer"
+ADMIN: KeyScope = "admin"
+METRICS: KeyScope = "metrics"
+SCOPES: tuple[KeyScope, ...] = get_args(KeyScope)
 
 
 PRIORITIES: Mapping[str, int] = MappingProxyType({"low": -1, "normal": 0, "high": 1})
@@ -70,7 +70,7 @@ class Key:
 
     name: str
     digest: bytes = field(repr=False)
-    scopes: frozenset[KeyScope] = frozenset({KeyScope.INFER})
+    scopes: frozenset[KeyScope] = frozenset({INFER})
     models: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     allowance: Allowance = _UNLIMITED
@@ -116,7 +116,7 @@ def keys_of_variable(text: str) -> tuple[Key, ...]:
         Key(
             name=f"{VARIABLE_PREFIX}{number}",
             digest=digest_of(secret.encode()),
-            scopes=frozenset({KeyScope.INFER, KeyScope.METRICS}),
+            scopes=frozenset({INFER, METRICS}),
         )
         for number, secret in enumerate(found, 1)
     )

@@ -31,6 +31,3 @@ class Bucket:
     def seconds_until(self, level: float, now: float) -> float:
         """How long until it holds so much."""
         return max(0.0, level - self.level(now)) * 60 / self.per_minute
-
-    def seconds_until_full(self, now: float) -> float:
-        return self.seconds_until(self.per_minute, now)

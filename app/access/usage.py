@@ -31,7 +31,10 @@ class Usage:
     by_model: dict[str, Used] = field(default_factory=dict)
 
     def add(self, model_id: str, used: Used) -> None:
-        self.by_model.setdefault(model_id, Used()).add(used)
+        known = self.by_model.get(model_id)
+        if known is None:
+            known = self.by_model[model_id] = Used()
+        known.add(used)
 
     def total(self) -> Used:
         total = Used()

@@ -10,8 +10,9 @@ from typing import Any
 
 from starlette.types import Scope
 
-from app.access.keys import KeyScope
+from app.access.keys import ADMIN
 from app.api.access.caller import Caller
+from app.errors import Forbidden
 from app.fleet.requests import JobResult, ModelsAPI
 
 MAX_ID_LENGTH = 128
@@ -44,7 +45,15 @@ class RequestRecord:
     def demand_admin(self) -> None:
         """What follows is told in the audit log, a refusal too. Raises Forbidden."""
         self.is_admin = True
-        self.caller.demand(KeyScope.ADMIN)
+        self.caller.demand(ADMIN)
+        if not self.caller.name and _is_from_another_site(self.headers):
+            raise Forbidden("A page of another site may not load or unload models here: it shows no API key.")
+
+
+def _is_from_another_site(headers: Mapping[bytes, bytes]) -> bool:
+    """A browser says where the page is from that makes it ask; it would ask this machine's own address, too."""
+    _, _, site = headers.get(b"origin", b"").partition(b"//")
+    return b"origin" in headers and site != headers.get(b"host", b"")
 
 
 def record_of(scope: Scope) -> RequestRecord:

@@ -22,9 +22,7 @@ class Clock:
 
 def made(name: str, *, expires_at: float | None = None, **limits: int) -> Key:
     """Its secret is its name."""
-    return Key(
-        name=name, digest=digest_of(name.encode()), expires_at=expires_at, allowance=Allowance(**limits)
-    )
+    return Key(name=name, digest=digest_of(name.encode()), expires_at=expires_at, allowance=Allowance(**limits))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.access.key_file import KeyFile, KeyFileProblem, KeyForm, changing, read_keys
-from app.access.keys import Allowance, Key, KeyScope
+from app.access.keys import ADMIN, INFER, Allowance, Key
 
 HASH = "sha256:" + "ab" * 32
 OTHER_HASH = "sha256:" + "cd" * 32
@@ -44,7 +44,7 @@ def test_every_field_is_read(path: Path) -> None:
     assert key == Key(
         name="ci",
         digest=b"\xab" * 32,
-        scopes=frozenset({KeyScope.INFER, KeyScope.ADMIN}),
+        scopes=frozenset({INFER, ADMIN}),
         models=("acme/*",),
         tasks=("token-classification",),
         allowance=Allowance(requests_per_minute=60, tokens_per_minute=1000, concurrent=4),
@@ -58,7 +58,7 @@ def test_json_is_read_too(path: Path) -> None:
     """It is YAML."""
     path.write_text(f'{{"keys": [{{"name": "ci", "hash": "{HASH}", "expires": "2027-01-31T12:00:00+02:00"}}]}}')
     (key,) = read_keys(path)
-    assert key.expires_at == 1801389600.0 and key.scopes == {KeyScope.INFER}
+    assert key.expires_at == 1801389600.0 and key.scopes == {INFER}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,10 @@ def test_json_is_read_too(path: Path) -> None:
         (f"keys:\n- name: a b\n  hash: {HASH}", r"keys.yaml:2: keys.0.name: 'a b' cannot name a key"),
         (f"keys:\n- name: env-1\n  hash: {HASH}", "PIPESERVE_API_KEYS"),
         ("keys:\n- name: a\n  hash: secret", "keys.yaml:3: keys.0.hash: it must be `sha256:`"),
-        (f"keys:\n- name: a\n  hash: {HASH}\n  scope: [infer]", 'keys.yaml:4: unknown key "scope" .did you mean "scopes"'),
+        (
+            f"keys:\n- name: a\n  hash: {HASH}\n  scope: [infer]",
+            'keys.yaml:4: unknown key "scope" .did you mean "scopes"',
+        ),
         (f"keys:\n- name: a\n  hash: {HASH}\n  scopes: [root]", "keys.0.scopes.0: it must be"),
         (f"keys:\n- name: a\n  hash: {HASH}\n  scopes: []", "must not be empty"),
         (f"keys:\n- name: a\n  hash: {HASH}\n  tasks: [fill-masks]", 'did you mean "fill-mask"'),
@@ -136,6 +139,10 @@ def test_link_stays_a_link(path: Path) -> None:
     assert path.is_symlink() and len(read_keys(real)) == 1
 
 
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
 class Told:
     """What the watch says."""
 
@@ -167,13 +174,13 @@ async def watched(path: Path) -> AsyncIterator[Told]:
 
 async def test_changes_are_followed(path: Path) -> None:
     """A file in its place, a link that leads elsewhere; nothing is told while nothing changes."""
-    path.write_text("keys: []")
+    write(path, "keys: []")
     async with watched(path) as told:
         with changing(path) as forms:
             forms.append(KeyForm(name="a", hash=HASH))
         assert await told.next() == ["a"]
         other = path.with_name("other.yaml")
-        other.write_text(f"keys:\n- name: b\n  hash: {HASH}\n")
+        write(other, f"keys:\n- name: b\n  hash: {HASH}\n")
         link = path.with_name("link")
         link.symlink_to(other)
         link.replace(path)
@@ -185,9 +192,9 @@ async def test_changes_are_followed(path: Path) -> None:
 async def test_broken_file_changes_nothing_and_says_why(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Once; when it is mended it counts."""
     caplog.set_level(logging.ERROR)
-    path.write_text("keys: []")
+    write(path, "keys: []")
     async with watched(path) as told:
-        path.write_text("keys: [{}]")
+        write(path, "keys: [{}]")
         for _ in range(500):
             if caplog.records:
                 break
@@ -196,5 +203,5 @@ async def test_broken_file_changes_nothing_and_says_why(path: Path, caplog: pyte
         assert [record.getMessage() for record in caplog.records] == [
             f"{path}:1: keys.0.name is missing. The keys stay as they were."
         ]
-        path.write_text(f"keys:\n- name: c\n  hash: {HASH}\n")
+        write(path, f"keys:\n- name: c\n  hash: {HASH}\n")
         assert await told.next() == ["c"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from app.access.keys import (
+    INFER,
+    METRICS,
     SECRET_PREFIX,
     Key,
-    KeyScope,
     digest_of,
     keys_of_variable,
     new_secret,
@@ -31,7 +32,7 @@ def test_keys_of_the_variable_may_infer_and_read_metrics() -> None:
     keys = keys_of_variable(" first-secret , second-secret,,first-secret")
     assert [one.name for one in keys] == ["env-1", "env-2"]
     assert keys[0].digest == digest_of(b"first-secret")
-    assert all(one.scopes == {KeyScope.INFER, KeyScope.METRICS} for one in keys)
+    assert all(one.scopes == {INFER, METRICS} for one in keys)
     assert keys_of_variable("") == keys_of_variable(" , ") == ()
 
 

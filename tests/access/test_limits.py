@@ -24,7 +24,6 @@ def test_bucket_says_how_long_until_there_is_enough() -> None:
     bucket.take(180, 0.0)
     assert bucket.level(0.0) == -60 and bucket.remaining(0.0) == 0
     assert bucket.seconds_until(1, 0.0) == pytest.approx(30.5)
-    assert bucket.seconds_until_full(0.0) == pytest.approx(90)
     assert bucket.seconds_until(-60, 0.0) == 0
 
 

@@ -27,12 +27,12 @@ class LiveServer:
     def __init__(self, settings: Settings | None = None) -> None:
         self.fleet = FakeFleet()
         self._listener = bind("127.0.0.1", 0)
-        self.url = url_of(self._listener)
         self._is_up = threading.Event()
         telemetry = Telemetry(CollectorRegistry())
         settings = settings if settings is not None else Settings(max_body_bytes=MAX_BODY_BYTES)
+        self.url = url_of(self._listener, "http" if settings.tls is None else "https")
         self.app = build_app(settings, CATALOG, self.fleet, telemetry)
-        self._server = Server(self.app, self.fleet, drain_s=5, announce=self._is_up.set)
+        self._server = Server(self.app, self.fleet, drain_s=5, announce=self._is_up.set, tls=settings.tls)
         self._thread = threading.Thread(target=self._run)
         self.client = httpx.Client(base_url=self.url, timeout=20)
 

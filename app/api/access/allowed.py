@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 
 from app.access.clients import Client
-from app.access.keys import Key, KeyScope
+from app.access.keys import INFER, Key
 from app.access.usage import Used
 from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import Progress
@@ -26,6 +26,8 @@ class AllowedFleet:
         self._fleet = fleet
         self._client = client
         self._key: Key = client.key
+        self._is_restricted = client.key.is_restricted
+        self._may_use: dict[str, bool] = {}  # by the ids of entries, whose names stay as they were declared
         self._directory = Directory(lambda: [status.spec for status in self.statuses()])
 
     # Jobs
@@ -54,9 +56,9 @@ class AllowedFleet:
                 self._client.spend(request.model_id, used or _used_so_far(latest.values()))
 
     def _check(self, request: JobRequest) -> None:
-        if KeyScope.INFER not in self._key.scopes:
+        if INFER not in self._key.scopes:
             raise Forbidden(f'The key "{self._key.name}" lacks the scope infer for this.')
-        if not self._key.is_restricted:
+        if not self._is_restricted:
             return
         spec = self._fleet.get(request.model_id)
         self._check_model(spec)
@@ -70,7 +72,7 @@ class AllowedFleet:
 
     def statuses(self) -> list[ModelStatus]:
         statuses = self._fleet.statuses()
-        return [one for one in statuses if self._may_see(one.spec)] if self._key.is_restricted else statuses
+        return [one for one in statuses if self._may_see(one.spec)] if self._is_restricted else statuses
 
     def status(self, model_id: str) -> ModelStatus:
         self.get(model_id)
@@ -86,7 +88,7 @@ class AllowedFleet:
 
     def find(self, task: str, model: str | None) -> ModelSpec:
         """Where none is named, the first that the key may use."""
-        if not self._key.is_restricted:
+        if not self._is_restricted:
             return self._fleet.find(task, model)
         if not self._key.may_do(task, (task,)):
             mine = ", ".join(self._key.tasks)
@@ -99,10 +101,13 @@ class AllowedFleet:
         return self._directory.find(task, model)
 
     def _may_see(self, spec: ModelSpec) -> bool:
-        return self._key.may_use((spec.id, *spec.aliases)) and self._key.may_see(spec.all_tasks)
+        may = self._may_use.get(spec.id)
+        if may is None:
+            may = self._may_use[spec.id] = self._key.may_use((spec.id, *spec.aliases))
+        return may and self._key.may_see(spec.all_tasks)
 
     def _check_model(self, spec: ModelSpec) -> None:
-        if not self._key.is_restricted or self._may_see(spec):
+        if not self._is_restricted or self._may_see(spec):
             return
         mine = [status.spec.id for status in self.statuses()]
         more = ", ..." if len(mine) > _MAX_NAMED else ""

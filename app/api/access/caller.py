@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from app.access.keys import NORMAL, PRIORITIES, KeyScope
+from app.access.keys import INFER, METRICS, NORMAL, PRIORITIES, SCOPES, KeyScope
 from app.errors import Forbidden
 from app.fleet.requests import ModelsAPI
 
@@ -47,7 +47,7 @@ class Caller:
 
 def anybody(fleet: ModelsAPI, *, host: str) -> Caller:
     """On a server without keys. host: that it listens on; who is on the same machine may do everything."""
-    scopes = frozenset(KeyScope) if is_loopback(host) else frozenset({KeyScope.INFER, KeyScope.METRICS})
+    scopes = frozenset(SCOPES if is_loopback(host) else (INFER, METRICS))
     return Caller(name="", fleet=fleet, scopes=scopes)
 
 

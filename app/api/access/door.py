@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access.clients import Client, Clients
-from app.access.keys import KeyScope
+from app.access.keys import ADMIN, INFER, METRICS
 from app.api.access.allowed import AllowedFleet
 from app.api.access.caller import Caller
 from app.api.errors import answer_pipeserve_error
@@ -21,9 +21,12 @@ from app.fleet.requests import ModelsAPI
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 """What load balancers ask, which have no key."""
 _PAGES = ("/docs", "/openapi.json")
-_ADMIN, _INFER, _METRICS = KeyScope.ADMIN, KeyScope.INFER, KeyScope.METRICS
 _BEARER = 'Bearer realm="pipeserve"'
 _BASIC = 'Basic realm="pipeserve", charset="UTF-8"'
+_RATE_LIMIT_NAMES = {
+    kind: tuple(f"x-ratelimit-{what}-{kind}".encode() for what in ("limit", "remaining", "reset"))
+    for kind in ("requests", "tokens")
+}
 _Headers = Mapping[bytes, bytes]
 
 
@@ -46,21 +49,21 @@ class Door:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
-        record, path = record_of(scope), scope["path"]
+        record, path, is_page = record_of(scope), scope["path"], _is_page(scope)
         try:
-            client = self._clients.identify(_presented(record.headers, may_be_basic=_is_page(scope)))
+            client = self._clients.identify(_presented(record.headers, may_be_basic=is_page))
             record.caller = caller = self._caller(client)
-            if not client.key.allowance.is_unlimited:
+            if client.is_limited:
                 record.rate_limits = lambda: rate_limit_headers(client)
             if path == "/metrics":
-                caller.demand(_METRICS, _ADMIN)
-            elif path != "/" and not _is_page(scope):
-                caller.demand(_INFER, _ADMIN)
+                caller.demand(METRICS, ADMIN)
+            elif path != "/" and not is_page:
+                caller.demand(INFER, ADMIN)
             client.begin()
         except PipeserveError as error:
             response = answer_pipeserve_error(Request(scope), error)
             if isinstance(error, Unauthorized):
-                response.headers["www-authenticate"] = _challenge(scope)
+                response.headers["www-authenticate"] = f"{_BEARER}, {_BASIC}" if is_page else _BEARER
             await response(scope, receive, send)
             return
         try:
@@ -87,7 +90,7 @@ class Door:
 
 def _is_page(scope: Scope) -> bool:
     """For people and their browsers, which know no Bearer."""
-    return scope["path"].startswith(_PAGES) and scope["method"] in ("GET", "HEAD")
+    return scope["method"] in ("GET", "HEAD") and scope["path"].startswith(_PAGES)
 
 
 def _presented(headers: _Headers, *, may_be_basic: bool) -> list[bytes]:
@@ -113,18 +116,15 @@ def _password(credentials: bytes) -> bytes:
     return password
 
 
-def _challenge(scope: Scope) -> str:
-    return f"{_BEARER}, {_BASIC}" if _is_page(scope) else _BEARER
-
-
 def rate_limit_headers(client: Client) -> list[tuple[bytes, bytes]]:
     """OpenAI's, of those limits that the key has."""
     now, found = client.now(), []
-    for name, bucket in client.buckets.items():
-        kind = name.encode()
+    for kind, bucket in client.buckets.items():
+        limit, remaining, reset = _RATE_LIMIT_NAMES[kind]
+        per_minute, level = bucket.per_minute, bucket.level(now)
         found += [
-            (b"x-ratelimit-limit-" + kind, b"%d" % bucket.per_minute),
-            (b"x-ratelimit-remaining-" + kind, b"%d" % bucket.remaining(now)),
-            (b"x-ratelimit-reset-" + kind, b"%.3fs" % bucket.seconds_until_full(now)),
+            (limit, b"%d" % per_minute),
+            (remaining, b"%d" % max(0.0, level)),
+            (reset, b"%.3fs" % ((per_minute - level) * 60 / per_minute)),
         ]
     return found

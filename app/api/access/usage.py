@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from app.access.clients import Client, Clients
-from app.access.keys import KeyScope
+from app.access.keys import ADMIN
 from app.access.limits import Bucket
 from app.access.usage import Used
 from app.api.models import json_response
@@ -54,7 +54,7 @@ def usage_router(clients: Clients, *, since: float) -> APIRouter:
     async def usage(request: Request) -> Response:
         """What was used with the key of the request, or with every key for one of the scope admin."""
         caller = record_of(request.scope).caller
-        sees_all = KeyScope.ADMIN in caller.scopes
+        sees_all = ADMIN in caller.scopes
         shown = [_usage_of(one, clients) for one in clients if sees_all or one.key.name == caller.name]
         return json_response(UsageList(since=since, data=shown))
 

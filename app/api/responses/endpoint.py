@@ -36,13 +36,13 @@ MAX_PAGE, USUAL_PAGE = 100, 20
 
 
 def make_id(prefix: str) -> str:
-    """Not to be guessed: who knows the id of a response may read it."""
+    """Not to be guessed: who knows the id of a response may read it, on a server without keys."""
     return f"{prefix}_{secrets.token_hex(24)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """One request for a response. before: the items of the response that it goes on from."""
+    """One request for a response. before: the items of the response that it goes on from. owner: its key's name."""
 
     body: ResponseBody
     inputs: list[Item]
@@ -50,6 +50,7 @@ class _Asked:
     wanted: Wanted
     spec: ModelSpec
     call: Call
+    owner: str
 
 
 class Responses:
@@ -77,10 +78,11 @@ class Responses:
         record = record_of(scope)
         call = read_call(scope["query_string"], record.headers)
         body = read_response_body(await self._answerer.read_object(receive, record))
-        inputs, before = self._items(body)
+        inputs, before = self._items(body, record)
         wanted = wanted_of(body, before, inputs)
         spec = await self._generating.choose((path_model, call.model, body.model), call, record)
-        asked = _Asked(body=body, inputs=inputs, before=before, wanted=wanted, spec=spec, call=call)
+        owner = record.caller.name
+        asked = _Asked(body=body, inputs=inputs, before=before, wanted=wanted, spec=spec, call=call, owner=owner)
         writer = ResponseWriter(self._shape(asked), make_id=make_id, clock=self._clock)
         if body.stream:
             await self._stream(asked, writer, scope, receive, send)
@@ -91,12 +93,12 @@ class Responses:
         self._keep(response, asked)
         await self._answerer.send(send, orjson.dumps(response), result, spec, record)
 
-    def _items(self, body: InputBody) -> tuple[list[Item], list[Item]]:
+    def _items(self, body: InputBody, record: RequestRecord) -> tuple[list[Item], list[Item]]:
         """The body's own items, and those before. Raises InvalidInput."""
         inputs = read_items(() if body.input is None else body.input, make_id)
         if body.previous_response_id is None:
             return inputs, []
-        before = self._store.find(body.previous_response_id)
+        before = self._store.find(body.previous_response_id, owner=record.caller.name)
         if before is None:
             param, shown = "previous_response_id", body.previous_response_id[:64]
             raise InvalidInput(f'{param}: there is no response "{shown}", or no longer.', param=param)
@@ -140,7 +142,7 @@ class Responses:
 
     def _keep(self, response: dict[str, Any], asked: _Asked) -> None:
         if asked.body.store is not False:
-            self._store.keep(response, asked.inputs, asked.before)
+            self._store.keep(response, asked.inputs, asked.before, owner=asked.owner)
 
     async def _stream(self, asked: _Asked, writer: ResponseWriter, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)
@@ -172,7 +174,7 @@ class Responses:
         record = record_of(scope)
         call = read_call(scope["query_string"], record.headers)
         body = read_input_body(await self._answerer.read_object(receive, record))
-        inputs, before = self._items(body)
+        inputs, before = self._items(body, record)
         wanted = wanted_of(body, before, inputs)
         spec = await self._generating.choose((path_model, call.model, body.model), call, record)
         (completion,), result = await self._generating.complete(spec, wanted, call, record, receive)
@@ -204,7 +206,7 @@ class Responses:
 
     def _kept(self, scope: Scope) -> Kept:
         response_id = _id_in(scope)
-        kept = self._store.find(response_id)
+        kept = self._store.find(response_id, owner=record_of(scope).caller.name)
         if kept is None:
             raise NotServed(f'There is no response "{response_id[:64]}", or no longer.', param="response_id")
         return kept

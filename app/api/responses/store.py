@@ -18,11 +18,13 @@ MAX_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """One response, as JSON. inputs: its own input items. context: all items before its output, its own included."""
+    """One response, as JSON. inputs: its own input items. context: all items before its output, its own included.
+    owner: the name of the key that it was made with."""
 
     response: bytes
     inputs: bytes
     context: bytes
+    owner: str = ""
 
     @property
     def num_bytes(self) -> int:
@@ -58,10 +60,13 @@ class ResponseStore:
         self._num_bytes = 0
         self._kept: OrderedDict[str, tuple[float, Kept]] = OrderedDict()
 
-    def keep(self, response: dict[str, Any], inputs: list[Item], before: list[Item]) -> None:
+    def keep(self, response: dict[str, Any], inputs: list[Item], before: list[Item], *, owner: str = "") -> None:
         """before: the items of the response that it goes on from."""
         kept = Kept(
-            response=orjson.dumps(response), inputs=orjson.dumps(inputs), context=orjson.dumps([*before, *inputs])
+            response=orjson.dumps(response),
+            inputs=orjson.dumps(inputs),
+            context=orjson.dumps([*before, *inputs]),
+            owner=owner,
         )
         if kept.num_bytes > self._max_bytes:
             return
@@ -70,11 +75,11 @@ class ResponseStore:
         while len(self._kept) > self._max_responses or self._num_bytes > self._max_bytes:
             self.drop(next(iter(self._kept)))
 
-    def find(self, response_id: str) -> Kept | None:
-        """None where it never was, has expired or was dropped."""
+    def find(self, response_id: str, *, owner: str = "") -> Kept | None:
+        """None where it never was, has expired, was dropped, or is another's."""
         self._expire()
         found = self._kept.get(response_id)
-        return None if found is None else found[1]
+        return None if found is None or found[1].owner != owner else found[1]
 
     def drop(self, response_id: str) -> None:
         """Nothing happens to one that is not there."""

@@ -10,7 +10,7 @@ import httpx2 as httpx
 import pytest
 import yaml
 
-from app.access.keys import digest_of
+from app.access.keys import digest_of, keys_of_variable
 from app.settings import Settings
 from tests.api.conftest import MAX_BODY_BYTES, LiveServer
 
@@ -48,6 +48,10 @@ def bearer(name: str) -> dict[str, str]:
 class LockedServer(LiveServer):
     """Requests say whose key they have."""
 
+    def __enter__(self) -> LockedServer:
+        super().__enter__()
+        return self
+
     def as_(self, name: str | None, method: str, path: str, **keywords: Any) -> httpx.Response:
         """name: None for nobody."""
         headers = {**({} if name is None else bearer(name)), **keywords.pop("headers", {})}
@@ -56,8 +60,6 @@ class LockedServer(LiveServer):
 
 @pytest.fixture(scope="session")
 def _locked_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LockedServer]:
-    from app.access.keys import keys_of_variable
-
     path = write_keys(tmp_path_factory.mktemp("keys") / "keys.yaml", ENTRIES)
     settings = Settings(
         max_body_bytes=MAX_BODY_BYTES,

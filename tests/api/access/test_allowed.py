@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.access.clients import Client
-from app.access.keys import Key, KeyScope
+from app.access.keys import ADMIN, Key
 from app.access.usage import Used
 from app.api.access.allowed import AllowedFleet, used_by
 from app.catalog import AdapterSpec
@@ -77,7 +77,7 @@ async def test_stream_that_is_read_has_cost_what_its_result_says() -> None:
 async def test_jobs_are_held_to_the_key_wherever_they_come_from() -> None:
     """Also what no dialect asks today: a route that forgot to look for itself lets nobody in."""
     cases: list[tuple[dict[str, Any], JobRequest]] = [
-        ({"scopes": frozenset({KeyScope.ADMIN})}, job()),
+        ({"scopes": frozenset({ADMIN})}, job()),
         ({"models": ("reviews",)}, job()),
         ({"tasks": ("fill-mask",)}, job()),
         ({"tasks": ("text-classification",)}, job("acme/labels/large", "zero-shot-classification")),
@@ -95,7 +95,7 @@ async def test_jobs_are_held_to_the_key_wherever_they_come_from() -> None:
 async def test_administrator_of_some_models_touches_no_others() -> None:
     """Neither loads, nor unloads, nor gives them adapters."""
     fleet = FakeFleet()
-    allowed = AllowedFleet(fleet, client(models=("reviews",), scopes=frozenset({KeyScope.ADMIN})))
+    allowed = AllowedFleet(fleet, client(models=("reviews",), scopes=frozenset({ADMIN})))
     adapter = AdapterSpec(id="sql", path="sql")
     with pytest.raises(Forbidden):
         allowed.load("mask")

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from starlette.routing import BaseRoute, Mount, Route
 
+from app.api.access.caller import is_loopback
 from app.api.access.door import OPEN_PATHS
 from app.logs import AUDIT_LOGGER
+from app.settings import Settings
 from tests.api.access.conftest import SECRETS, VARIABLE_SECRET, LockedServer
 from tests.api.conftest import LiveServer
 from tests.server import metric
@@ -172,7 +174,11 @@ def test_infer_only_goes_without_admin(locked: LockedServer) -> None:
 
 def test_metrics_need_their_scope(locked: LockedServer) -> None:
     """Or `admin`; with it alone nothing else can be had but pages."""
-    assert [locked.as_(name, "GET", "/metrics").status_code for name in ("metrics", "admin", "infer")] == [200, 200, 403]
+    assert [locked.as_(name, "GET", "/metrics").status_code for name in ("metrics", "admin", "infer")] == [
+        200,
+        200,
+        403,
+    ]
     paths = ("/v1/models", CLASSIFY, "/info", "/v2/models/reviews", "/v1/usage")
     assert {locked.as_("metrics", "GET", path).status_code for path in paths} == {403}
     assert locked.as_("metrics", "GET", "/openapi.json").status_code == 200
@@ -421,3 +427,55 @@ def test_answers_say_that_they_are_what_they_say(server: LiveServer) -> None:
     page = server.get("/docs").headers
     assert "frame-ancestors 'none'" in page["content-security-policy"] and page["x-frame-options"] == "DENY"
 
+
+def test_response_is_its_makers(locked: LockedServer) -> None:
+    """Whoever else learns its id neither reads it, nor goes on from it, nor deletes it."""
+    body = {"model": "tiny-text-generation", "input": "hello"}
+    made = locked.as_("infer", "POST", "/v1/responses", json=body).json()["id"]
+    for method in ("GET", "DELETE"):
+        assert locked.as_("all", method, f"/v1/responses/{made}").status_code == 404
+    onward = {**body, "previous_response_id": made}
+    assert locked.as_("all", "POST", "/v1/responses", json=onward).status_code == 400
+    assert locked.as_("infer", "POST", "/v1/responses", json=onward).status_code == 200
+    assert locked.as_("infer", "DELETE", f"/v1/responses/{made}").status_code == 200
+
+
+# Servers without keys
+
+
+def test_administering_without_keys_is_for_this_machine_alone() -> None:
+    """Where others reach the server, they must show a key; everything else is theirs."""
+    with LiveServer(Settings(host="0.0.0.0")) as server:
+        for method, path in ADMIN_ROUTES:
+            refused = server.client.request(method, path, content=b"no JSON")
+            assert refused.status_code == 403 and "has no keys" in refused.text, path
+        assert server.post(CLASSIFY, TEXT).status_code == 200
+        assert server.get("/metrics").status_code == 200
+
+
+def test_page_of_another_site_administers_nothing(server: LiveServer) -> None:
+    """A browser on this machine reaches it, whoever wrote the page."""
+    path = "/v1/models/reviews/unload"
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
+        refused = server.post(path, headers={"origin": origin})
+        assert refused.status_code == 403 and "another site" in refused.text
+    assert server.post(path, headers={"origin": server.url}).status_code == 200
+    assert server.post(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "is_one"),
+    [("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
+     ("10.0.0.1", False), ("example.org", False)],
+)  # fmt: skip
+def test_loopback_addresses_are_known(host: str, is_one: bool) -> None:
+    """Names that some resolver may have another mind about are none."""
+    assert is_loopback(host) is is_one
+
+
+def test_documents_can_be_switched_off() -> None:
+    """`/docs`, its files and `/openapi.json`; `/` does not lead there."""
+    with LiveServer(Settings(docs=False)) as server:
+        for path in ("/docs", "/docs/assets/swagger-ui.css", "/openapi.json"):
+            assert server.get(path).status_code == 404
+        assert set(server.get("/").json()["links"]) == {"models", "metrics"}
