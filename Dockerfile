@@ -42,7 +42,7 @@ VOLUME ["/cache/huggingface", "/cache/pipeserve"]
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", \
-    "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:%s/livez' % os.environ['PIPESERVE_PORT'], timeout=4)"]
+    "import os, ssl, urllib.request; tls = 'PIPESERVE_SSL_CERTFILE' in os.environ; urllib.request.urlopen('http%s://127.0.0.1:%s/livez' % ('s' * tls, os.environ['PIPESERVE_PORT']), timeout=4, context=ssl._create_unverified_context() if tls else None)"]
 ENTRYPOINT ["pipeserve"]
 CMD ["serve"]
 

@@ -93,3 +93,9 @@ def test_broken_file_is_told_and_left_alone(path: Path) -> None:
         done = keys(*arguments, path=path)
         assert done.exit_code == 1 and str(path) in done.stderr
     assert path.read_text() == "keys: {"
+
+
+def test_certificate_of_a_key_is_asked_for() -> None:
+    """A server that was meant to speak TLS does not start without it."""
+    done = CliRunner().invoke(cli, ["serve", "--ssl-keyfile", "key.pem"])
+    assert done.exit_code == 1 and "need --ssl-certfile" in done.stderr
