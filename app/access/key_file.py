@@ -138,12 +138,13 @@ def _keys_of(path: Path, document: YamlDocument) -> tuple[Key, ...]:
         keys = tuple(form.key() for form in KeyFileForm.model_validate(document.value).keys)
     except ValidationError as error:
         raise KeyFileProblem(_complaint(path, document, error)) from None
+    seen: set[str | bytes] = set()
     for index, key in enumerate(keys):
-        for other in keys[:index]:
-            same = "name" if other.name == key.name else "hash" if other.digest == key.digest else None
-            if same is not None:
-                line = document.line(("keys", index, same))
-                raise KeyFileProblem(f'{_place(path, line)}: the {same} of the key "{key.name}" stands there twice.')
+        for what, value in (("name", key.name), ("hash", key.digest)):
+            if value in seen:
+                line = document.line(("keys", index, what))
+                raise KeyFileProblem(f'{_place(path, line)}: the {what} of the key "{key.name}" stands there twice.')
+            seen.add(value)
     return keys
 
 

@@ -111,22 +111,18 @@ def new_secret() -> str:
 def keys_of_variable(text: str) -> tuple[Key, ...]:
     """Those of `PIPESERVE_API_KEYS`, for inference and metrics: whoever shares one secret with all of its clients does
     not mean them to unload its models."""
-    found = dict.fromkeys(secret for part in text.split(",") if (secret := part.strip()))
     return tuple(
-        Key(
-            name=f"{VARIABLE_PREFIX}{number}",
-            digest=digest_of(secret.encode()),
-            scopes=frozenset({INFER, METRICS}),
-        )
-        for number, secret in enumerate(found, 1)
+        Key(name=name, digest=digest_of(secret.encode()), scopes=frozenset({INFER, METRICS}))
+        for name, secret in _secrets_in(text).items()
     )
 
 
 def short_secrets(text: str) -> list[str]:
     """The names of the keys in the variable that are too short to be safe."""
-    secrets_given = list(dict.fromkeys(secret for part in text.split(",") if (secret := part.strip())))
-    return [
-        f"{VARIABLE_PREFIX}{number}"
-        for number, secret in enumerate(secrets_given, 1)
-        if len(secret) < SHORT_SECRET_CHARS
-    ]
+    return [name for name, secret in _secrets_in(text).items() if len(secret) < SHORT_SECRET_CHARS]
+
+
+def _secrets_in(text: str) -> dict[str, str]:
+    """By the names that they are given."""
+    found = dict.fromkeys(secret for part in text.split(",") if (secret := part.strip()))
+    return {f"{VARIABLE_PREFIX}{number}": secret for number, secret in enumerate(found, 1)}

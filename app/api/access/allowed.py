@@ -4,7 +4,7 @@ stands which models and tasks they may use, and what that took."""
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from app.access.clients import Client
 from app.access.keys import INFER, Key
@@ -93,9 +93,10 @@ class AllowedFleet:
         if not self._key.may_do(task, (task,)):
             mine = ", ".join(self._key.tasks)
             raise Forbidden(f'The key "{self._key.name}" may not use the task {task}; its tasks are {mine}.')
-        spec = self._fleet.find(task, model)
-        if self._may_see(spec):
-            return spec
+        with suppress(NotServed):  # whose sentence would name what the key may not use
+            spec = self._fleet.find(task, model)
+            if self._may_see(spec):
+                return spec
         if model is not None:
             self.get(model)
         return self._directory.find(task, model)

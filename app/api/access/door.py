@@ -31,11 +31,10 @@ _Headers = Mapping[bytes, bytes]
 
 
 class Door:
-    """Pure ASGI, around every dialect of a server that has keys. Errors have the shape of the route's dialect.
+    """Pure ASGI, around every dialect of a server that has keys; errors have the shape of the route's dialect.
 
-    Which scope a route needs is decided here by its path alone where nothing but `infer`, `admin` or `metrics` can be
-    meant; jobs (`AllowedFleet`) and what administrators do (`RequestRecord.demand_admin`) are looked at again where
-    they are done, so that no way of writing a path leads past it.
+    By the path is decided here only whether a key opens the door at all. Jobs (`AllowedFleet`) and what administrators
+    do (`RequestRecord.demand_admin`) are looked at where they are done, so that no way of writing a path leads past.
     """
 
     def __init__(self, app: ASGIApp, *, clients: Clients, fleet: ModelsAPI) -> None:
@@ -49,15 +48,15 @@ class Door:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
-        record, path, is_page = record_of(scope), scope["path"], _is_page(scope)
+        record, is_page = record_of(scope), _is_page(scope)
         try:
             client = self._clients.identify(_presented(record.headers, may_be_basic=is_page))
             record.caller = caller = self._caller(client)
             if client.is_limited:
                 record.rate_limits = lambda: rate_limit_headers(client)
-            if path == "/metrics":
+            if scope["path"] == "/metrics":
                 caller.demand(METRICS, ADMIN)
-            elif path != "/" and not is_page:
+            elif not is_page:
                 caller.demand(INFER, ADMIN)
             client.begin()
         except PipeserveError as error:
@@ -90,7 +89,8 @@ class Door:
 
 def _is_page(scope: Scope) -> bool:
     """For people and their browsers, which know no Bearer."""
-    return scope["method"] in ("GET", "HEAD") and scope["path"].startswith(_PAGES)
+    path = scope["path"]
+    return scope["method"] in ("GET", "HEAD") and (path == "/" or path.startswith(_PAGES))
 
 
 def _presented(headers: _Headers, *, may_be_basic: bool) -> list[bytes]:

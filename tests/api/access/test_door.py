@@ -181,7 +181,8 @@ def test_metrics_need_their_scope(locked: LockedServer) -> None:
     ]
     paths = ("/v1/models", CLASSIFY, "/info", "/v2/models/reviews", "/v1/usage")
     assert {locked.as_("metrics", "GET", path).status_code for path in paths} == {403}
-    assert locked.as_("metrics", "GET", "/openapi.json").status_code == 200
+    assert locked.as_("metrics", "POST", "/", json=TEXT).status_code == 403
+    assert {locked.as_("metrics", "GET", path).status_code for path in ("/", "/openapi.json", "/docs")} == {200}
 
 
 def test_browser_gets_the_pages_by_its_own_prompt(locked: LockedServer) -> None:
@@ -231,6 +232,9 @@ def test_key_uses_only_its_models(locked: LockedServer) -> None:
     for path, body in refused:
         response = locked.as_("reviews", "POST", path, json=body)
         assert response.status_code == 403, (path, response.text)
+    for path in ("/v1/text-classification/nothing", "/v1/fill-mask?model=nothing", "/models/nothing"):
+        unknown = locked.as_("reviews", "POST", path, json=TEXT)
+        assert unknown.status_code == 404 and "vectors" not in unknown.text, path
     assert not locked.fleet.jobs and locked.fleet.states["mask"] == "unloaded"
     assert locked.as_("reviews", "POST", "/v1/zero-shot-classification", json={
         "inputs": "a", "parameters": {"candidate_labels": ["b"]}
