@@ -21,10 +21,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from app.access.keys import PRIORITIES, VARIABLE, VARIABLE_PREFIX, Allowance, Key, KeyScope
 from app.declaration.form import Count, Form, Text, did_you_mean, sentence_of
 from app.declaration.text import YamlDocument, YamlError, read_yaml
+from app.logs import AUDIT_LOGGER
 from app.tasks.custom import NAME as CUSTOM
 from app.tasks.registry import ALIASES, TASKS
 
 logger = logging.getLogger(__name__)
+audit_logger = logging.getLogger(AUDIT_LOGGER)
 
 MODE = 0o600
 WATCH_S = 1.0
@@ -190,7 +192,7 @@ class KeyFile:
             else:
                 changed(keys)
                 names = ", ".join(key.name for key in keys) or "none, so that nobody gets in"
-                logger.info("%s has changed; its keys: %s", self.path, names)
+                audit_logger.info("%s has changed; its keys: %s", self.path, names)
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:

@@ -13,7 +13,7 @@ from app.channel.connection import Disconnected
 from app.channel.messages import FIRST_CREDIT, Cancel, Credit, Deltas, EngineReport, JobDone, Submit
 from app.runtime.base import Item
 from app.runtime.generation.engine import Control
-from app.runtime.generation.request import Advance, EngineState, Generated, GenerationRequest
+from app.runtime.generation.request import Advance, EngineState, Generated, GenerationRequest, num_generated_in
 from app.runtime.generation.stages import Writer
 from app.tasks.completion import Delta
 from tests.fake_worker import ScriptedModel, ScriptedStages
@@ -174,6 +174,18 @@ def test_parts_that_were_held_come_as_their_reader_takes_others(worker: RunningW
     worker.tell(Credit(job_id=1, num_parts=10))
     assert isinstance(worker.answer(1), JobDone)
     assert reader.tokens_of(1) == 70
+
+
+def test_answer_tells_how_many_tokens_were_written(worker: RunningWorker, model: TextModel) -> None:
+    """Of all inputs' texts, for who counts what a client used; a search's are those that it found."""
+    inputs = [{"tokens": 1}, {"tokens": 1}]
+    worker.tell(Submit(job_id=1, task=TASK, inputs=inputs, parameters={}))
+    worker.until_prepared(1)
+    model.engine.step()
+    done = worker.answer(1)
+    assert isinstance(done, JobDone) and (done.num_tokens, done.num_generated) == (2, 2)
+    found = [Generated(tokens=[1, 2], finish_reason="length"), Generated(tokens=[3], finish_reason="eos_token")]
+    assert num_generated_in(found) == 3
 
 
 @pytest.mark.parametrize("is_stream", [True, False])
