@@ -70,23 +70,23 @@ logger = logging.getLogger(__name__)
 
 def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: Telemetry) -> Application:
     """The app's lifespan starts the fleet and stops it. Raises KeyFileProblem."""
-    keys = Keyring(settings.keys, settings.keys_file) if settings.keys or settings.keys_file is not None else None
+    keyring = Keyring(settings.keys, settings.keys_file) if settings.keys or settings.keys_file is not None else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            if keys is not None:
-                await stack.enter_async_context(keys.followed())
-            stack.push_async_callback(fleet.stop)
+            if keyring is not None:
+                await stack.enter_async_context(keyring.followed())
             await fleet.start()
+            stack.push_async_callback(fleet.stop)
             yield
 
     def around(inner: ASGIApp) -> ASGIApp:
-        if keys is not None:
-            inner = Door(inner, clients=keys.clients, fleet=fleet)
+        if keyring is not None:
+            inner = Door(inner, clients=keyring.clients, fleet=fleet)
         if settings.cors_origins:
             inner = cors(inner, settings.cors_origins)
-        caller = anybody(fleet, host=settings.host) if keys is None else nobody(fleet)
+        caller = anybody(fleet, host=settings.host) if keyring is None else nobody(fleet)
         return RequestMiddleware(inner, caller=caller, telemetry=telemetry, clock=time.perf_counter)
 
     telemetry.declare(catalog.models)
@@ -132,14 +132,14 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     app.include_router(model_pages_router())
     app.include_router(info_router())
     app.include_router(ops_router(fleet, telemetry, has_docs=settings.docs))
-    if keys is not None:
-        telemetry.registry.register(KeyCollector(keys.clients))
-        app.include_router(usage_router(keys.clients, since=time.time()))
+    if keyring is not None:
+        telemetry.registry.register(KeyCollector(keyring.clients))
+        app.include_router(usage_router(keyring.clients, since=time.time()))
     if settings.docs:
         install_docs(app)
     install_openapi(
         app,
-        needs_key=None if keys is None else lambda path: path not in OPEN_PATHS,
+        needs_key=None if keyring is None else lambda path: path not in OPEN_PATHS,
         more=[
             openai_document,
             audio_document,
