@@ -258,8 +258,7 @@ def _write(path: Path, forms: Sequence[KeyForm]) -> None:
 
 def _entry(form: KeyForm) -> dict[str, Any]:
     """What differs from the defaults."""
-    entry = form.model_dump(exclude_defaults=True)
-    entry["scopes"] = form.scopes
+    entry = {"name": form.name, "hash": form.hash, "scopes": form.scopes, **form.model_dump(exclude_defaults=True)}
     if form.expires is not None:
         entry["expires"] = form.expires.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return entry

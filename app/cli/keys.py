@@ -73,12 +73,12 @@ DEFAULT_FILE = Path("keys.yaml")
 @keys.command()
 def create(
     name: Name,
-    scope: Annotated[list[ScopeName] | None, typer.Option(help="What it is for. [default: infer]")] = None,
+    scope: Annotated[list[ScopeName] | None, typer.Option(help="What it is for; unset: infer.")] = None,
     models: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Ids it may use, such as 'acme/*'. [default: all]")
+        list[str] | None, typer.Option(metavar="PATTERN", help="Ids it may use, such as 'acme/*'; unset: all.")
     ] = None,
     task: Annotated[
-        list[str] | None, typer.Option(parser=_task, metavar="TASK", help="Tasks it may use. [default: all]")
+        list[str] | None, typer.Option(parser=_task, metavar="TASK", help="Tasks it may use; unset: all.")
     ] = None,
     rpm: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
     tpm: Annotated[int | None, typer.Option(min=1, help="Tokens a minute, read and written.")] = None,
