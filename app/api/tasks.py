@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.access.keys import INFER
 from app.api.accept import preferred
 from app.api.body import parse_body, parse_object, read_body
 from app.api.call import Call, read_call, read_keep_alive
@@ -122,7 +123,8 @@ class TaskAnswerer:
         *,
         accept: str = JSON,
     ) -> tuple[JobRequest, ParsedRequest]:
-        """One body of the task, validated, with its files."""
+        """One body of the task, validated, with its files, which are fetched only for one who may compute."""
+        record.caller.demand(INFER)
         record.task = task.name
         record.model = spec.id
         if spec.has_handler:
