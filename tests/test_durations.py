@@ -13,7 +13,7 @@ from app.durations import parse_duration, parse_size, parse_size_or_share
     ("written", "seconds"),
     [
         (0, 0), (-1, -1), ("-1", -1), (2.5, 2.5), ("20", 20), ("0", 0), ("500ms", 0.5), ("20s", 20), ("5m", 300),
-        ("1h", 3600), (" 1.5 s ", 1.5),
+        ("1h", 3600), ("30d", 2_592_000), (" 1.5 s ", 1.5),
     ],
 )  # fmt: skip
 def test_duration_is_in_seconds(written: Any, seconds: float) -> None:

@@ -224,6 +224,7 @@ def test_serve_closes_rather_than_open_by_mistake(start_server: StartServer, tmp
         assert "Traceback" not in "".join(started[flags].log)
 
 
+@pytest.mark.slow
 def test_serve_takes_its_flags(start_server: StartServer, tmp_path: Path) -> None:
     """TLS, other sites, documents, a key of the variable."""
     certificate = tmp_path / "cert.pem"
