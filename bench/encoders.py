@@ -1,7 +1,7 @@
 """Encoders, served by ours and by everyone else: the same texts, the same client, the same compute threads, one run.
 
-Each contestant is started, its answers are compared with ours, its best setting is looked for, and then it is measured
-on short, medium and mixed texts, one a request and 32 a request, at growing concurrency.
+Each contestant's best setting is looked for, it is started, its answers are compared with ours. Then all are measured,
+by turns, on short, medium and mixed texts, one a request and 32 a request, at growing concurrency.
 """
 
 from __future__ import annotations
@@ -89,29 +89,52 @@ class Contest:
         return write_lines(self.scratch / name, [write(one) for one in rows])
 
 
-def measure(contestant: Contestant, contest: Contest, reference: list[Answer] | None) -> dict[str, Any]:
-    """Its row of the results: figures, or the reason why there are none."""
+@dataclass(kw_only=True)
+class Entrant:
+    """row: its part of the results: figures, or the reason why there are none. served: None where it does not run."""
+
+    row: dict[str, Any]
+    served: _Served | None = None
+
+    def measure(self, cell: Cell) -> None:
+        if self.served is None:
+            return
+        try:
+            self.row["cells"].append(self.served.measure(cell))
+            say(f"  {self.row['server']}: {describe(self.row['cells'][-1])}")
+        except (Unavailable, TimeoutError, RuntimeError, OSError) as error:
+            self.give_up(error)
+
+    def give_up(self, error: Exception) -> None:
+        self.served = None
+        self.row["reason"] = without_folders(str(error))
+        say(f"  {self.row['server']} could not run: {error}")
+
+
+def enter(
+    contestant: Contestant, contest: Contest, reference: list[Answer] | None, servers: contextlib.ExitStack
+) -> Entrant:
+    """Started in its best setting, its answers compared. reference: the right ones; None: its own are."""
     row: dict[str, Any] = {"server": contestant.name, "note": contestant.note, "cells": [], "tried": []}
     row["is_framework"] = contestant.is_framework
+    entrant = Entrant(row=row)
     if contest.model.task not in contestant.dialects:
-        return {**row, "reason": contestant.note or f"it does not do {contest.model.task}"}
+        row["reason"] = contestant.note or f"it does not do {contest.model.task}"
+        return entrant
     try:
         setting = _best_setting(contestant, contest, row["tried"])
         row.update(settings=setting.name, version=version_of(contestant, setting))
-        with _serving(contestant, setting, contest) as served:
-            row["command"] = served.shown
-            row["answers"] = served.ask()
-            if reference is not None:
-                row["agreement"] = agreement(reference, row["answers"])
-                if row["agreement"] < contestant.tolerance:
-                    raise Unavailable(f"its answers differ: cosine {row['agreement']:.4f} to ours")
-            for cell in contest.cells:
-                row["cells"].append(served.measure(cell))
-                say(f"  {describe(row['cells'][-1])}")
+        served = servers.enter_context(_serving(contestant, setting, contest))
+        row["command"] = served.shown
+        row["answers"] = served.ask()
+        if reference is not None:
+            row["agreement"] = agreement(reference, row["answers"])
+            if row["agreement"] < contestant.tolerance:
+                raise Unavailable(f"its answers differ: cosine {row['agreement']:.4f} to ours")
+        entrant.served = served
     except (Unavailable, TimeoutError, RuntimeError, OSError) as error:
-        row["reason"] = without_folders(str(error))
-        say(f"  {contestant.name} could not run: {error}")
-    return row
+        entrant.give_up(error)
+    return entrant
 
 
 def _best_setting(contestant: Contestant, contest: Contest, tried: list[dict[str, Any]]) -> Setting:
@@ -256,13 +279,21 @@ def ceilings(model: Model, *, is_quick: bool, seconds: float) -> dict[str, dict[
 
 
 def hold(contest: Contest, contestants: Sequence[Contestant], rivals: Sequence[Contestant]) -> dict[str, Any]:
-    """The whole contest. contestants: ours; the first of them says what the right answers are."""
-    rows: list[dict[str, Any]] = []
+    """The whole contest. contestants: ours; the first of them says what the right answers are.
+
+    All are up at the same time, and each cell is measured of one right after the other: a machine that is faster in one
+    minute than in the next is so for everyone.
+    """
     reference: list[Answer] | None = None
-    for one in (*contestants, *rivals):
-        say(f"{contest.model.name}: {one.name}")
-        rows.append(measure(one, contest, reference))
-        reference = reference or rows[0].get("answers")
-    for row in rows:
-        row.pop("answers", None)
-    return {"model": contest.model.name, "task": contest.model.task, "servers": rows}
+    entrants: list[Entrant] = []
+    with contextlib.ExitStack() as servers:
+        for one in (*contestants, *rivals):
+            say(f"{contest.model.name}: {one.name}")
+            entrants.append(enter(one, contest, reference, servers))
+            reference = reference or entrants[0].row.get("answers")
+        for cell in contest.cells:
+            for entrant in entrants:
+                entrant.measure(cell)
+    for entrant in entrants:
+        entrant.row.pop("answers", None)
+    return {"model": contest.model.name, "task": contest.model.task, "servers": [entrant.row for entrant in entrants]}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.contestants import CLASSIFICATION, EMBEDDING, Contestant, Dialect, Model, Setting, ours, rivals
-from bench.encoders import Cell, Contest, agreement, hold, measure, plan
+from bench.encoders import Cell, Contest, agreement, hold, plan
 from bench.environments import Environment, reason_of
 
 SERVER = """
@@ -56,6 +57,12 @@ def scripted(*settings: Setting) -> Contestant:
     return Contestant(name="scripted", command=command, dialects=DIALECTS, settings=settings, health="/")
 
 
+def only(contestant: Contestant, held: Contest) -> dict[str, Any]:
+    """The row of one that has no rivals."""
+    (row,) = hold(held, [contestant], [])["servers"]
+    return dict(row)
+
+
 def contest(tmp_path: Path, *, task: str = EMBEDDING, folder: Path | None = None, is_quick: bool = False) -> Contest:
     return Contest(
         model=Model(name="a model", task=task, folder=folder or tmp_path),
@@ -70,7 +77,7 @@ def contest(tmp_path: Path, *, task: str = EMBEDDING, folder: Path | None = None
 
 def test_contestant_that_ends_says_why(tmp_path: Path) -> None:
     """Its row has what it said last, and no figures."""
-    row = measure(scripted(Setting(name="only")), contest(tmp_path), None)
+    row = only(scripted(Setting(name="only")), contest(tmp_path))
     assert row["cells"] == []
     assert row["reason"] == "it ended with 1 before it answered / (ValueError: no such thing)"
 
@@ -78,14 +85,16 @@ def test_contestant_that_ends_says_why(tmp_path: Path) -> None:
 def test_contestant_without_an_environment_says_so(tmp_path: Path) -> None:
     """Nothing is installed behind the back of --skip-install."""
     missing = Environment("no-such-rival", "pip")
-    row = measure(scripted(Setting(name="only", environment=missing)), contest(tmp_path), None)
+    row = only(scripted(Setting(name="only", environment=missing)), contest(tmp_path))
     assert row["reason"] == "its environment is not installed (.cache/rivals/no-such-rival), and may not be now"
     assert not missing.folder.exists()
 
 
 def test_contestant_with_other_answers_is_not_measured(tmp_path: Path) -> None:
     """A fast wrong answer is no figure."""
-    row = measure(scripted(Setting(name="only", arguments=("0", "1"))), contest(tmp_path), [[1.0, 0.0]] * 8)
+    right, wrong = (scripted(Setting(name="only", arguments=("0", second))) for second in "01")
+    first, row = hold(contest(tmp_path), [right], [wrong])["servers"]
+    assert len(first["cells"]) == 2
     assert row["cells"] == []
     assert row["reason"] == "its answers differ: cosine 0.7071 to ours"
 
@@ -95,7 +104,7 @@ def test_fastest_setting_that_runs_is_measured(tmp_path: Path) -> None:
     broken = Setting(name="broken")
     slow, fast = Setting(name="slow", arguments=("0.2", "0")), Setting(name="fast", arguments=("0.01", "0"))
     held = contest(tmp_path)
-    row = measure(scripted(broken, slow, fast), held, None)
+    row = only(scripted(broken, slow, fast), held)
     assert row["settings"] == held.chosen["scripted"] == "fast"
     assert [one["settings"] for one in row["tried"]] == ["broken", "slow", "fast"]
     assert "it ended with 1" in row["tried"][0]["reason"]
