@@ -31,7 +31,6 @@ CASES = {
     "text2text-generation": "bart",
     "summarization": "t5",
     "translation": "t5",
-    "image-to-text": "captioner",
     "automatic-speech-recognition": "whisper",
 }
 """Of each task that the backend claims, a tiny model."""
