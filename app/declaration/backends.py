@@ -188,8 +188,8 @@ OPTIMUM = Backend(
 OPTIMUM_INTEL = Backend(
     name="optimum-intel",
     what="optimum-intel's models on OpenVINO, for texts that are written, in an environment of their own",
-    # What `openvino` cannot do, which needs no environment. (Speech it does by CTC models alone.) Not image-to-text: the
-    # decoder of a GPT-2 with cross attention fails at its second token (OpenVINO 2025.4: shape inference of a subgraph).
+    # What `openvino` cannot do, which needs no environment. (Speech it does by CTC models alone.) Not image-to-text:
+    # a GPT-2 with cross attention fails at its second token (OpenVINO 2025.4: shape inference of a subgraph).
     tasks=frozenset(
         {
             "automatic-speech-recognition",
