@@ -121,10 +121,9 @@ def rate_limit_headers(client: Client) -> list[tuple[bytes, bytes]]:
     now, found = client.now(), []
     for kind, bucket in client.buckets.items():
         limit, remaining, reset = _RATE_LIMIT_NAMES[kind]
-        per_minute, level = bucket.per_minute, bucket.level(now)
         found += [
-            (limit, b"%d" % per_minute),
-            (remaining, b"%d" % max(0.0, level)),
-            (reset, b"%.3fs" % ((per_minute - level) * 60 / per_minute)),
+            (limit, b"%d" % bucket.per_minute),
+            (remaining, b"%d" % bucket.remaining(now)),
+            (reset, b"%.3fs" % bucket.seconds_until(bucket.per_minute, now)),
         ]
     return found
