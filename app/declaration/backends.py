@@ -91,24 +91,23 @@ _EXPORTED_TASKS = frozenset(
     }
 )
 """Tasks that call the whole model once for each batch, and whose answers were those of torch."""
-_NOT_FOR_OPTIMUM = (
+_OF_TORCH = (
     "adapters",
     "adapters_folder",
     "adapters_allow",
     "attn_implementation",
     "devices",
     "device_map",
+)
+"""Keys that change or place the modules of a model in transformers."""
+_NOT_FOR_OPTIMUM = (
+    *_OF_TORCH,
     "file_name",
     "kv_cache",
 )
 _NOT_FOR_EXPORTS = (
     "auto_class",
-    "adapters",
-    "adapters_folder",
-    "adapters_allow",
-    "attn_implementation",
-    "devices",
-    "device_map",
+    *_OF_TORCH,
 )
 
 TORCH = Backend(
