@@ -5,6 +5,9 @@ huggingface_hub is imported where it is used: it takes a third of a second, and 
 
 from __future__ import annotations
 
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+"""In which huggingface_hub looks for the operator's token."""
+
 
 def refusal(error: BaseException, model: str, revision: str | None) -> str | None:
     """What the operator has to do, where the Hub said no; None where it may answer another time."""

@@ -256,9 +256,18 @@ class EntryForm(Form):
     adapters_allow: list[Text] = Field(
         default=[], description="it may load these Hub repositories, such as `our-team/*`"
     )
-    trust_remote_code: bool = Field(default=False, description="run Python code of the model's repository")
-    allow_pickle: bool = Field(default=False, description="load weights that are not safetensors")
-    offline: bool = Field(default=False, description="never ask the Hub for this model")
+    trust_remote_code: bool = Field(
+        default=False, description="run Python code of the model's repository, as the server's user"
+    )
+    allow_pickle: bool = Field(
+        default=False,
+        description="load weights from pickles where there are no safetensors: tensors and plain values, nothing else",
+    )
+    offline: bool = Field(
+        default=False,
+        description="never ask the Hub for this model, and bar its workers from the network"
+        " ([what a worker may do](security-workers.md))",
+    )
     env: EnvironmentName | None = Field(
         default=None, description="the Python environment of its workers (docs/environments.md); unset: the backend's"
     )

@@ -18,19 +18,22 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from app.catalog import ModelSpec
 from app.channel.connection import SocketConnection
-from app.channel.forks import REPLY, REQUEST
+from app.channel.forks import REPLY, write_request
 from app.environments.places import PACKAGE, Environments, is_checkout, package_path
 from app.errors import Draining, ModelFailed
 from app.fleet.processes import Connection, Launcher, WorkerProcess
+from app.hub import TOKEN_VARIABLES
 from app.settings import CACHE_DIR_VARIABLE, Settings, default_cache_dir
 
 logger = logging.getLogger(__name__)
 
 _WORKER_MODULE = "app.worker.__main__"
 _FORKSERVER_MODULE = "app.worker.forkserver"
+_OWN_VARIABLES = "PIPESERVE_"
 _PR_SET_CHILD_SUBREAPER = 36
 _CHILD_FD = 3
 _MAX_ATTEMPTS = 3
@@ -174,7 +177,8 @@ class SpawnLauncher:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                child = self._children.adopt(_spawn(self._python, self._worker, theirs, self._told))
+                lent = lent_to(spec, os.environ)
+                child = self._children.adopt(_spawn(self._python, self._worker, theirs, self._told, lent=lent))
         except OSError as error:
             ours.close()
             raise ModelFailed(f"no worker process could be started for {spec.id}: {error}") from error
@@ -246,10 +250,13 @@ class _Forkserver:
         """Until everything is imported. Raises ForkserverGone."""
         await self._reply()
 
-    async def fork(self, theirs: socket.socket) -> int:
-        """The pid of a fresh worker at this socket. Raises ForkserverGone, or OSError when the fork failed."""
+    async def fork(self, theirs: socket.socket, lent: Mapping[str, str]) -> int:
+        """The pid of a fresh worker at this socket. lent: variables for it alone.
+
+        Raises ForkserverGone, or OSError when the fork failed.
+        """
         try:
-            socket.send_fds(self._control, [REQUEST], [theirs.fileno()])
+            socket.send_fds(self._control, [write_request(lent)], [theirs.fileno()])
             async with asyncio.timeout(_FORK_TIMEOUT_S):
                 pid = await self._reply()
         except TimeoutError as error:
@@ -355,7 +362,7 @@ class ForkserverLauncher:
             if self._num_failed_starts >= _MAX_FAILED_STARTS:
                 break
             try:
-                return await self._launch_forked()
+                return await self._launch_forked(spec)
             except ForkserverGone as error:
                 logger.warning("the forkserver is gone: %s", error)
             except OSError as error:
@@ -367,13 +374,13 @@ class ForkserverLauncher:
         logger.warning("%s gets a spawned worker: the forkserver cannot be kept running", spec.id)
         return await self._fallback.launch(spec)
 
-    async def _launch_forked(self) -> WorkerProcess:
+    async def _launch_forked(self, spec: ModelSpec) -> WorkerProcess:
         async with self._turn:
             server = await asyncio.shield(self._begin())
             ours, theirs = socket.socketpair()
             try:
                 with theirs:
-                    child = self._children.adopt(await server.fork(theirs))
+                    child = self._children.adopt(await server.fork(theirs, lent_to(spec, os.environ)))
             except ForkserverGone:
                 ours.close()
                 self._abandon(server)
@@ -469,8 +476,16 @@ def _reap_one(group: int, *, unless: Container[int]) -> bool:
     return True
 
 
-def _spawn(python: str, module: str, sock: socket.socket, told: _Told, *arguments: str) -> int:
-    """The pid of a fresh interpreter that inherits the socket and the standard streams, nothing else of ours.
+def _spawn(
+    python: str,
+    module: str,
+    sock: socket.socket,
+    told: _Told,
+    *arguments: str,
+    lent: Mapping[str, str] = MappingProxyType({}),
+) -> int:
+    """The pid of a fresh interpreter that inherits the socket and the standard streams, nothing else of ours. lent:
+    variables for it alone.
 
     In a process group of its own: Ctrl-C in a terminal is for the API process. From the loop's thread, always: the
     kernel ties PR_SET_PDEATHSIG to the thread that started the child.
@@ -478,7 +493,7 @@ def _spawn(python: str, module: str, sock: socket.socket, told: _Told, *argument
     return os.posix_spawn(
         python,
         [python, "-P", "-m", module, "--fd", str(_CHILD_FD), *arguments],
-        child_environment(os.environ, told.log_level, told.cache_dir, told.package_path),
+        {**child_environment(os.environ, told.log_level, told.cache_dir, told.package_path), **lent},
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, sock.fileno(), _CHILD_FD),
@@ -491,11 +506,17 @@ def _spawn(python: str, module: str, sock: socket.socket, told: _Told, *argument
 def child_environment(
     environ: Mapping[str, str], log_level: str, cache_dir: Path, package_path: Path | None = None
 ) -> dict[str, str]:
-    """Variables for a process that finds our package in any folder, and keeps libraries from starting threads.
+    """Variables for a process that finds our package in any folder, and keeps libraries from starting threads. Without
+    secrets: the server's own settings, keys among them, and the Hub's token, which `lent_to` gives.
 
     package_path: for another environment's Python, where that finds our package; it sees nothing else of ours.
     """
-    changed = {**environ, "PIPESERVE_LOG_LEVEL": log_level, CACHE_DIR_VARIABLE: str(cache_dir.absolute())}
+    changed = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(_OWN_VARIABLES) and name not in TOKEN_VARIABLES
+    }
+    changed |= {"PIPESERVE_LOG_LEVEL": log_level, CACHE_DIR_VARIABLE: str(cache_dir.absolute())}
     root = PACKAGE.parent
     if package_path is not None:
         changed.pop("PYTHONHOME", None)
@@ -503,10 +524,17 @@ def child_environment(
     elif is_checkout(root):  # installed, the package is found anyway
         changed["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), environ.get("PYTHONPATH"))))
     changed.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's BLAS starts its threads when it is imported
+    # What torch.compile keeps are pickles. By default they lie below /tmp, where another user may have been first.
+    changed.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir.absolute() / "torchinductor"))
     changed.setdefault("TOKENIZERS_PARALLELISM", "false")  # the prepare thread runs beside the device thread
     changed.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # CUDA counts devices as nvidia-smi does
     changed.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking for CUDA must not initialise it before a fork
     return changed
+
+
+def lent_to(spec: ModelSpec, environ: Mapping[str, str]) -> dict[str, str]:
+    """Of the operator's secrets those that this entry's worker needs: the Hub's token, if it may ask the Hub."""
+    return {} if spec.offline else {name: environ[name] for name in TOKEN_VARIABLES if environ.get(name)}
 
 
 def _become_subreaper() -> None:

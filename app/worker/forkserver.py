@@ -19,7 +19,7 @@ import socket
 import time
 from typing import NoReturn
 
-from app.channel.forks import REPLY, REQUEST
+from app.channel.forks import MAX_REQUEST_BYTES, REPLY, read_request
 from app.worker.process import close_inherited_fds, die_with_parent, ignore_terminal_signals, reseed
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def serve_forks(control: socket.socket) -> int:
     parent_pid = os.getppid()
     control.sendall(REPLY.pack(0))
     while True:
-        data, fds, _, _ = socket.recv_fds(control, len(REQUEST), 1)
+        data, fds, _, _ = socket.recv_fds(control, MAX_REQUEST_BYTES, 1)
         if not data:
             os._exit(0)
         try:
@@ -73,6 +73,7 @@ def serve_forks(control: socket.socket) -> int:
             pid = -(error.errno or 1)
         if pid == 0:
             _become_worker(fds[0], parent_pid)
+            os.environ.update(read_request(data))
             return fds[0]
         for fd in fds:
             os.close(fd)

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from app.catalog import ModelSpec
 from app.channel.connection import WorkerConnection
+from app.worker.confinement import confine
 from app.worker.stage_threads import LoadModel
 from app.worker.worker import Worker
 
@@ -34,6 +35,7 @@ def serve(fd: int, load: LoadModel) -> NoReturn:
         level=_log_level(),
         format=f"%(asctime)s %(levelname)s worker[{os.getpid()}] %(name)s: %(message)s",
     )
+    confine()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     events: SimpleQueue[Any] = SimpleQueue()
     connection = WorkerConnection(socket.socket(fileno=fd), events)

@@ -6,13 +6,13 @@ import os
 import socket
 import sys
 
-from app.channel.forks import REPLY, REQUEST
+from app.channel.forks import MAX_REQUEST_BYTES, REPLY
 
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1]))
     control.sendall(REPLY.pack(0))
-    data, fds, _, _ = socket.recv_fds(control, len(REQUEST), 1)
+    data, fds, _, _ = socket.recv_fds(control, MAX_REQUEST_BYTES, 1)
     if data and os.fork() == 0:
         control.close()
         socket.socket(fileno=fds[0]).recv(1)  # until the launcher closes its end

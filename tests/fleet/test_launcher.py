@@ -307,6 +307,7 @@ def test_the_environment_of_children_is_extended() -> None:
     assert environment["PIPESERVE_LOG_LEVEL"] == "debug"
     assert cache_dir_of(environment) == Path("cache").absolute()  # a worker may live in another folder
     assert environment["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/elsewhere"]
+    assert environment["TORCHINDUCTOR_CACHE_DIR"] == str(Path("cache/torchinductor").absolute())  # not below /tmp
     assert environment["OPENBLAS_NUM_THREADS"] == "2"
     assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # as nvidia-smi counts, whose numbers the budgets have
     assert environment["HOME"] == "/root"
