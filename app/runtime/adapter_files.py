@@ -199,6 +199,8 @@ class AdapterReader:
 def _check_kind(config: Any) -> None:
     """Raises Unfit for what changes more than the model's modules."""
     kind = getattr(config.peft_type, "value", config.peft_type)
+    if kind == "XLORA":
+        raise Unfit("it mixes other adapters, which it would fetch from wherever it names (X-LoRA).")
     if config.is_prompt_learning or config.is_adaption_prompt:
         raise Unfit(f"{kind} puts tokens of its own before the prompt, which this server does not compute.")
     if getattr(config, "bias", "none") != "none":

@@ -29,6 +29,7 @@ ReportProgress = Callable[[Progress], None]
 Stems = tuple[str, str]
 STEMS: Stems = ("model", "pytorch_model")
 """Of the names of a model's weights, in safetensors and in pickles."""
+ADAPTER_STEMS: Stems = ("adapter_model", "adapter_model")
 
 _TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".bpe")
 _MODULE_FOLDER = re.compile(r"\d+_\w+")  # of sentence-transformers, such as 1_Pooling
@@ -101,7 +102,7 @@ def fetch_adapter(
         with_code=False,
         with_weights=True,
         report=report,
-        stems=("adapter_model", "adapter_model"),
+        stems=ADAPTER_STEMS,
     )
     if not (folder / ADAPTER_CONFIG).is_file():
         raise ModelFailed(f"{path} holds no {ADAPTER_CONFIG}, so it is no adapter of PEFT's.")
@@ -151,10 +152,15 @@ def _missing_shards(folder: Path) -> bool:
     return False
 
 
+def check_weights(folder: Path, *, allow_pickle: bool) -> None:
+    """Raises ModelFailed where there are none, or only pickled ones and these are not allowed."""
+    _weights(_names(folder), str(folder), STEMS, allow_pickle=allow_pickle)
+
+
 def has_weights(folder: Path, *, allow_pickle: bool) -> bool:
     """Whether all of a model's own weights are there, beside exports of it."""
     try:
-        _weights(_names(folder), str(folder), STEMS, allow_pickle=allow_pickle)
+        check_weights(folder, allow_pickle=allow_pickle)
     except ModelFailed:
         return False
     return not _missing_shards(folder)
@@ -184,8 +190,18 @@ def _chosen(
     return chosen
 
 
-def _weights(names: Iterable[str], model: str, stems: Stems, *, allow_pickle: bool) -> list[str]:
-    """Of each folder the safetensors files, else the pickled ones if they are allowed. Raises ModelFailed."""
+def _weights(names: Sequence[str], model: str, stems: Stems, *, allow_pickle: bool) -> list[str]:
+    """Of each folder the safetensors files, else the pickled ones if they are allowed; so too of an adapter among a
+    model's files, which transformers puts into the model. Raises ModelFailed."""
+    chosen = _of_stems(names, model, stems, allow_pickle=allow_pickle)
+    if not chosen:
+        raise ModelFailed(f"{model} has no weights: there is neither {stems[0]}.safetensors nor {stems[1]}.bin.")
+    if stems == STEMS and ADAPTER_CONFIG in names:
+        chosen += _of_stems(names, model, ADAPTER_STEMS, allow_pickle=allow_pickle)
+    return chosen
+
+
+def _of_stems(names: Iterable[str], model: str, stems: Stems, *, allow_pickle: bool) -> list[str]:
     folders: dict[str, list[str]] = {}
     for name in filter(_is_near, names):
         folders.setdefault(name.rpartition("/")[0], []).append(name)
@@ -199,8 +215,6 @@ def _weights(names: Iterable[str], model: str, stems: Stems, *, allow_pickle: bo
                 " declare allow_pickle: true to load them, or choose a revision with safetensors."
             )
         chosen += safe or pickled
-    if not chosen:
-        raise ModelFailed(f"{model} has no weights: there is neither {stems[0]}.safetensors nor {stems[1]}.bin.")
     return chosen
 
 

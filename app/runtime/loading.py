@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import msgspec
@@ -68,7 +69,6 @@ PREPROCESSORS: dict[str, Any] = {
     "feature_extractor": AutoFeatureExtractor,
     "video_processor": AutoVideoProcessor,
     "processor": AutoProcessor,
-    "vocoder": Vocoder,
 }
 _ENCODER_ONLY = frozenset({"t5", "mt5", "umt5"})
 """Embeddings of these come from the encoder alone: AutoModel would want a decoder's input."""
@@ -316,6 +316,8 @@ def _preprocessor(
     if declared is not None:
         folder = _fetch(spec, declared, None, progress, with_weights=name == "vocoder")
     try:
+        if name == "vocoder":
+            return Vocoder.from_pretrained(folder, allow_pickle=spec.allow_pickle)
         return PREPROCESSORS[name].from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
     except (OSError, ValueError, ImportError, KeyError, TypeError):
         if is_optional and declared is None:
@@ -369,13 +371,12 @@ def _task_of_files(folder: Path) -> str:
 
 def _sentence_files(spec: ModelSpec, folder: Path) -> SentenceFiles:
     """As the model's files say; what the entry declares goes before."""
+    files = read_sentence_files(folder, allow_pickle=spec.allow_pickle) or TOKEN_VECTORS
     if spec.pooling is None:
-        files = read_sentence_files(folder) or TOKEN_VECTORS
         if spec.normalize is None:
             return files
         return _changed(files, normalize=spec.normalize)
     declared = {"modes": pooling_modes(spec.pooling), "normalize": bool(spec.normalize)}
-    files = read_sentence_files(folder) or TOKEN_VECTORS
     if spec.normalize is None and files.has_files:
         declared.pop("normalize")
     return _changed(files, **declared)
@@ -511,6 +512,11 @@ def one_sentence(model_id: str) -> Iterator[None]:
         raise OutOfMemory(f"{model_id} does not fit into memory: {_first_line(error)}") from error
     except ImportError as error:
         raise NotAvailable(f"{model_id} needs a library that is not installed: {_first_line(error)}") from error
+    except UnpicklingError as error:  # torch's own words advise to run what is in it
+        raise ModelFailed(
+            f"{model_id} cannot be loaded: a pickle among its files is broken, or holds more than tensors and plain"
+            " values; nothing but these is unpickled."
+        ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = _first_line(error)
         if isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY):

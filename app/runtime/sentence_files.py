@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from app.errors import ModelFailed, NotAvailable
+from app.runtime.fetching import check_weights
 
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 """In the order in which sentence-transformers concatenates them."""
@@ -90,7 +91,7 @@ def transformer_folder(folder: Path) -> Path:
     return folder / modules[0]["path"] if modules else folder
 
 
-def read_sentence_files(folder: Path) -> SentenceFiles | None:
+def read_sentence_files(folder: Path, *, allow_pickle: bool = False) -> SentenceFiles | None:
     """None where there is no `modules.json`. Raises ModelFailed for broken files, NotAvailable for unknown modules."""
     modules = _modules(folder)
     if modules is None:
@@ -100,7 +101,7 @@ def read_sentence_files(folder: Path) -> SentenceFiles | None:
         raise NotAvailable(f"Sentence embeddings made by the modules {', '.join(kinds)} are not supported.")
     layers: list[nn.Module] = []
     for kind, module in zip(kinds[2:], modules[2:], strict=True):
-        if (layer := _layer(kind, folder / module["path"])) is not None:
+        if (layer := _layer(kind, folder / module["path"], allow_pickle=allow_pickle)) is not None:
             layers.append(layer)
     normalize = bool(layers) and isinstance(layers[-1], UnitLength)
     transformer = _transformer_config(folder / modules[0]["path"])
@@ -125,6 +126,9 @@ def _modules(folder: Path) -> list[dict[str, Any]] | None:
         return None
     if not isinstance(modules, list) or not modules or not all("path" in one and "type" in one for one in modules):
         raise ModelFailed(f"{folder / 'modules.json'} is not a list of modules.")
+    for path in (PurePosixPath(str(module["path"])) for module in modules):
+        if path.is_absolute() or ".." in path.parts:
+            raise ModelFailed(f"{folder / 'modules.json'} leads out of the model's folder, to {str(path)[:200]}.")
     return sorted(modules, key=lambda module: int(module.get("idx", 0)))
 
 
@@ -152,11 +156,13 @@ def _transformer_config(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _layer(kind: str, folder: Path) -> nn.Module | None:
+def _layer(kind: str, folder: Path, *, allow_pickle: bool) -> nn.Module | None:
     if kind == "Normalize":
         return UnitLength()
     if kind == "Dropout":
         return None  # it does nothing outside training
+    if kind in ("LayerNorm", "Dense"):
+        check_weights(folder, allow_pickle=allow_pickle)
     if kind == "LayerNorm":
         norm = nn.LayerNorm(int(_required(folder)["dimension"]))
         norm.load_state_dict(_state(folder, "norm."))
@@ -187,7 +193,7 @@ def _activation(name: str | None) -> nn.Module:
     if name is None:
         return nn.Identity()
     module_name, _, class_name = name.rpartition(".")
-    if not module_name.startswith("torch.nn"):
+    if not f"{module_name}.".startswith("torch.nn."):
         raise NotAvailable(f"A Dense module with the activation {name} is not supported: it is not one of torch.nn.")
     found = getattr(importlib.import_module(module_name), class_name, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
@@ -202,7 +208,7 @@ def _state(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
     tensors: dict[str, torch.Tensor]
     if path.exists():
         tensors = load_file(path)
-    else:  # loading.py refused it unless the entry allows pickle
+    else:  # `_layer` refused it unless the entry allows pickle
         tensors = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
     return {name.removeprefix(prefix): one.float() for name, one in tensors.items() if name.startswith(prefix)}
 
