@@ -196,9 +196,11 @@ def check(
     online: Annotated[
         bool, typer.Option("--online", help="Ask the Hub about its models (this downloads their configs).")
     ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on advice as well.")] = False,
     cache_dir: CacheDir = None,
 ) -> None:
-    """Check a models.yaml without starting anything: its form, and what can be known of each model."""
+    """Check a models.yaml without starting anything: its form, what can be known of each model, and what it trusts."""
+    from app.cli.advice import advice_on
     from app.environments.places import environments_of
     from app.tuning.choices import FILE, Choices, decider
 
@@ -212,7 +214,10 @@ def check(
     adapters = [(spec, one) for spec in specs for one in spec.adapters if one.problem is not None]
     for spec, adapter in adapters:
         typer.echo(f"FAILED  {spec.id}:{adapter.id}: {adapter.problem}")
-    if adapters or any(spec.problem is not None for spec in specs):
+    advice = list(advice_on(specs))
+    for sentence in advice:
+        typer.echo(f"advice  {sentence}")
+    if adapters or (strict and advice) or any(spec.problem is not None for spec in specs):
         raise typer.Exit(1)
 
 
@@ -254,8 +259,13 @@ def _computed(spec: ModelSpec) -> str:
 
 def _whereabouts(spec: ModelSpec) -> str:
     from app.catalog import cached_files
+    from app.cli.advice import commit_of
 
-    return "not yet on this disk" if cached_files(spec)("config.json") is None else "known from the Hub's cache"
+    config = cached_files(spec)("config.json")
+    if config is None:
+        return "not yet on this disk"
+    commit = commit_of(config.parent)
+    return "known from the Hub's cache" + ("" if commit in (None, spec.revision) else f" as {commit}")
 
 
 cli.command()(tune)

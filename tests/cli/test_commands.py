@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_hub import FakeHub, serve
+from tests.fake_hub import COMMIT, FakeHub, serve
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -97,7 +97,7 @@ def test_online_check_asks_the_hub(tmp_path: Path) -> None:
     assert "later   acme/mine: its task will be read from the Hub (acme/mine, not yet on this disk)" in before.stdout
     assert done.returncode == 1
     lines = done.stdout.splitlines()
-    assert lines[0] == "ok      acme/mine: fill-mask (acme/mine, known from the Hub's cache)"
+    assert lines[0] == f"ok      acme/mine: fill-mask (acme/mine, known from the Hub's cache as {COMMIT})"
     assert "FAILED  wrong: acme/mine: a BertForMaskedLM cannot do token-classification" in lines[1]
     assert "accept its licence" in lines[2]
     assert "does not exist" in lines[3]
