@@ -4,10 +4,14 @@ ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python -m venv /opt/pipeserve
+RUN python -m venv /opt/pipeserve && python -m venv /opt/cyclonedx
 ENV PATH=/opt/pipeserve/bin:$PATH
 WORKDIR /src
 COPY constraints.txt ./
+RUN /opt/cyclonedx/bin/pip install -c constraints.txt cyclonedx-bom
+# What an image holds: docker run --rm --entrypoint cat pipeserve /opt/pipeserve/sbom.cdx.json
+ENV SBOM="/opt/cyclonedx/bin/cyclonedx-py environment /opt/pipeserve --pyproject pyproject.toml --output-reproducible \
+    --output-format JSON --output-file /opt/pipeserve/sbom.cdx.json"
 
 # torch on its own layers: it is most of the image and changes least.
 FROM build AS build-cpu
@@ -16,13 +20,13 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install -c constraints.txt ${TORCH_INDEX:+--index-url $TORCH_INDEX} torch
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
-RUN pip install -c constraints.txt ".[segmentation,sentencepiece,tables,video]"
+RUN pip install -c constraints.txt ".[segmentation,sentencepiece,tables,video]" && $SBOM
 
 FROM build AS build-cuda
 RUN pip install -c constraints.txt torch
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
-RUN pip install -c constraints.txt ".[segmentation,sentencepiece,tables,video]"
+RUN pip install -c constraints.txt ".[segmentation,sentencepiece,tables,video]" && $SBOM
 
 FROM python:${PYTHON}-slim AS base
 RUN useradd --create-home --uid 10001 pipeserve \

@@ -1,7 +1,7 @@
 # ARGS goes to the script: make test ARGS="tests/fleet -x", make demo ARGS=--once
 ARGS ?=
 
-.PHONY: help install demo test test-all check bench bench-all bench-backends bench-generation bench-media clean
+.PHONY: help install demo test test-all check audit sbom bench bench-all bench-backends bench-generation bench-media clean
 
 help:      ## this list
 	@sed -nE 's/^([a-z-]+): .*## (.*)/make \1\t\2/p' Makefile
@@ -18,8 +18,14 @@ test: install      ## the tests, slow ones left out
 test-all: install  ## every test
 	@scripts/test --all $(ARGS)
 
-check: install     ## format, lint, types, layers
+check: install     ## format, lint, types, layers, licences
 	@scripts/check $(ARGS)
+
+audit: install     ## known vulnerabilities of what is installed; needs the network
+	@scripts/audit $(ARGS)
+
+sbom: install      ## what is installed, as CycloneDX in dist/sbom.cdx.json
+	@scripts/sbom $(ARGS)
 
 bench: install     ## the server against plain transformers on this machine
 	@scripts/bench $(ARGS)
