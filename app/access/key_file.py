@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
-from app.access.keys import PRIORITIES, VARIABLE, VARIABLE_PREFIX, Allowance, Key, KeyScope
+from app.access.keys import VARIABLE, VARIABLE_PREFIX, Allowance, Key, KeyScope
 from app.declaration.form import Count, Form, Text, did_you_mean, sentence_of
 from app.declaration.text import YamlDocument, YamlError, read_yaml
+from app.fairness import PRIORITIES, PriorityName
 from app.logs import AUDIT_LOGGER
 from app.tasks.custom import NAME as CUSTOM
 from app.tasks.registry import ALIASES, TASKS
@@ -74,10 +75,6 @@ def _time(value: Any) -> Any:
     if isinstance(value, datetime) and value.tzinfo is None:
         value = value.replace(tzinfo=UTC)
     return value
-
-
-PriorityName = Literal["low", "normal", "high"]
-assert set(get_args(PriorityName)) == set(PRIORITIES)
 
 
 class KeyForm(Form):

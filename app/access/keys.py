@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from app.fairness import NORMAL
 from app.tasks.completion import GENERATING_TASKS
 from app.tasks.completion import TASK as COMPLETION
 from app.tasks.registry import TASKS
@@ -35,10 +36,6 @@ ADMIN: KeyScope = "admin"
 METRICS: KeyScope = "metrics"
 SCOPES: tuple[KeyScope, ...] = get_args(KeyScope)
 
-
-PRIORITIES: Mapping[str, int] = MappingProxyType({"low": -1, "normal": 0, "high": 1})
-"""By the names that people write. The greater goes first."""
-NORMAL = PRIORITIES["normal"]
 
 _NEEDED: Mapping[str, Collection[str]] = MappingProxyType(
     {COMPLETION.name: GENERATING_TASKS, TRANSCRIPTION.name: (RECOGNIZING_TASK,), SPEECH.name: (SPEAKING_TASK,)}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from app.access.keys import PRIORITIES
 from app.durations import parse_duration
 from app.errors import InvalidInput, MalformedBody
+from app.fairness import PRIORITIES
 
 QUERY_NAMES = ("model", "keep_alive", "wait")
 """Every other name is refused, so that a typo is not an answer from another model."""

@@ -12,6 +12,7 @@ import msgspec
 
 from app.catalog import AdapterSpec
 from app.errors import BackendFailed, PipeserveError, error_classes
+from app.fairness import NOBODY, Flow
 from app.tasks.completion import Delta
 
 
@@ -52,7 +53,8 @@ class Load(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """One job: a validated request of one or more inputs for one task. media_type: of each input's answer. adapter: of
     the model, to be loaded if it is not there. has_begun: the worker has nothing else, so the job counts as announced
-    for the stage `ARRIVAL` from when this is sent."""
+    for the stage `ARRIVAL` from when this is sent. flow, weight: whose it is among others that wait
+    (`app/fairness.py`). time_left_s: until nobody waits for its answer; None: no limit."""
 
     job_id: int
     task: str
@@ -63,6 +65,9 @@ class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     alone: bool = False  # a suspect: share no batch with other jobs
     has_begun: bool = False
     adapter: AdapterSpec | None = None
+    flow: Flow = NOBODY
+    weight: float = 1.0
+    time_left_s: float | None = None
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -171,6 +176,12 @@ class BatchDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     num_misfits: int = 0
 
 
+class InputsDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """So many more inputs of these jobs, by id, have their answers, and others have not: their permits are free."""
+
+    num_inputs: dict[int, int]
+
+
 class JobDelta(msgspec.Struct, frozen=True, kw_only=True):
     """A part of one job's stream."""
 
@@ -211,6 +222,7 @@ class JobDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     batch_size: int  # the largest batch that one of its items was computed in
     num_tokens: int  # that were read
     num_generated: int = 0  # that were written, of texts
+    wait_s: float = 0.0  # from its arrival until its last item was begun; of a text, until its first token
 
 
 class JobFailed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -241,6 +253,7 @@ FromWorker = (
     | Heartbeat
     | StageBegan
     | BatchDone
+    | InputsDone
     | Deltas
     | EngineReport
     | JobDone

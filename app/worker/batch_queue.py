@@ -1,17 +1,20 @@
 """Which items share a forward: pure and synchronous, time is passed in.
 
-The oldest item is in the next batch, always: so no item waits for ever. Around it, among the oldest items that may
-share its forward (a bounded window), the batch is a run of neighbours in length; or, where no forward computes padding,
-simply the oldest.
+Items wait in fair order (`app/fairness.py`): by the share of the device that their clients have had, and each client's
+in order of arrival. The first is in the next batch, always: so no item waits for ever. Around it, among the first items
+that may share its forward (a bounded window), the batch is a run of neighbours in length; or, where no forward computes
+padding, simply the first.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
+from app.fairness import NOBODY, FairQueue, Flow, Place, VirtualTime
 from app.runtime.base import Item
 
 WINDOW_BATCHES = 4
@@ -37,12 +40,25 @@ class Entry:
     alone: bool = False
     input_index: int = 0
     position: int = 0
-    order: int = 0  # set by the queue: its place in the order of arrival
+    flow: Flow = NOBODY
+    weight: float = 1.0  # of the flow
 
     @property
     def lane(self) -> Hashable:
         """Entries of equal lanes may share a forward. An `alone` job has lanes of its own."""
         return self.task, self.item.group, self.item.adapter, self.job_id if self.alone else None
+
+
+@dataclass(slots=True)
+class _WaitingJob:
+    flow: Flow
+    num_items: int = 0
+
+
+class _WaitingLane(NamedTuple):
+    start: float
+    first: Place[Entry]
+    lane: FairQueue[Entry]
 
 
 class BatchQueue:
@@ -56,101 +72,137 @@ class BatchQueue:
         self._max_tokens = max_tokens
         self._max_wait_s = max_wait_s
         self._overhead_tokens = overhead_tokens
-        self._lanes: dict[Hashable, deque[Entry]] = {}
-        self._waiting: dict[int, int] = {}  # job id -> its waiting items; a dropped job has none
+        self._time = VirtualTime()
+        self._lanes: dict[Hashable, FairQueue[Entry]] = {}
+        self._jobs: dict[int, _WaitingJob] = {}  # that have items here; a dropped job has none
+        self._flows: dict[Flow, int] = {}  # their waiting items
         self._num_waiting = 0
         self._next_order = 0
 
     def __len__(self) -> int:
         return self._num_waiting
 
-    @property
-    def window(self) -> int:
-        """How many items are looked at for one batch: more than this need not be prepared ahead of the device."""
-        return WINDOW_BATCHES * self._max_items
+    def is_stocked(self, flow: Flow) -> bool:
+        """Whether more of this flow need not be prepared ahead of the device: as many items wait as are looked at for
+        one batch, some of them the flow's."""
+        return self._num_waiting >= WINDOW_BATCHES * self._max_items and flow in self._flows
 
     def push(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            entry.order = self._next_order
+            key = entry.lane
+            lane = self._lanes.get(key)
+            if lane is None:
+                lane = self._lanes[key] = FairQueue(self._time, self._is_waiting)
+            lane.push(entry, entry.flow, weight=entry.weight, cost=entry.item.cost, order=self._next_order)
             self._next_order += 1
-            self._lanes.setdefault(entry.lane, deque()).append(entry)
-            self._waiting[entry.job_id] = self._waiting.get(entry.job_id, 0) + 1
+            job = self._jobs.get(entry.job_id)
+            if job is None:
+                job = self._jobs[entry.job_id] = _WaitingJob(entry.flow)
+            job.num_items += 1
+            self._flows[entry.flow] = self._flows.get(entry.flow, 0) + 1
             self._num_waiting += 1
+
+    def _is_waiting(self, entry: Entry) -> bool:
+        return entry.job_id in self._jobs
 
     def drop(self, job_id: int) -> None:
         """Forget a job's waiting items. A dropped job may not be pushed again."""
-        self._num_waiting -= self._waiting.pop(job_id, 0)
+        if job_id in self._jobs:
+            self._leave(job_id, self._jobs[job_id].num_items)
+
+    def _leave(self, job_id: int, num_items: int) -> None:
+        job = self._jobs[job_id]
+        job.num_items -= num_items
+        if not job.num_items:
+            del self._jobs[job_id]
+        self._flows[job.flow] -= num_items
+        if not self._flows[job.flow]:
+            del self._flows[job.flow]
+        self._num_waiting -= num_items
 
     def take(self, now: float) -> list[Entry]:
-        """The next batch; empty when nothing waits, or when what waits may still wait for company."""
-        for lane in self._lanes_by_age():
-            if self._is_ready(lane, now):
-                return self._take_from(lane)
+        """The next batch; empty when nothing waits, or when what waits may still wait for company. To be called when
+        the device is free."""
+        lanes = self._lanes_in_order()
+        if not lanes:
+            self._time.rest()
+            return []
+        self._time.advance(lanes[0].start)
+        for found in lanes:
+            if self._is_ready(found.lane, now):
+                return self._take_from(found.lane, found.first)
         return []
 
     def ready_at(self) -> float | None:
         """When `take` gives a batch without another push; None: nothing waits."""
-        heads = [lane[0].arrived_at for lane in self._lanes_by_age()]
-        return min(heads) + self._max_wait_s if heads else None
+        arrivals = [_oldest_arrival(found.lane) for found in self._lanes_in_order()]
+        return min(arrivals) + self._max_wait_s if arrivals else None
 
-    def _lanes_by_age(self) -> list[deque[Entry]]:
+    def _lanes_in_order(self) -> list[_WaitingLane]:
+        """Those in which something waits."""
+        found = []
         for key, lane in list(self._lanes.items()):
-            while lane and lane[0].job_id not in self._waiting:
-                lane.popleft()
-            if not lane:
+            first = lane.first()
+            if first is None:
                 del self._lanes[key]
-        return sorted(self._lanes.values(), key=lambda lane: lane[0].order)
+            else:
+                found.append(_WaitingLane(*first, lane))
+        if len(found) > 1:
+            found.sort(key=lambda one: (one.start, one.first.order))
+        return found
 
-    def _is_ready(self, lane: deque[Entry], now: float) -> bool:
-        oldest = lane[0]
-        if self._max_wait_s <= 0 or oldest.alone or now >= oldest.arrived_at + self._max_wait_s:
+    def _is_ready(self, lane: FairQueue[Entry], now: float) -> bool:
+        if self._max_wait_s <= 0 or now >= _oldest_arrival(lane) + self._max_wait_s:
             return True
-        live = [entry.item for entry in lane if entry.job_id in self._waiting]
-        return len(live) >= self._max_items or batch_cost(live) >= self._max_tokens
+        live = [place.item for place in lane.in_order()]
+        items = [entry.item for entry in live]
+        return live[0].alone or len(items) >= self._max_items or batch_cost(items) >= self._max_tokens
 
-    def _take_from(self, lane: deque[Entry]) -> list[Entry]:
-        """The next batch of a lane that begins with an item that waits."""
-        batch = self._oldest_of(lane) if lane[0].item.is_unpadded else self._neighbours_of(lane)
-        self._forget(batch)
-        return batch
+    def _take_from(self, lane: FairQueue[Entry], first: Place[Entry]) -> list[Entry]:
+        """The next batch of a lane, with the first that waits in it. Its forward's cost is shared by its items, the
+        overhead and the padding too: whoever shares forwards with nobody pays for them alone."""
+        if self._num_waiting == 1:
+            places = [first]
+        elif first.item.item.is_unpadded:
+            places = self._first_of(lane)
+        else:
+            places = self._neighbours_of(lane, first.item)
+        lane.remove(places)
+        items = [place.item.item for place in places]
+        overhead = self._overhead_tokens / len(items)
+        padded = None if items[0].is_unpadded else batch_cost(items) / len(items)
+        for place in places:
+            self._time.charge(place.flow, (place.cost if padded is None else padded) + overhead, place.weight)
+            self._leave(place.item.job_id, 1)
+        return [place.item for place in places]
 
-    def _oldest_of(self, lane: deque[Entry]) -> list[Entry]:
+    def _first_of(self, lane: FairQueue[Entry]) -> list[Place[Entry]]:
         """As many as there is room for, the first in any case."""
-        batch: list[Entry] = []
+        batch: list[Place[Entry]] = []
         cost = longest = 0
-        while lane and len(batch) < self._max_items:
-            entry = lane[0]
-            if entry.job_id in self._waiting:
-                cost, longest = cost + entry.item.cost, max(longest, entry.item.cost)
-                side_by_side = longest * (len(batch) + 1)
-                if batch and (cost > self._max_tokens or side_by_side > UNPADDED_TIMES * self._max_tokens):
-                    break
-                batch.append(entry)
-            lane.popleft()
+        for place in islice(lane.in_order(), self._max_items):
+            own = place.item.item.cost
+            cost, longest = cost + own, max(longest, own)
+            side_by_side = longest * (len(batch) + 1)
+            if batch and (cost > self._max_tokens or side_by_side > UNPADDED_TIMES * self._max_tokens):
+                break
+            batch.append(place)
         return batch
 
-    def _neighbours_of(self, lane: deque[Entry]) -> list[Entry]:
-        window: list[Entry] = []
-        while lane and len(window) < self.window:
-            entry = lane.popleft()
-            if entry.job_id in self._waiting:
-                window.append(entry)
-        oldest = window[0]
-        by_cost = sorted(window, key=lambda entry: (entry.item.cost, entry.order))
-        start, end = self._best_run(
-            [entry.item.cost for entry in by_cost],
-            bisect_left(by_cost, (oldest.item.cost, oldest.order), key=lambda entry: (entry.item.cost, entry.order)),
-        )
-        batch = by_cost[start:end]
-        chosen = {entry.order for entry in batch}
-        lane.extendleft(entry for entry in reversed(window) if entry.order not in chosen)
-        return batch
+    def _neighbours_of(self, lane: FairQueue[Entry], first: Entry) -> list[Place[Entry]]:
+        """Flows that have had a batch more than the first's are left out: like lengths are no reason to fall behind."""
+        batch_ahead = self._max_items * first.item.cost / first.weight
+        window = list(islice(lane.in_order(ahead=batch_ahead), WINDOW_BATCHES * self._max_items))
+        by_cost = sorted(range(len(window)), key=lambda rank: (window[rank].cost, rank))
+        costs = [window[rank].item.item.cost for rank in by_cost]
+        start, end = self._best_run(costs, bisect_left(costs, first.item.cost))
+        return [window[rank] for rank in by_cost[start:end]]
 
-    def _best_run(self, costs: Sequence[int], oldest: int) -> tuple[int, int]:
-        """The oldest item's part of the cheapest cut of its neighbourhood into forwards. costs: ascending."""
+    def _best_run(self, costs: Sequence[int], own: int) -> tuple[int, int]:
+        """An item's part of the cheapest cut of its neighbourhood into forwards. costs: ascending; own: its place."""
         overhead = self._overhead_tokens
-        first = max(oldest - self._max_items + 1, bisect_left(costs, costs[oldest] - overhead))
-        last = min(oldest + self._max_items, bisect_right(costs, costs[oldest] + overhead))
+        first = max(own - self._max_items + 1, bisect_left(costs, costs[own] - overhead))
+        last = min(own + self._max_items, bisect_right(costs, costs[own] + overhead))
         cheapest = [0] * (last + 1)  # cheapest[i]: the cost of all items from i to last
         ends = [0] * last
         for start in range(last - 1, first - 1, -1):
@@ -166,14 +218,10 @@ class BatchQueue:
                     cheapest[start] = padded + overhead + cheapest[end]
                     ends[start] = end
         start = first
-        while ends[start] <= oldest:
+        while ends[start] <= own:
             start = ends[start]
         return start, ends[start]
 
-    def _forget(self, batch: Iterable[Entry]) -> None:
-        for entry in batch:
-            self._num_waiting -= 1
-            if self._waiting[entry.job_id] == 1:
-                del self._waiting[entry.job_id]
-            else:
-                self._waiting[entry.job_id] -= 1
+
+def _oldest_arrival(lane: FairQueue[Entry]) -> float:
+    return min(place.item.arrived_at for place in lane.heads())

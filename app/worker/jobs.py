@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ class Job:
 
     submit: Submit
     arrived_at: float
+    due_at: float = math.inf  # when nobody waits for it any more
+    begun_at: float | None = None  # when its latest item was begun, a text by its first token
     prepare_s: float = 0.0
     forward_s: float = 0.0
     finish_s: float = 0.0
@@ -52,7 +55,17 @@ class Job:
         self.num_unfinished = len(self._inputs)
         self.num_tokens = sum(item.cost for row in items for item in row)
         return [
-            Entry(self.job_id, self.submit.task, item, now, self.submit.alone, input_index, position)
+            Entry(
+                self.job_id,
+                self.submit.task,
+                item,
+                now,
+                self.submit.alone,
+                input_index,
+                position,
+                self.submit.flow,
+                self.submit.weight,
+            )
             for input_index, row in enumerate(items)
             for position, item in enumerate(row)
         ]
@@ -103,4 +116,5 @@ class Job:
             batch_size=self.batch_size,
             num_tokens=self.num_tokens,
             num_generated=self.num_generated,
+            wait_s=0.0 if self.begun_at is None else self.begun_at - self.arrived_at,
         )

@@ -13,8 +13,9 @@ the API process knew these jobs to be in some stage already (`app/worker/announc
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ from app.channel.messages import (
     DropAdapter,
     ErrorInfo,
     Heartbeat,
+    InputsDone,
     JobDelta,
     JobFailed,
     Load,
@@ -43,11 +45,14 @@ from app.channel.messages import (
     Submit,
     ToWorker,
 )
+from app.errors import DeadlineExceeded
+from app.fairness import FairQueue
 from app.runtime.base import LoadedModel
 from app.runtime.generation.request import Advance, Arrival, GenerationRequest, num_generated_in
 from app.worker import memory
 from app.worker.announcing import Announcer, Sender
-from app.worker.batch_queue import BatchQueue, Entry
+from app.worker.batch_queue import BatchQueue, Entry, batch_cost
+from app.worker.forward_pace import ForwardPace
 from app.worker.jobs import Job
 from app.worker.stage_threads import (
     AdapterLoaded,
@@ -94,6 +99,7 @@ _FLUSH_S = 5.0
 # time that launching the kernels takes.
 _OVERHEAD_TOKENS = {"cpu": 32}
 _ACCELERATOR_OVERHEAD_TOKENS = 1024
+_LATE = ErrorInfo.of(DeadlineExceeded("Its answer would have come after its deadline: it was not computed."))
 T = TypeVar("T")
 
 
@@ -121,13 +127,15 @@ class Worker:
         self._finisher: Finisher | None = None
         self._jobs: dict[int, Job] = {}
         self._early_cancels: dict[int, None] = {}
-        self._unprepared: deque[Job] = deque()
+        self._next_due = math.inf  # no deadline of a job is before it
+        self._unprepared: FairQueue[Job] = FairQueue(is_live=lambda job: job.job_id in self._jobs)
         self._adapters: Any = None  # `Adapters`, where the model has some
         self._adapter_loader: StageThread[AdapterWork] | None = None
         self._unadapted: dict[AdapterKey, list[Job]] = {}  # jobs whose adapters are not loaded yet
         self._dropped_early: list[AdapterSpec] = []
         self._batch = BatchSpec()
         self._queue = BatchQueue(max_items=1, max_tokens=1)  # until the model is there
+        self._pace = ForwardPace(0)
         self._computing: Batch | None = None
         self._split: deque[Batch] = deque()  # halves of failed batches: they go before the queue
         self._forwarded: deque[Forwarded] = deque()
@@ -247,12 +255,14 @@ class Worker:
 
     def _on_loaded(self, event: Loaded) -> None:
         model = event.model
+        overhead_tokens = _OVERHEAD_TOKENS.get(model.devices[0], _ACCELERATOR_OVERHEAD_TOKENS)
         self._queue = BatchQueue(
             max_items=self._batch.max_items,
             max_tokens=self._batch.max_tokens,
             max_wait_s=self._batch.max_wait_ms / 1000,
-            overhead_tokens=_OVERHEAD_TOKENS.get(model.devices[0], _ACCELERATOR_OVERHEAD_TOKENS),
+            overhead_tokens=overhead_tokens,
         )
+        self._pace = ForwardPace(overhead_tokens)
         preparer, finisher = Preparer(model, self._clock), Finisher(model, self._clock)
         self._finisher = finisher
         self._prepare = StageThread("prepare", preparer.handle, self._inbox, preparer.prime)
@@ -275,18 +285,25 @@ class Worker:
             del self._early_cancels[submit.job_id]
             return
         job = Job(submit, self._clock())
+        if submit.time_left_s is not None:
+            job.due_at = job.arrived_at + submit.time_left_s
+            self._next_due = min(self._next_due, job.due_at)
         self._jobs[job.job_id] = job
         adapter = submit.adapter
         if adapter is None or (self._adapters is not None and self._adapters.is_loaded(adapter.key)):
-            self._unprepared.append(job)
+            self._wait_for_prepare(job)
         else:
             self._unadapted.setdefault(adapter.key, []).append(job)
+
+    def _wait_for_prepare(self, job: Job) -> None:
+        submit = job.submit
+        self._unprepared.push(job, submit.flow, weight=submit.weight, cost=max(1, len(submit.inputs)))
 
     def _on_adapter(self, event: AdapterLoaded) -> None:
         self._rest("adapter")
         for job in self._unadapted.pop(event.adapter.key, []):
             if event.error is None:
-                self._unprepared.append(job)
+                self._wait_for_prepare(job)
             else:
                 self._fail(job.job_id, error_info(event.error, job.job_id, "load-adapter"))
 
@@ -381,6 +398,7 @@ class Worker:
         for job_id, error in event.failed.items():
             self._fail(job_id, error)
         self._send_parts(event.deltas)
+        num_inputs: Counter[int] = Counter()
         for finished in event.inputs:
             job = self._jobs.get(finished.job_id)
             if job is None:
@@ -389,10 +407,21 @@ class Worker:
                 self._fail(job.job_id, finished.error)
                 continue
             job.finish_s += finished.seconds
+            num_inputs[job.job_id] += 1
             if job.add_fragment(finished.input_index, finished.fragment):
                 job.is_complete = True
                 if not job.held:
                     self._answer(job)
+        self._note_inputs(num_inputs)
+
+    def _note_inputs(self, num_inputs: Counter[int]) -> None:
+        """Of jobs that have not all their answers yet."""
+        jobs = self._jobs
+        open_ones = {
+            job_id: num for job_id, num in num_inputs.items() if job_id in jobs and not jobs[job_id].is_complete
+        }
+        if open_ones:
+            self._announcer.note(InputsDone(num_inputs=open_ones))
 
     def _on_batch_stepped(self, event: BatchStepped) -> None:
         """The time limit of a forward is one of a step: it begins anew."""
@@ -456,6 +485,8 @@ class Worker:
                 self._fail(job.job_id, error_info(advance.error, job.job_id, "forward"))
                 continue
             if advance.tokens:
+                if text.advanced_at is None:
+                    job.begun_at = now
                 self._report.waited(text, now)
             if job.submit.is_stream:
                 self._write(job, entry, advance)
@@ -531,6 +562,7 @@ class Worker:
         self._announcer.note(_batch_done(event, reason))
         if error is None:
             if len(event.outputs) == len(event.batch.entries):
+                self._pace.learn(event.batch.task, event.batch.padded_tokens, event.seconds)
                 return event
             error = RuntimeError(
                 f"forward gave {len(event.outputs)} outputs for {len(event.batch.entries)} items. This is a bug."
@@ -573,6 +605,7 @@ class Worker:
         self._dispatch_forward()
         for event in good:
             self._gather(event)
+        self._shed_late()
         self._dispatch_finish()
         self._dispatch_adapter()
         self._dispatch_prepare()
@@ -587,15 +620,21 @@ class Worker:
             self._engine.is_device_wanted = self._is_engine_running and bool(self._split or len(self._queue))
             return
         is_engines_turn, self._is_engines_turn = self._is_engines_turn and bool(self._texts), False
-        batch = [] if is_engines_turn else self._next_split() or self._queue.take(self._clock())
+        batch = [] if is_engines_turn else self._next_split() or self._next_batch()
         if batch:
             self._is_engines_turn = True
             self._computing = work = Batch(batch, self._streamed(batch))
+            self._begin(work)
             self._announce("forward", work.job_ids, lambda: self._device.put(work))
         elif self._texts or self._engine.has_departures:
             self._is_engine_running = True
             self._engine.is_device_wanted = False
             self._announce("forward", self._text_jobs(), lambda: self._device.put(EngineWork(self._engine)))
+
+    def _begin(self, batch: Batch) -> None:
+        now = self._clock()
+        for job in self._jobs_of(batch):
+            job.begun_at = now
 
     def _streamed(self, entries: list[Entry]) -> frozenset[int]:
         return frozenset(entry.job_id for entry in entries if self._jobs[entry.job_id].submit.is_stream)
@@ -607,6 +646,33 @@ class Worker:
             if live:
                 return live
         return []
+
+    def _next_batch(self) -> list[Entry]:
+        """Without what would be late: answers come at the end of their forward, whose time is roughly known."""
+        while batch := self._queue.take(self._clock()):
+            seconds = self._pace.seconds_for(batch[0].task, batch_cost([entry.item for entry in batch]))
+            ends_at = self._clock() + seconds
+            for job_id in dict.fromkeys(entry.job_id for entry in batch):
+                if self._jobs[job_id].due_at < ends_at:
+                    self._fail(job_id, _LATE)
+            live = [entry for entry in batch if entry.job_id in self._jobs]
+            if live:
+                return live
+        return []
+
+    def _shed_late(self) -> None:
+        """Nobody waits any more for what waits here past its deadline. (The API process cancels it as well, in time if
+        it can.) What has begun is left to that."""
+        now = self._clock()
+        if now < self._next_due:
+            return
+        for job in list(self._jobs.values()):
+            if job.due_at <= now:
+                if job.begun_at is None:
+                    self._fail(job.job_id, _LATE)
+                else:
+                    job.due_at = math.inf
+        self._next_due = min((job.due_at for job in self._jobs.values()), default=math.inf)
 
     def _dispatch_finish(self) -> None:
         if self._finish is None or "finish" in self._busy:
@@ -627,12 +693,24 @@ class Worker:
 
     def _dispatch_prepare(self) -> None:
         """Prepare ahead of the device, no further than the queue looks."""
-        if self._prepare is None or "prepare" in self._busy or len(self._queue) >= self._queue.window:
+        if self._prepare is None or "prepare" in self._busy:
             return
-        jobs = _take(self._unprepared, lambda job: (job.job_id, job.submit.alone), self._jobs, _MAX_PREPARE_JOBS)
+        jobs = self._next_unprepared()
         if jobs:
             prepare, submits = self._prepare, [job.submit for job in jobs]
             self._announce("prepare", [job.job_id for job in jobs], lambda: prepare.put(submits))
+
+    def _next_unprepared(self) -> list[Job]:
+        """In fair order; one that is to be alone, alone."""
+        jobs: list[Job] = []
+        while len(jobs) < _MAX_PREPARE_JOBS:
+            found = self._unprepared.first(lambda flow: not self._queue.is_stocked(flow))
+            if found is None or (jobs and (found[1].item.submit.alone or jobs[0].submit.alone)):
+                break
+            jobs.append(self._unprepared.take(found[1]))
+        if not self._unprepared.heads():
+            self._unprepared.time.rest()
+        return jobs
 
     def _announce(self, stage: str, job_ids: list[int], then: Callable[[], None]) -> None:
         """Say who is to blame if this process dies now, and let the stage begin when that is known."""

@@ -21,8 +21,11 @@ def entry(
     arrived_at: float = 0.0,
     task: str = "fill-mask",
     is_unpadded: bool = False,
+    client: str = "",
+    weight: float = 1.0,
 ) -> Entry:
-    return Entry(job_id, task, Item(None, cost, group, is_unpadded=is_unpadded), arrived_at, alone)
+    item = Item(None, cost, group, is_unpadded=is_unpadded)
+    return Entry(job_id, task, item, arrived_at, alone, flow=(client, 0), weight=weight)
 
 
 def queue_of(entries: list[Entry], *, max_items: int = 64, max_tokens: int = 16384, **options: float) -> BatchQueue:
@@ -140,6 +143,56 @@ def test_age_wins_over_length() -> None:
     assert 0 in jobs(queue.take(0.0))
 
 
+@pytest.mark.parametrize("is_unpadded", [False, True])
+def test_a_polite_client_does_not_wait_behind_a_flood(is_unpadded: bool) -> None:
+    """Its one item is in the next batch, whatever came before it and how long it is."""
+    flood = [entry(index, 10, client="flood", is_unpadded=is_unpadded) for index in range(200)]
+    queue = queue_of(flood, max_items=8)
+    queue.take(0.0)
+    queue.push([entry(1000, 70, client="polite", is_unpadded=is_unpadded)])
+    assert 1000 in jobs(queue.take(0.0)) + jobs(queue.take(0.0))
+
+
+@pytest.mark.parametrize("is_unpadded", [False, True])
+def test_a_batch_is_shared_by_weight(is_unpadded: bool) -> None:
+    """Items of like lengths share forwards, and each client has its part of these."""
+    queue = queue_of([], max_items=8)
+    queue.push(entry(1, 10, client="flood", is_unpadded=is_unpadded) for _ in range(400))
+    queue.push(entry(2, 12, client="double", weight=2.0, is_unpadded=is_unpadded) for _ in range(400))
+    taken = [row.job_id for _ in range(40) for row in queue.take(0.0)]
+    assert 190 <= taken.count(2) <= 230
+
+
+def test_like_lengths_are_no_way_past_others() -> None:
+    """A flood whose lengths fill the batches of a client that has few items waiting gets no more than a batch ahead."""
+    queue = queue_of([entry(index, 10, client="flood") for index in range(200)], max_items=8, overhead_tokens=32)
+    queue.push(entry(1000 + index, 12, client="polite") for index in range(20))
+    batches = [jobs(queue.take(0.0)) for _ in range(6)]
+    assert sum(job_id >= 1000 for batch in batches for job_id in batch) == 20
+
+
+def test_who_shares_forwards_with_nobody_pays_for_them() -> None:
+    """Requests whose parameters all differ take a forward each, whose overhead is theirs."""
+    queue = queue_of([], max_items=8, overhead_tokens=90)
+    queue.push(entry(index, 10, client="odd", group=index) for index in range(100))
+    queue.push(entry(1000 + index, 10, client="even") for index in range(400))
+    batches = [jobs(queue.take(0.0)) for _ in range(30)]
+    odd = sum(job_id < 1000 for batch in batches for job_id in batch)
+    assert 15 <= odd <= 20
+    assert sum(map(len, batches)) - odd >= 80
+
+
+def test_more_is_prepared_for_those_of_whom_nothing_waits() -> None:
+    """A full window of one client's items is no reason to leave the others unprepared."""
+    queue = queue_of([entry(index, client="flood") for index in range(32)], max_items=8)
+    assert queue.is_stocked(("flood", 0))
+    assert not queue.is_stocked(("polite", 0))
+    queue.push([entry(1000, client="polite")])
+    assert queue.is_stocked(("polite", 0))
+    queue.drop(1000)
+    assert not queue.is_stocked(("polite", 0))
+
+
 def test_rows_are_sorted_by_length() -> None:
     """A batch comes in ascending cost."""
     batch = queue_of([entry(1, 9), entry(2, 3), entry(3, 6)]).take(0.0)
@@ -246,3 +299,39 @@ def test_every_item_leaves_exactly_once(
         pass
     assert not waiting
     assert len(queue) == 0
+
+
+COSTS = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 1)), min_size=1, max_size=60)
+
+
+@given(
+    costs=st.fixed_dictionaries({"a": COSTS, "b": COSTS}),
+    weight=st.sampled_from([0.5, 1.0, 4.0]),
+    max_items=st.integers(1, 8),
+    overhead=st.integers(1, 40),
+    is_unpadded=st.booleans(),
+)
+def test_clients_differ_by_no_more_than_a_few_batches(
+    costs: dict[str, list[tuple[int, int]]], weight: float, max_items: int, overhead: int, is_unpadded: bool
+) -> None:
+    """In what was computed for each, by their weights, as long as both have something waiting: in lanes of their own
+    or the same ones, with lengths that suit a batch or do not."""
+    weights = {"a": 1.0, "b": weight}
+    queue = queue_of([], max_items=max_items, max_tokens=10_000, overhead_tokens=overhead)
+    waiting = {name: len(rows) for name, rows in costs.items()}
+    for name, rows in costs.items():
+        queue.push(
+            entry(ord(name), cost, group=lane, client=name, weight=weights[name], is_unpadded=is_unpadded)
+            for cost, lane in rows
+        )
+    longest = max(cost for rows in costs.values() for cost, _ in rows)
+    batch = (max_items * longest + overhead) / min(weights.values())
+    served = {"a": 0.0, "b": 0.0}
+    while all(waiting.values()):
+        taken = queue.take(0.0)
+        items = [one.item for one in taken]
+        for one in taken:
+            waiting[one.flow[0]] -= 1
+            cost = one.item.cost if is_unpadded else batch_cost(items) / len(items)
+            served[one.flow[0]] += (cost + overhead / len(items)) / weights[one.flow[0]]
+        assert abs(served["a"] - served["b"]) <= 3 * batch

@@ -21,6 +21,7 @@ from app.channel.messages import (
     Deltas,
     FromWorker,
     Heartbeat,
+    InputsDone,
     JobDone,
     JobFailed,
     Load,
@@ -67,9 +68,10 @@ class RunningWorker:
         self.batch = batch
         self.received: list[FromWorker] = []
         self.exit_code: int | None = None
+        self.ahead_s = 0.0  # of its clock
         self._sender = RecordingSender()
         self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._worker = Worker(self._sender, self._inbox, load or self._load, time.monotonic)
+        self._worker = Worker(self._sender, self._inbox, load or self._load, lambda: time.monotonic() + self.ahead_s)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -313,6 +315,17 @@ def test_a_large_job_is_split_over_batches(worker: RunningWorker) -> None:
     assert max(len(batch) for batch in worker.model.batches) <= 8
 
 
+def test_what_a_large_job_has_answers_for_is_told_before_all_are_there(worker: RunningWorker) -> None:
+    """Its permits are others' then. What is left comes with its answer; small jobs say nothing."""
+    worker.submit(1, *({"text": str(index)} for index in range(20)))
+    worker.submit(2, {"text": "x"})
+    worker.answer(1)
+    worker.answer(2)
+    told = [message.num_inputs for message in worker.received if isinstance(message, InputsDone)]
+    assert {job_id for one in told for job_id in one} == {1}
+    assert 0 < sum(one[1] for one in told) < 20
+
+
 def test_an_input_of_many_items_is_finished_once(worker: RunningWorker) -> None:
     """All items of an input, from several batches, meet in one `finish`."""
     worker.submit(1, {"text": "chunked", "items": 20}, {"text": "x"})
@@ -405,6 +418,89 @@ def test_a_number_that_is_not_finite_is_an_error(worker: RunningWorker, order: s
     """Never `null` in an answer."""
     worker.submit(1, {"text": "a", "finish": order})
     assert "finite" in worker.failure(1).error.message
+
+
+def submit_for(worker: RunningWorker, job_id: int, text: str, **fields: Any) -> None:
+    worker.tell(Submit(job_id=job_id, task=TASK, inputs=[{"text": text}], parameters={}, **fields))
+
+
+def close_gate(worker: RunningWorker) -> None:
+    """Job 0 is in the forward until the model's gate is set."""
+    worker.submit(0, {"text": "gate", "forward": "wait"})
+    worker.until(lambda message: message == StageBegan(stage="forward", job_ids=[0]))
+
+
+def test_what_is_late_is_not_computed(worker: RunningWorker) -> None:
+    """Its deadline passed while it waited for the device: it is answered, and no forward sees it."""
+    close_gate(worker)
+    submit_for(worker, 1, "late", time_left_s=100)
+    submit_for(worker, 2, "in time", time_left_s=1000)
+    worker.until_prepared(1, 2)
+    worker.ahead_s = 200
+    worker.model.gate.set()
+    assert worker.failure(1).error.code == "deadline_exceeded"
+    assert worker.outputs(2)
+    assert worker.model.batches == [["gate"], ["in time"]]
+
+
+def test_what_comes_late_is_not_even_prepared(worker: RunningWorker) -> None:
+    """Nobody waits for it any more."""
+    submit_for(worker, 1, "late", time_left_s=-1)
+    assert "not computed" in worker.failure(1).error.message
+    submit_for(worker, 2, "in time", time_left_s=1000)
+    worker.answer(2)
+    began = [one for one in worker.received if isinstance(one, StageBegan) and one.stage == "prepare"]
+    assert not any(1 in one.job_ids for one in began)
+
+
+def test_what_would_be_late_is_not_computed(worker: RunningWorker) -> None:
+    """Forwards have taken ten seconds: five are not enough."""
+    close_gate(worker)
+    worker.ahead_s = 10
+    worker.model.gate.set()
+    worker.answer(0)
+    submit_for(worker, 1, "late", time_left_s=5)
+    assert worker.failure(1).error.code == "deadline_exceeded"
+    submit_for(worker, 2, "in time", time_left_s=1000)
+    assert worker.outputs(2)
+    assert worker.model.batches == [["gate"], ["in time"]]
+
+
+def test_what_is_being_computed_at_its_deadline_goes_on(worker: RunningWorker) -> None:
+    """Who waits for it decides: the API process cancels it, or takes the answer."""
+    worker.tell(
+        Submit(job_id=0, task=TASK, inputs=[{"text": "gate", "forward": "wait"}], parameters={}, time_left_s=100)
+    )
+    worker.until(lambda message: message == StageBegan(stage="forward", job_ids=[0]))
+    worker.ahead_s = 200
+    worker.submit(1, {"text": "a"})
+    worker.until_prepared(1)
+    worker.model.gate.set()
+    assert worker.outputs(0)
+
+
+def test_a_flood_does_not_hold_up_others(worker: RunningWorker) -> None:
+    """Neither their preparing nor their forward: they are in the next batch but one at the latest."""
+    close_gate(worker)
+    for job_id in range(1, 101):
+        submit_for(worker, job_id, "flood", flow=("flood", 0))
+    submit_for(worker, 200, "other", flow=("polite", 0))
+    worker.until_prepared(200)
+    worker.model.gate.set()
+    worker.answer(200)
+    assert any("other" in batch for batch in worker.model.batches[1:3])
+
+
+def test_how_long_a_job_waited_is_told(worker: RunningWorker) -> None:
+    """From its arrival until the forward, whatever the forward takes."""
+    close_gate(worker)
+    worker.submit(1, {"text": "a"})
+    worker.until_prepared(1)
+    worker.ahead_s = 50
+    worker.model.gate.set()
+    first, second = worker.answer(0), worker.answer(1)
+    assert isinstance(first, JobDone) and isinstance(second, JobDone)
+    assert first.wait_s < 50 <= second.wait_s
 
 
 def test_a_cancelled_job_that_waits_is_not_computed(worker: RunningWorker) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from app.access.keys import INFER, METRICS, NORMAL, PRIORITIES, SCOPES, KeyScope
+from app.access.keys import INFER, METRICS, SCOPES, KeyScope
 from app.errors import Forbidden
+from app.fairness import NORMAL, PRIORITIES
 from app.fleet.requests import ModelsAPI
 
 _NO_ADMIN = (

@@ -122,7 +122,7 @@ class VllmEngine:
             )
         except InvalidInput as error:
             return Advance(arrival.key, error=error)
-        self._texts[arrival.key] = self._account.begin(arrival.key, request)
+        self._texts[arrival.key] = self._account.begin(arrival)
         return None
 
     def _advanced(self) -> list[Advance]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Ordered
 from typing import Any
 
-from app.runtime.generation.request import Advance, EngineState, Generated, GenerationRequest
+from app.runtime.generation.request import Advance, Arrival, EngineState, Generated, GenerationRequest
 from app.runtime.generation.sampler import Chosen, Sampler
 from app.runtime.generation.sequence import Sequence
 from app.runtime.generation.stops import StopTexts
@@ -21,15 +21,18 @@ class Account:
         self._num_arrived = 0
         self.num_steps = self.num_prompt_tokens = self.num_cached_tokens = self.num_generated_tokens = 0
 
-    def begin(self, key: int, request: GenerationRequest) -> Sequence:
+    def begin(self, arrival: Arrival) -> Sequence:
         self._num_arrived += 1
+        request: GenerationRequest = arrival.item.features
         return Sequence(
-            key=key,
+            key=arrival.key,
             request=request,
             order=self._num_arrived,
             tokens=list(request.prompt),
             num_prompt=len(request.prompt),
             matcher=None if request.grammar is None else request.grammar.matcher(),
+            flow=arrival.flow,
+            weight=arrival.weight,
         )
 
     def advance(self, sequence: Sequence, chosen: Chosen) -> Advance:

@@ -118,7 +118,7 @@ class ContinuousEngine:
     # Coming and going
 
     def _add(self, arrival: Arrival) -> None:
-        sequence = self._account.begin(arrival.key, arrival.item.features)
+        sequence = self._account.begin(arrival)
         self._sequences[arrival.key] = sequence
         self._scheduler.add(sequence)
 
@@ -197,7 +197,7 @@ class ContinuousEngine:
     def _state(self) -> EngineState:
         return self._account.state(
             num_running=len(self._scheduler.running),
-            num_waiting=len(self._scheduler.waiting),
+            num_waiting=self._scheduler.num_waiting,
             num_used_tokens=self.room.num_used_tokens,
             limit_tokens=self.room.limit_tokens,
             num_preemptions=self._scheduler.num_preemptions,

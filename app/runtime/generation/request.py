@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from app.fairness import NOBODY, Flow
 from app.runtime.base import Item
 
 DEFAULT_MAX_NEW_TOKENS = 256
@@ -182,10 +183,12 @@ class Advance:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """key: of the caller's, unlike any other that is on its way."""
+    """key: of the caller's, unlike any other that is on its way. flow, weight: whose it is, among those that wait."""
 
     key: int
     item: Item  # features: a GenerationRequest
+    flow: Flow = NOBODY
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,16 +1,18 @@
 """What is computed next: pure decisions, without torch, clock or loop.
 
-All sequences that decode take part in every step; what is left of the step's budget goes to prompts, in the order in
-which they came, in chunks. A sequence that finds no room for its next token sends the youngest back to wait: its tokens
-are computed again when there is room, mostly from what is still where it lay.
+All sequences that decode take part in every step; what is left of the step's budget goes to prompts, in chunks, and
+those that wait come in in fair order (`app/fairness.py`), by the tokens that their clients have had computed while
+others waited. A sequence that finds no room for its next token sends the youngest back to wait: its tokens are computed
+again when there is room, mostly from what is still where it lay.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
+from app.fairness import FairQueue, Place
 from app.runtime.generation.room import Copy, Room
 from app.runtime.generation.rows import common_length
 from app.runtime.generation.sequence import Sequence
@@ -62,12 +64,17 @@ class Scheduler:
     def __init__(self, room: Room, *, max_sequences: int) -> None:
         self._room = room
         self._max_sequences = max_sequences
-        self.waiting: deque[Sequence] = deque()
+        self._waiting: FairQueue[Sequence] = FairQueue()
+        self._preempted: deque[Place[Sequence]] = deque()  # they go before all that wait
         self.running: list[Sequence] = []
         self.num_preemptions = 0
 
     def __len__(self) -> int:
-        return len(self.waiting) + len(self.running)
+        return self.num_waiting + len(self.running)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting) + len(self._preempted)
 
     @property
     def num_soon(self) -> int:
@@ -75,14 +82,15 @@ class Scheduler:
         return min(self._max_sequences, len(self))
 
     def add(self, sequence: Sequence) -> None:
-        self.waiting.append(sequence)
+        self._waiting.push(sequence, sequence.flow, weight=sequence.weight, cost=len(sequence.tokens))
 
     def remove(self, sequence: Sequence) -> None:
         """It is complete, or nobody waits for it."""
         if sequence in self.running:
             self.running.remove(sequence)
-        elif sequence in self.waiting:
-            self.waiting.remove(sequence)
+        else:
+            self._waiting.discard(sequence, sequence.flow)
+            self._preempted = deque(place for place in self._preempted if place.item is not sequence)
         self._release(sequence)
 
     def schedule(self, max_prefill_tokens: int) -> Plan:
@@ -91,7 +99,16 @@ class Scheduler:
         self._decode(plan)
         left = self._prefill_running(plan, max_prefill_tokens)
         self._admit(plan, left)
+        self._charge(plan.decodes)
         return plan
+
+    def _charge(self, decodes: list[Chunk]) -> None:
+        """What is computed while nobody waits is nobody's loss."""
+        if not self._waiting:
+            self._waiting.time.rest()
+            return
+        for chunk in decodes:
+            self._waiting.time.charge(chunk.sequence.flow, chunk.num_tokens, chunk.sequence.weight)
 
     def computed(self, chunk: Chunk) -> None:
         """Its keys and values are there."""
@@ -129,7 +146,7 @@ class Scheduler:
         self.num_preemptions += 1
         self.running.remove(sequence)
         self._release(sequence)
-        self.waiting.appendleft(sequence)
+        self._preempted.appendleft(Place(sequence, sequence.flow, sequence.weight, 0.0, sequence.order))
 
     def _release(self, sequence: Sequence) -> None:
         if sequence.place is not None:
@@ -152,14 +169,18 @@ class Scheduler:
 
     def _admit(self, plan: Plan, left: int) -> None:
         """In order: nobody overtakes one that waits for room. Who waits for another's prompt may be overtaken."""
-        for sequence in list(islice(self.waiting, MAX_LOOKED_AT)):
+        for place in list(islice(chain(self._preempted, self._waiting.in_order()), MAX_LOOKED_AT)):
+            sequence = place.item
             if left <= 0 or len(self.running) >= self._max_sequences:
                 return
             if self._may_soon_share(sequence):
                 continue
             if not self._place(sequence, plan):
                 return
-            self.waiting.remove(sequence)
+            if place in self._preempted:
+                self._preempted.remove(place)  # its tokens were charged
+            else:
+                self._waiting.take(place, sequence.num_missing)
             self.running.append(sequence)
             left -= self._chunk(sequence, plan, left)
 

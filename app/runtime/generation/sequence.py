@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.fairness import NOBODY, Flow
 from app.runtime.generation.request import GenerationRequest, Matcher, Ranked
 
 
@@ -13,7 +14,7 @@ from app.runtime.generation.request import GenerationRequest, Matcher, Ranked
 class Sequence:
     """tokens: the prompt's and the new ones. num_computed: how many of them have keys and values in `place`, a row or
     pages. num_cached: how many of the prompt's came from other sequences. order: of arrival; those that came first go
-    first. generator, history: the sampler's."""
+    first. generator, history: the sampler's. flow, weight: whose it is."""
 
     key: int
     request: GenerationRequest
@@ -29,6 +30,8 @@ class Sequence:
     was_admitted: bool = False
     generator: Any = None
     history: Any = None
+    flow: Flow = NOBODY
+    weight: float = 1.0
 
     @property
     def kind(self) -> Hashable:

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from app.errors import InvalidInput
+from app.fairness import FairQueue
 from app.runtime.adapters import Adapter, Adapters
 from app.runtime.generation.account import Account
 from app.runtime.generation.engine import Control
@@ -74,15 +75,16 @@ class GenerateEngine:
         self._is_stateful = bool(getattr(model, "_is_stateful", False))
         self._account = Account(tokenizer, end_ids)
         self._generator = Generator(model, tokenizer)
-        self._waiting: deque[Sequence] = deque()
+        self._waiting: FairQueue[Sequence] = FairQueue()
+        self._again: deque[Sequence] = deque()  # they failed together, and are tried one by one before all that wait
         self._running: dict[int, Sequence] = {}
 
     def run(self, control: Control) -> None:
         while True:
             self._listen(control)
-            if not self._waiting:
-                return
             call = self._next_call()
+            if not call:
+                return
             try:
                 with self._adapted(call[0].request.adapter):
                     advances = self._beams(call, control) if call[0].request.values else self._generate(call, control)
@@ -102,27 +104,36 @@ class GenerateEngine:
 
     def _listen(self, control: Control) -> None:
         for arrival in control.arrivals():
-            self._waiting.append(self._account.begin(arrival.key, arrival.item.features))
+            sequence = self._account.begin(arrival)
+            self._waiting.push(sequence, arrival.flow, weight=arrival.weight, cost=_cost(sequence.request))
         gone = set(control.departures())
         if gone:
-            self._waiting = deque(one for one in self._waiting if one.key not in gone)
+            self._waiting.remove([place for place in self._waiting.in_order() if place.item.key in gone])
+            self._again = deque(one for one in self._again if one.key not in gone)
             for key in gone:
                 self._running.pop(key, None)
 
     def _next_call(self) -> list[Sequence]:
-        """The oldest and those that may go with it, of like length. After a failure they are tried one by one."""
-        first = self._waiting[0]
-        mates = [one for one in self._waiting if self._goes_with(one.request, first.request)]
-        length = first.request.num_prompt_tokens
-        mates.sort(key=lambda one: abs(one.request.num_prompt_tokens - length) if one is not first else -1)
-        call = mates[: 1 if first.was_admitted else self._max_rows]
-        costs = accumulate((_cost(one.request) for one in call), max)
-        fitting = sum(num_rows * cost <= self._max_tokens for num_rows, cost in enumerate(costs, start=1))
-        call = call[: max(1, fitting)]
-        chosen = {one.key for one in call}
-        self._waiting = deque(one for one in self._waiting if one.key not in chosen)
+        """The first in fair order and those that may go with it, of like length; none: nothing waits."""
+        call = [self._again.popleft()] if self._again else self._take_call()
         self._running = {one.key: one for one in call}
         return call
+
+    def _take_call(self) -> list[Sequence]:
+        found = self._waiting.first()
+        if found is None:
+            self._waiting.time.rest()
+            return []
+        rows_ahead = self._max_rows * found[1].cost / found[1].weight
+        waiting = list(self._waiting.in_order(ahead=rows_ahead))
+        first = waiting[0].item.request
+        mates = [place for place in waiting if self._goes_with(place.item.request, first)]
+        length = first.num_prompt_tokens
+        mates.sort(key=lambda one: -1 if one is waiting[0] else abs(one.item.request.num_prompt_tokens - length))
+        call = mates[: self._max_rows]
+        costs = accumulate((_cost(place.item.request) for place in call), max)
+        fitting = sum(num_rows * cost <= self._max_tokens for num_rows, cost in enumerate(costs, start=1))
+        return [self._waiting.take(place) for place in call[: max(1, fitting)]]
 
     def _goes_with(self, one: GenerationRequest, other: GenerationRequest) -> bool:
         if one is other:
@@ -137,9 +148,7 @@ class GenerateEngine:
         """One that failed alone fails; of several each is tried again by itself, if nobody has read of it yet."""
         if len(self._running) == 1 or any(one.num_new for one in self._running.values()):
             return [Advance(key, error=error) for key in self._running]
-        for sequence in reversed(self._running.values()):
-            sequence.was_admitted = True
-            self._waiting.appendleft(sequence)
+        self._again.extendleft(reversed(self._running.values()))
         return []
 
     def _generate(self, call: list[Sequence], control: Control) -> list[Advance]:
@@ -252,7 +261,7 @@ class GenerateEngine:
         return [one.key in self._running for one in call]
 
     def _state(self) -> EngineState:
-        return self._account.state(num_running=len(self._running), num_waiting=len(self._waiting))
+        return self._account.state(num_running=len(self._running), num_waiting=len(self._waiting) + len(self._again))
 
 
 def _cost(request: GenerationRequest) -> int:
