@@ -44,6 +44,7 @@ from app.declaration.inference import (
 from app.declaration.quantised import method_of, problem_of_checkpoint
 from app.declaration.text import YamlDocument, YamlError, read_yaml
 from app.errors import CatalogError, InvalidInput, NotServed
+from app.fairness import NORMAL, PRIORITIES
 from app.media.limits import MediaLimits
 from app.tasks.base import Task
 from app.tasks.custom import NAME as CUSTOM
@@ -60,6 +61,7 @@ class BatchSpec(msgspec.Struct, frozen=True, kw_only=True):
 class QueueSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_items: int = 2048  # permits of this model
     deadline_s: float = 300.0
+    max_wait_s: float | None = None  # None: each request's own deadline
 
 
 class ModerationSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +130,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int = 1
     batch: BatchSpec = BatchSpec()
     queue: QueueSpec = QueueSpec()
+    priority: int = NORMAL  # of `app/fairness.py`
     keep_alive_s: float = 300.0  # 0: unload after the answer; -1: never
     pinned: bool = False
     preload: bool = False
@@ -307,7 +310,10 @@ class _Reader:
             feature_extractor=self._optional_location("feature_extractor", form.feature_extractor),
             vocoder=self._optional_location("vocoder", form.vocoder),
             batch=BatchSpec(**form.batch.model_dump()),
-            queue=QueueSpec(max_items=form.queue.max_items, deadline_s=form.queue.deadline),
+            queue=QueueSpec(
+                max_items=form.queue.max_items, deadline_s=form.queue.deadline, max_wait_s=form.queue.max_wait
+            ),
+            priority=PRIORITIES[form.priority],
             keep_alive_s=form.keep_alive,
             memory_bytes=form.memory,
             cache_bytes=form.cache,

@@ -37,7 +37,7 @@ BATCH_OUTCOMES = ("ok", "error", "out_of_memory")
 LOAD_OUTCOMES = ("ready", "failed", "out_of_memory")
 EVICTION_REASONS = ("memory", "keep_alive", "request", "shutdown")
 CACHE_OUTCOMES = ("hit", "shared", "miss")
-REJECTION_REASONS = ("model_queue", "total_queue", "draining", "failed")
+REJECTION_REASONS = ("model_queue", "total_queue", "client_share", "model_share", "max_wait", "draining", "failed")
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -171,6 +171,12 @@ class Telemetry:
             ("model", "reason"),
             registry=registry,
         )
+        self._shed = Counter(
+            "pipeserve_shed_jobs_total",
+            "Jobs that were taken and not computed: their deadline passed, or would have, before their answer.",
+            ("model",),
+            registry=registry,
+        )
 
     def _make_cache_metrics(self) -> None:
         registry = self.registry
@@ -188,6 +194,12 @@ class Telemetry:
         registry = self.registry
         self._queue_items = Gauge(
             "pipeserve_queue_items", "Items waiting for their model or a forward.", ("model",), registry=registry
+        )
+        self._wait_seconds = Gauge(
+            "pipeserve_estimated_wait_seconds",
+            "How long one more item would wait behind those that are there; 0 where nothing was measured of late.",
+            ("model",),
+            registry=registry,
         )
         self._in_flight_items = Gauge(
             "pipeserve_in_flight_items", "Items admitted and not yet answered.", ("model",), registry=registry
@@ -290,8 +302,9 @@ class Telemetry:
 
     def _declare_model(self, spec: ModelSpec) -> None:
         model = spec.id
-        for gauge in (self._queue_items, self._in_flight_items, self._model_replicas):
+        for gauge in (self._queue_items, self._wait_seconds, self._in_flight_items, self._model_replicas):
             gauge.labels(model)
+        self._shed.labels(model)
         self._restarts.labels(model)
         self._recompiles.labels(model)
         self._load_seconds.labels(model)
@@ -397,6 +410,9 @@ class Telemetry:
     def rejected(self, model: str, reason: str) -> None:
         self._rejections.labels(self._label(model), reason).inc()
 
+    def shed(self, model: str) -> None:
+        self._shed.labels(self._label(model)).inc()
+
     def answer_looked_up(self, model: str, outcome: str) -> None:
         self._cache_lookups.labels(self._label(model), outcome).inc()
 
@@ -452,6 +468,7 @@ class Telemetry:
             model = status.spec.id
             self._in_flight_items.labels(model).set(status.in_flight)
             self._queue_items.labels(model).set(status.queued)
+            self._wait_seconds.labels(model).set(status.wait_s or 0.0)
             self._model_replicas.labels(model).set(status.replicas)
             if status.spec.cache_bytes is not None:
                 self._cache_bytes.labels(model).set(status.cached_bytes)

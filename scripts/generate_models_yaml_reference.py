@@ -78,7 +78,7 @@ def shown(value: Any) -> str:
 
 
 def type_of(name: str, schema: dict[str, Any]) -> str:
-    if name in ("keep_alive", "deadline"):
+    if name in ("keep_alive", "deadline", "max_wait"):
         return "duration"
     if name in ("memory", "max_bytes"):
         return "size"

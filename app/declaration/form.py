@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from app.declaration.backends import AUTO, BACKENDS
 from app.durations import parse_duration, parse_size, parse_size_or_share
+from app.fairness import PriorityName
 from app.tasks.architectures import AUTO_CLASSES
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
@@ -120,6 +121,12 @@ class BatchForm(Form):
 class QueueForm(Form):
     max_items: Count = Field(default=2048, description="items admitted at a time; more get 429")
     deadline: Duration = Field(default=300.0, gt=0, description="longest time of a request, its waiting included")
+    max_wait: Duration | None = Field(
+        default=None,
+        gt=0,
+        description="a request that would wait longer before it is begun, by what those before it waited, gets 429 at"
+        " once; unset: longer than until its deadline (docs/overload.md)",
+    )
 
 
 class AdapterForm(Form):
@@ -226,6 +233,11 @@ class EntryForm(Form):
     )
     batch: BatchForm = Field(default=BatchForm(), description="see below")
     queue: QueueForm = Field(default=QueueForm(), description="see below")
+    priority: PriorityName = Field(
+        default="normal",
+        description="its share of the server's queue when that is full: `high` eight times that of `normal`, `low` an"
+        " eighth (docs/overload.md)",
+    )
     keep_alive: Duration = Field(default=300.0, description="unload so long after the last use; 0 at once, -1 never")
     pinned: bool = Field(default=False, description="never evicted, never unloaded for idleness")
     preload: bool = Field(default=False, description="load at the start instead of at the first request")
@@ -352,7 +364,7 @@ FORMS_INSIDE: dict[type[Form], dict[str, type[Form]]] = {
     },
 }
 
-LATER_KEYS = frozenset({"chat_template", "priority", "drain"})
+LATER_KEYS = frozenset({"chat_template", "drain"})
 LATER_TOP_LEVEL_KEYS = frozenset({"catalog"})
 
 

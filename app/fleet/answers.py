@@ -78,6 +78,10 @@ class Answers:
         self._leading[job] = job.key
         return True
 
+    def follows(self, job: Job) -> bool:
+        """Whether it waits for an equal one's answer."""
+        return job.key is not None and job in self._waiting.get(job.key, ())
+
     def answered(self, job: Job, done: JobDone) -> None:
         """Keep a leading job's answer, and give it to those that wait for it."""
         key = self._leading.pop(job, None)
@@ -99,7 +103,7 @@ class Answers:
         """However it ended. The job that is to be computed in its place, if it led and others wait."""
         key = self._leading.pop(job, None)
         if key is None:
-            if job.key in self._waiting and job in self._waiting[job.key]:
+            if job.key is not None and self.follows(job):
                 self._waiting[job.key].remove(job)
             return None
         others = self._waiting[key]

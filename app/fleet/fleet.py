@@ -26,6 +26,7 @@ from app.errors import (
     PipeserveError,
     Unavailable,
 )
+from app.fairness import weight_of
 from app.fleet.admission import Admission
 from app.fleet.answers import Answers, Kept, key_of
 from app.fleet.clock import Alarm, Clock, LoopClock
@@ -111,6 +112,10 @@ class _Model:
     def on_batch(self, batch: BatchDone) -> None:
         self._fleet._events.batch_done(self.spec.id, batch)
 
+    def on_inputs(self, job: Job, num_inputs: int) -> None:
+        items_each = job.num_items // len(job.request.inputs)
+        self._fleet._admission.release_some(job.permit, items_each * num_inputs)
+
     def on_engine(self, report: EngineReport) -> None:
         self._fleet._events.engine_reported(self.spec.id, report)
 
@@ -178,7 +183,12 @@ class Fleet:
         error = ErrorInfo(code=ModelFailed.code, message=spec.problem) if spec.problem is not None else None
         state = State.FAILED if error is not None else State.UNLOADED if spec.is_resolved else State.UNRESOLVED
         self._residency.add(spec, state, error)
-        self._admission.add(spec.id, spec.queue.max_items)
+        self._admission.add(
+            spec.id,
+            spec.queue.max_items,
+            weight=weight_of(spec.priority),
+            batch_items=spec.batch.max_items * spec.replicas,
+        )
         return _Model(spec, self, self._make_replicas)
 
     def _make_replicas(self, model: _Model) -> Replicas:
@@ -266,18 +276,33 @@ class Fleet:
             self._events.answer_looked_up(model.spec.id, "hit")
             return _kept_result(kept)
         now = self._clock.now()
-        self._admission.acquire(model.spec.id, request.num_items, now)
-        job = Job(next(self._job_ids), request, Lease(model.spec.id, request.keep_alive_s), now, stream)
+        queue = model.spec.queue
+        time_left_s = queue.deadline_s if request.deadline_s is None else request.deadline_s
+        permit = self._admission.acquire(
+            model.spec.id,
+            request.num_items,
+            now,
+            flow=request.flow,
+            weight=request.flow_weight,
+            max_wait_s=time_left_s if queue.max_wait_s is None else min(queue.max_wait_s, time_left_s),
+        )
+        lease = Lease(model.spec.id, request.keep_alive_s)
+        job = Job(next(self._job_ids), request, lease, permit, now, now + time_left_s, stream)
         job.key = key
         self._jobs[job.lease] = job
         is_answered = False
+        waited_s: float | None = None
         try:
             self._perform(self._residency.acquire(job.lease, now))
             self._set_deadline(model, job)
             done = await job.answered
             is_answered = True
+            waited_s = max(0.0, job.sent_at - job.granted_at) + done.wait_s
             model.answers.answered(job, done)
         except PipeserveError as error:
+            if isinstance(error, DeadlineExceeded) and not self._has_begun(model, job):
+                self._events.shed(model.spec.id)
+                waited_s = self._clock.now() - job.granted_at if job.lease.is_granted else None
             model.answers.failed(job, error)
             self._events.job_failed(model.spec.id, request.task, error.code)
             raise
@@ -285,10 +310,14 @@ class Fleet:
             self._events.job_failed(model.spec.id, request.task, Cancelled.code)
             raise
         finally:
-            self._leave(model, job, is_answered=is_answered)
+            self._leave(model, job, is_answered=is_answered, waited_s=waited_s)
         result = self._result(job, done)
         self._events.job_done(model.spec.id, request.task, result)
         return result
+
+    def _has_begun(self, model: _Model, job: Job) -> bool:
+        """Whether something was done for it, or for the equal one whose answer it waited for."""
+        return model.replicas.is_computing(job) or model.answers.follows(job)
 
     def _check(self, model: _Model, request: JobRequest) -> None:
         """What can be refused before any permit is taken."""
@@ -318,7 +347,7 @@ class Fleet:
         return max(_MIN_RETRY_S, model.load_s - elapsed_s)
 
     def _set_deadline(self, model: _Model, job: Job) -> None:
-        due = _due_at(model, job)
+        due = job.due_at
         if not job.lease.is_granted:
             due = min(due, job.arrived_at + self._settings.load_wait_s)
         job.timer = self._clock.call_at(due, lambda: self._on_deadline(model, job))
@@ -328,12 +357,12 @@ class Fleet:
         waited_s = now - job.arrived_at
         if not job.lease.is_granted:
             job.fail(DeadlineExceeded(f'"{model.spec.id}" was still loading after {waited_s:.4g} s.'))
-        elif now >= _due_at(model, job):
+        elif now >= job.due_at:
             job.fail(DeadlineExceeded(f'"{model.spec.id}" had no answer within {waited_s:.4g} s.'))
         else:
             self._set_deadline(model, job)
 
-    def _leave(self, model: _Model, job: Job, *, is_answered: bool) -> None:
+    def _leave(self, model: _Model, job: Job, *, is_answered: bool, waited_s: float | None) -> None:
         """However the job ended: give back all that it had."""
         now = self._clock.now()
         if job.timer is not None:
@@ -346,7 +375,7 @@ class Fleet:
             model.replicas.submit(heir)
         del self._jobs[job.lease]
         model.last_used_at = self._clock.unix_time()
-        self._admission.release(model.spec.id, job.num_items, now, is_answered=is_answered)
+        self._admission.release(job.permit, now, waited_s=waited_s, took_s=now - job.granted_at)
         self._perform(self._residency.release(job.lease, now))
         if self._drained is not None and not self._jobs:
             _settle(self._drained)
@@ -495,6 +524,7 @@ class Fleet:
             last_used_at=model.last_used_at,
             loaded_at=model.loaded_at if ready is not None else None,
             in_flight=self._admission.in_use(model_id),
+            wait_s=self._admission.wait_s(model_id, self._clock.now()),
             queued=ungranted_items + model.replicas.queued_items(),
             replicas=model.replicas.num_ready,
             adapter_problems=ready.adapter_problems if ready is not None else {},
@@ -719,11 +749,6 @@ def _kept_result(kept: Kept) -> JobResult:
         num_tokens=kept.num_tokens,
         is_kept=True,
     )
-
-
-def _due_at(model: _Model, job: Job) -> float:
-    asked_s = job.request.deadline_s
-    return job.arrived_at + (model.spec.queue.deadline_s if asked_s is None else asked_s)
 
 
 def _failure(error: ErrorInfo) -> PipeserveError:

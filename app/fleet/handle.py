@@ -23,6 +23,7 @@ from app.channel.messages import (
     ErrorInfo,
     FromWorker,
     Heartbeat,
+    InputsDone,
     JobDone,
     JobFailed,
     Load,
@@ -76,6 +77,10 @@ class HandleOwner(Protocol):
     def on_ready(self, handle: WorkerHandle, ready: Ready) -> None: ...
 
     def on_batch(self, batch: BatchDone) -> None: ...
+
+    def on_inputs(self, job: Job, num_inputs: int) -> None:
+        """So many more of its inputs have their answers, though it has not."""
+        ...
 
     def on_engine(self, report: EngineReport) -> None: ...
 
@@ -163,6 +168,9 @@ class WorkerHandle:
             alone=alone,
             has_begun=has_begun,
             adapter=request.adapter,
+            flow=request.flow,
+            weight=request.flow_weight,
+            time_left_s=job.due_at - self._clock.now(),
         )
         self._process.connection.send(message)
         if has_begun:
@@ -289,6 +297,8 @@ class WorkerHandle:
                 self._on_deltas(message)
             case BatchDone():
                 self._owner.on_batch(message)
+            case InputsDone():
+                self._on_inputs(message)
             case EngineReport():
                 self._owner.on_engine(message)
             case Progress():
@@ -303,6 +313,12 @@ class WorkerHandle:
             case LoadFailed():
                 self._load_error = message.error
                 self.kill("the process could not load the model")
+
+    def _on_inputs(self, message: InputsDone) -> None:
+        for job_id, num_inputs in message.num_inputs.items():
+            job = self.in_flight.get(job_id)
+            if job is not None:
+                self._owner.on_inputs(job, num_inputs)
 
     def _on_deltas(self, message: Deltas) -> None:
         self._has_answered = True

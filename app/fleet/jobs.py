@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 from app.channel.messages import ErrorInfo, JobDone
 from app.errors import PipeserveError
+from app.fleet.admission import Permit
 from app.fleet.clock import Timer
 from app.fleet.requests import JobRequest
 from app.fleet.residency import Lease
@@ -47,16 +48,21 @@ class Stream:
 
 
 class Job:
-    """Answered exactly once, through `answered`: by a worker, by an error of the fleet, or by its caller's leaving."""
+    """Answered exactly once, through `answered`: by a worker, by an error of the fleet, or by its caller's leaving.
+
+    due_at: its deadline, on the fleet's clock.
+    """
 
     __slots__ = (
         "alone_deaths",
         "answered",
         "arrived_at",
+        "due_at",
         "granted_at",
         "job_id",
         "key",
         "lease",
+        "permit",
         "request",
         "sent_at",
         "stream",
@@ -64,11 +70,20 @@ class Job:
     )
 
     def __init__(
-        self, job_id: int, request: JobRequest, lease: Lease, now: float, stream: Stream | None = None
+        self,
+        job_id: int,
+        request: JobRequest,
+        lease: Lease,
+        permit: Permit,
+        now: float,
+        due_at: float,
+        stream: Stream | None = None,
     ) -> None:
         self.job_id = job_id
         self.request = request
         self.lease = lease
+        self.permit = permit
+        self.due_at = due_at
         self.arrived_at = now
         self.granted_at = now  # when its model was ready for it
         self.sent_at = now  # to the worker that answered it

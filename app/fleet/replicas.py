@@ -14,7 +14,7 @@ from typing import Protocol
 
 from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import BatchDone, EngineReport, ErrorInfo, JobDone, JobFailed, Progress, Ready
-from app.errors import ModelFailed, PipeserveError, WorkerLost
+from app.errors import DeadlineExceeded, ModelFailed, PipeserveError, WorkerLost
 from app.fleet.clock import Clock, Timer
 from app.fleet.handle import HandleOwner, Limits, WorkerEnd, WorkerHandle
 from app.fleet.jobs import Job
@@ -52,6 +52,8 @@ class ReplicasOwner(Protocol):
         ...
 
     def on_batch(self, batch: BatchDone) -> None: ...
+
+    def on_inputs(self, job: Job, num_inputs: int) -> None: ...
 
     def on_engine(self, report: EngineReport) -> None: ...
 
@@ -170,6 +172,10 @@ class Replicas(HandleOwner):
             waiting += sum(job.num_items for job_id, job in handle.in_flight.items() if job_id not in computing)
         return waiting
 
+    def is_computing(self, job: Job) -> bool:
+        """Whether something of it is in a forward or has been through it."""
+        return any(job.job_id in handle.computing for handle in self._handles())
+
     def _handles(self) -> list[WorkerHandle]:
         return [slot.handle for slot in self._slots if slot.handle is not None]
 
@@ -224,6 +230,9 @@ class Replicas(HandleOwner):
 
     def on_batch(self, batch: BatchDone) -> None:
         self._owner.on_batch(batch)
+
+    def on_inputs(self, job: Job, num_inputs: int) -> None:
+        self._owner.on_inputs(job, num_inputs)
 
     def on_engine(self, report: EngineReport) -> None:
         self._owner.on_engine(report)
@@ -346,6 +355,8 @@ class Replicas(HandleOwner):
     def _send(self, slot: _Slot, job: Job, *, alone: bool) -> None:
         handle = slot.handle
         assert handle is not None, "A job was sent to a slot without a worker. This is a bug."
+        if job.is_open and self._clock.now() >= job.due_at:
+            job.fail(DeadlineExceeded(f'"{self.spec.id}" could not begin with it before its deadline.'))
         if not job.is_open:
             self._left(slot, job)
             return

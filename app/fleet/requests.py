@@ -9,6 +9,7 @@ import msgspec
 
 from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import Progress, Timings
+from app.fairness import NORMAL, Flow, weight_of
 from app.tasks.completion import Delta
 
 
@@ -30,8 +31,16 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     wait_for_load: bool = True
     adapter: AdapterSpec | None = None  # of the model
     client: str = ""  # the name of the API key; "" where the server has none
-    priority: int = 0  # of `app/access/keys.py`; the greater goes first
+    priority: int = NORMAL  # of `app/fairness.py`
     weight: float = 1.0  # the client's share among those of its priority
+
+    @property
+    def flow(self) -> Flow:
+        return self.client, self.priority
+
+    @property
+    def flow_weight(self) -> float:
+        return weight_of(self.priority, self.weight)
 
 
 class JobResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +73,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     loaded_at: float | None = None
     in_flight: int = 0  # permits in use
     queued: int = 0  # of these, how many wait for the model to load or for a forward
+    wait_s: float | None = None  # that one more would wait, by what those before it waited; None: not known
     replicas: int = 0
     adapter_problems: dict[str, str] = {}  # by id
     cached_bytes: int = 0  # of answers that are kept

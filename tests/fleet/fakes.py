@@ -212,14 +212,16 @@ class FakeWorker:
         self.announced[stage] = list(job_ids)
         self.say(StageBegan(stage=stage, job_ids=list(job_ids)))
 
-    def answer(self, *job_ids: int) -> None:
-        """All of its jobs, if none are named."""
+    def answer(self, *job_ids: int, wait_s: float = 0.0) -> None:
+        """All of its jobs, if none are named. wait_s: that they say they have waited."""
         for job_id in job_ids or list(self.jobs):
             submit = self.jobs.pop(job_id)
             self._launcher.num_answers += 1
             timings = Timings(queue_s=0.25, prepare_s=0.01, forward_s=0.02, finish_s=0.03)
             outputs = [f'"{self.spec.id} {one}"'.encode() for one in submit.inputs]
-            self.say(JobDone(job_id=job_id, outputs=outputs, timings=timings, batch_size=1, num_tokens=3))
+            self.say(
+                JobDone(job_id=job_id, outputs=outputs, timings=timings, batch_size=1, num_tokens=3, wait_s=wait_s)
+            )
 
     def refuse(self, job_id: int, code: str = "validation") -> None:
         del self.jobs[job_id]
@@ -360,6 +362,9 @@ class RecordedEvents:
 
     def rejected(self, model: str, reason: str) -> None:
         self._add("rejected", model, reason)
+
+    def shed(self, model: str) -> None:
+        self._add("shed", model)
 
     def answer_looked_up(self, model: str, outcome: str) -> None:
         self._add("answer_looked_up", model, outcome)

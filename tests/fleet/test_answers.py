@@ -8,6 +8,8 @@ import pytest
 
 from app.channel.messages import JobDone, Timings
 from app.errors import BackendFailed, DeadlineExceeded
+from app.fairness import NOBODY
+from app.fleet.admission import Permit
 from app.fleet.answers import Answers, key_of
 from app.fleet.jobs import Job
 from app.fleet.requests import JobRequest
@@ -27,7 +29,8 @@ def request(**changes: object) -> JobRequest:
 
 
 async def job(key: bytes) -> Job:
-    made = Job(1, request(), Lease("a", None), 0.0)
+    permit = Permit(model_id="a", flow=NOBODY, num_items=1, num_up_to=1)
+    made = Job(1, request(), Lease("a", None), permit, 0.0, 300.0)
     made.key = key
     return made
 
@@ -120,6 +123,7 @@ async def test_each_has_its_own_deadline() -> None:
         await home.advance(6.0)
         with pytest.raises(DeadlineExceeded):
             await hasty
+        assert home.events.of("shed") == []
         home.launcher.of("a").answer()
         assert (await slow).outputs == [b'"a x"']
 

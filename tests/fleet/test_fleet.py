@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from app.catalog import ModelSpec, QueueSpec
-from app.channel.messages import Progress
+from app.channel.messages import InputsDone, Progress
 from app.errors import (
     DeadlineExceeded,
     Draining,
@@ -215,6 +215,107 @@ async def test_the_total_queue_refuses_too() -> None:
         with pytest.raises(Overloaded):
             await (await house.ask("b", inputs=["x"] * 2))
         assert house.events.of("rejected") == [("b", "total_queue")]
+
+
+async def test_a_key_that_floods_leaves_places_for_others() -> None:
+    """Each is told whose fault it is: the flood that it has its share."""
+    async with House(spec_of("a", queue=QueueSpec(max_items=8))) as house:
+        for _ in range(7):
+            await house.ask(client="flood")
+        with pytest.raises(Overloaded, match="clients that have less than their share"):
+            await (await house.ask(client="flood"))
+        polite = await house.ask(client="polite")
+        assert house.events.of("rejected") == [("a", "client_share")]
+        house.launcher.of("a").answer()
+        await polite
+
+
+async def test_a_model_that_is_flooded_leaves_places_for_others() -> None:
+    """One of high priority may have more."""
+    async with House(spec_of("a"), spec_of("b", priority=1), max_queue_items=16) as house:
+        for _ in range(14):
+            await house.ask("a")
+        with pytest.raises(Overloaded, match="models that have less than their share"):
+            await (await house.ask("a"))
+        assert house.events.of("rejected") == [("a", "model_share")]
+        await house.ask("b", inputs=["x"] * 2)
+        assert house.fleet.status("b").in_flight == 2
+
+
+async def test_permits_are_free_as_inputs_are_answered() -> None:
+    """The rest when the request ends; answers to jobs that nobody waits for free nothing."""
+    async with House(spec_of("a", queue=QueueSpec(max_items=4))) as house:
+        call = await house.ask(inputs=["x"] * 4)
+        worker = house.launcher.of("a")
+        (job_id,) = worker.jobs
+        worker.say(InputsDone(num_inputs={job_id: 3, job_id + 1: 9}))
+        await settle()
+        assert house.fleet.status("a").in_flight == 1
+        await house.ask(inputs=["x"] * 3)
+        worker.answer(job_id)
+        await call
+        assert house.fleet.status("a").in_flight == 3
+
+
+async def test_what_would_wait_longer_than_the_model_allows_is_refused() -> None:
+    """`queue.max_wait`, by what those before it waited; an idle model refuses nobody."""
+    async with House(spec_of("a", queue=QueueSpec(max_wait_s=2))) as house:
+        calls = [await house.ask() for _ in range(3)]
+        house.launcher.of("a").answer(wait_s=5)
+        await asyncio.gather(*calls)
+        assert house.fleet.status("a").wait_s == pytest.approx(5)
+        await house.ask()
+        with pytest.raises(Overloaded, match="about 5 s; at most 2 s are waited for") as raised:
+            await (await house.ask())
+        assert raised.value.retry_after_s == pytest.approx(3)
+        assert house.events.of("rejected") == [("a", "max_wait")]
+
+
+async def test_what_would_begin_after_its_deadline_is_refused() -> None:
+    """Unless `max_wait` says otherwise; who has more time is let in."""
+    async with House(spec_of("a")) as house:
+        calls = [await house.ask() for _ in range(3)]
+        house.launcher.of("a").answer(wait_s=5)
+        await asyncio.gather(*calls)
+        await house.ask()
+        with pytest.raises(Overloaded, match="about 5 s; at most 4 s"):
+            await (await house.ask(deadline_s=4))
+        await house.ask(deadline_s=6)
+
+
+async def test_a_job_says_whose_it_is_and_how_long_it_may_take() -> None:
+    """The worker lets others pass it, and does not begin with it when nobody waits any more."""
+    async with House() as house:
+        await house.ask(client="key", priority=1, weight=2.0, deadline_s=9)
+        (submit,) = house.launcher.of("a").jobs.values()
+        assert (submit.flow, submit.weight) == (("key", 1), 16.0)
+        assert submit.time_left_s == pytest.approx(9)
+
+
+async def test_what_waited_for_the_load_has_less_time_left() -> None:
+    """Its deadline began with its arrival."""
+    async with House(loads=False) as house:
+        await house.ask(deadline_s=9)
+        await house.advance(4)
+        house.launcher.of("a").be_ready()
+        await settle()
+        (submit,) = house.launcher.of("a").jobs.values()
+        assert submit.time_left_s == pytest.approx(5)
+
+
+async def test_what_is_late_before_it_is_begun_is_counted_as_shed() -> None:
+    """Whether the worker says so or the fleet; what was being computed is late and no more."""
+    async with House() as house:
+        told, waiting, computed = [await house.ask(deadline_s=5) for _ in range(3)]
+        worker = house.launcher.of("a")
+        first, _, last = worker.jobs
+        worker.begin(last)
+        worker.refuse(first, DeadlineExceeded.code)
+        await house.advance(6)
+        for call in (told, waiting, computed):
+            with pytest.raises(DeadlineExceeded):
+                await call
+        assert house.events.of("shed") == [("a",), ("a",)]
 
 
 async def test_a_request_larger_than_the_queue_is_too_large() -> None:

@@ -18,7 +18,7 @@ ALL_TEXTS = 2**31 - 1
 """So many have a score, whatever the model's own `top_n`."""
 UNUSED = Unused(
     harmless={
-        "priority": "all requests are equal",
+        "priority": "X-Priority says it",
         "request_id": "X-Request-Id names a request",
         "user": "nothing is kept of a request",
     },

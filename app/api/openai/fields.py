@@ -11,7 +11,7 @@ UNUSED = Unused(
     harmless={
         "metadata": _NOTHING_KEPT,
         "prediction": "a hint that would only save time",
-        "priority": "all requests are equal",
+        "priority": "X-Priority says it",
         "prompt_cache_key": "prompts are cached by their tokens",
         "prompt_cache_options": "prompts are cached by their tokens",
         "prompt_cache_retention": "prompts are cached by their tokens",
