@@ -30,9 +30,11 @@ _MAX_HEAD_BYTES = 2**24
 
 @dataclass
 class Tally:
-    """latencies_s: of answers with status 200; others are only counted."""
+    """latencies_s: of answers with status 200; others are counted as failed. refused_s: how long those with status 429
+    took, from when they were sent."""
 
     latencies_s: list[float] = field(default_factory=list)
+    refused_s: list[float] = field(default_factory=list)
     num_failed: int = 0
     first_failure: str = ""
 
@@ -50,10 +52,11 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else math.nan
 
 
-def encode_requests(url: str, bodies: list[bytes]) -> list[bytes]:
+def encode_requests(url: str, bodies: list[bytes], key: str | None = None) -> list[bytes]:
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     head = f"POST {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+    head += f"Authorization: Bearer {key}\r\n" if key else ""
     return [f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
 
 
@@ -99,6 +102,7 @@ async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
 
 async def ask(connection: Connection, request: bytes, due_s: float, tally: Tally) -> None:
     """due_s: when the latency begins, on the clock of time.perf_counter()."""
+    sent_s = time.perf_counter()
     try:
         status, body = await connection.exchange(request)
     except (OSError, EOFError) as error:
@@ -109,6 +113,8 @@ async def ask(connection: Connection, request: bytes, due_s: float, tally: Tally
     if b" 200 " in status:
         tally.latencies_s.append(time.perf_counter() - due_s)
     else:
+        if b" 429 " in status:
+            tally.refused_s.append(time.perf_counter() - sent_s)
         tally.fail(f"{status.decode()} {body[:200].decode(errors='replace')}")
 
 
@@ -120,8 +126,10 @@ async def run_client(url: str, requests: list[bytes], start: int, until: float, 
     await connection.close()
 
 
-async def run_closed_loop(url: str, bodies: list[bytes], concurrency: int, seconds: float) -> dict[str, object]:
-    requests = encode_requests(url, bodies)
+async def run_closed_loop(
+    url: str, bodies: list[bytes], concurrency: int, seconds: float, key: str | None = None
+) -> dict[str, object]:
+    requests = encode_requests(url, bodies, key)
     tally = Tally()
     began, cpu = time.perf_counter(), cpu_s(resource.RUSAGE_SELF)
     spacing = max(1, len(requests) // concurrency)
@@ -131,9 +139,11 @@ async def run_closed_loop(url: str, bodies: list[bytes], concurrency: int, secon
     return {"concurrency": concurrency, **summary(tally, elapsed_s, cpu_s(resource.RUSAGE_SELF) - cpu)}
 
 
-async def run_open_loop(url: str, bodies: list[bytes], rate: float, seconds: float) -> dict[str, object]:
+async def run_open_loop(
+    url: str, bodies: list[bytes], rate: float, seconds: float, key: str | None = None
+) -> dict[str, object]:
     """Connections are kept and used again; one more is opened where all are busy."""
-    requests = encode_requests(url, bodies)
+    requests = encode_requests(url, bodies, key)
     tally, idle, asked = Tally(), [Connection(url)], set()
 
     async def one(request: bytes, due_s: float) -> None:
@@ -152,7 +162,14 @@ async def run_open_loop(url: str, bodies: list[bytes], rate: float, seconds: flo
     elapsed_s = time.perf_counter() - began
     for connection in idle:
         await connection.close()
-    return {"rate": rate, **summary(tally, elapsed_s, cpu_s(resource.RUSAGE_SELF) - cpu)}
+    refused = sorted(tally.refused_s)
+    return {
+        "rate": rate,
+        **summary(tally, elapsed_s, cpu_s(resource.RUSAGE_SELF) - cpu),
+        "num_refused": len(refused),
+        "refused_p50_ms": percentile(refused, 0.50) * 1000,
+        "refused_p99_ms": percentile(refused, 0.99) * 1000,
+    }
 
 
 def cpu_s(who: int) -> float:
@@ -212,6 +229,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--bodies", type=Path, required=True, help="a file with one JSON body per line")
     parser.add_argument("--base64", action="store_true", help="each line is a raw body in base64")
+    parser.add_argument("--key", help="an API key")
     parser.add_argument("--wrk", action="store_true", help="the closed loop by wrk")
     options = parser.parse_args()
     raise_file_limit()
@@ -221,9 +239,10 @@ def main() -> None:
     if options.wrk:
         result = run_wrk(options.url, options.bodies, options.concurrency, options.seconds)
     elif options.rate:
-        result = asyncio.run(run_open_loop(options.url, bodies, options.rate, options.seconds))
+        result = asyncio.run(run_open_loop(options.url, bodies, options.rate, options.seconds, options.key))
     else:
-        result = asyncio.run(run_closed_loop(options.url, bodies, options.concurrency, options.seconds))
+        concurrency, seconds = options.concurrency, options.seconds
+        result = asyncio.run(run_closed_loop(options.url, bodies, concurrency, seconds, options.key))
     sys.stdout.write(json.dumps(result) + "\n")
 
 

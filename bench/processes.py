@@ -171,11 +171,14 @@ def load(
     is_base64: bool = False,
     rate: float | None = None,
     with_wrk: bool = False,
+    key: str | None = None,
 ) -> dict[str, Any]:
-    """`bench.load` in a process of its own. rate: requests a second at a constant rate, whatever the answers do."""
+    """`bench.load` in a process of its own. rate: requests a second at a constant rate, whatever the answers do. key:
+    an API key."""
     command = [sys.executable, "-m", "bench.load", url, "--bodies", str(bodies)]
     command += ["--concurrency", str(concurrency), "--seconds", str(seconds)]
     command += ["--rate", str(rate)] if rate else []
+    command += ["--key", key] if key else []
     return last_line(command + ["--base64"] * is_base64 + ["--wrk"] * with_wrk)
 
 
