@@ -31,6 +31,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+MAX_MESSAGE, MAX_PARAM = 2_000, 200
+"""Characters: sentences repeat what clients wrote, and that may be as long as a body."""
+_LEFT_OUT = " ... "
+
 
 class PipeserveError(Exception):
     """Base of all errors that a client or operator may see; `str(error)` is a sentence for people."""
@@ -40,12 +44,17 @@ class PipeserveError(Exception):
 
     def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message)
-        self.param = param
+        self.param = param if param is None else param[:MAX_PARAM]
         self.retry_after_s = retry_after_s
 
     @property
     def message(self) -> str:
-        return str(self.args[0])
+        """Of a long one what is left are its beginning and its end, which say what is wrong."""
+        text = str(self.args[0])
+        if len(text) <= MAX_MESSAGE:
+            return text
+        half = (MAX_MESSAGE - len(_LEFT_OUT)) // 2
+        return f"{text[:half]}{_LEFT_OUT}{text[-half:]}"
 
 
 class InvalidInput(PipeserveError):

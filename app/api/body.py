@@ -3,7 +3,6 @@ says: only `multipart/*` is believed."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,11 +10,12 @@ import orjson
 from starlette.types import Receive
 
 from app.api.form import form_body, read_form
+from app.api.json_text import TooDeepError, TooManyError, read_json
+from app.api.large import in_thread_if_large
 from app.errors import Cancelled, InputTooLarge, MalformedBody, UnsupportedMedia
 from app.media.sniff import sniff
 from app.tasks.base import Task
 
-LARGE_BYTES = 2**20
 BINARY_MEDIA = ("image/", "audio/", "video/", "application/octet-stream", "application/pdf", "application/zip")
 
 
@@ -45,10 +45,12 @@ def _too_large(max_bytes: int, actual: str) -> InputTooLarge:
 
 
 def _check_encoding(headers: Mapping[bytes, bytes]) -> None:
-    encoding = headers.get(b"content-encoding", b"").strip().lower()
-    if encoding not in (b"", b"identity"):
-        name = encoding[:32].decode("latin-1")
-        raise UnsupportedMedia(f"Content-Encoding {name!r} is not understood; send the body as it is.")
+    """Nothing that is sent is unpacked: a few bytes could be gigabytes."""
+    for header, plain in (("Content-Encoding", (b"", b"identity")), ("Transfer-Encoding", (b"", b"chunked"))):
+        encoding = headers.get(header.lower().encode(), b"").strip().lower()
+        if encoding not in plain:
+            name = encoding[:32].decode("latin-1")
+            raise UnsupportedMedia(f"{header} {name!r} is not understood; send the body as it is.")
 
 
 async def parse_body(raw: bytes, headers: Mapping[bytes, bytes], task: Task) -> Any:
@@ -59,7 +61,7 @@ async def parse_body(raw: bytes, headers: Mapping[bytes, bytes], task: Task) -> 
     media = headers.get(b"content-type", b"").decode("latin-1").strip()
     if task.media_field is not None:
         if media.lower().startswith("multipart/"):
-            return form_body(await read_form(raw, media), task)
+            return form_body(await in_thread_if_large(len(raw), lambda: read_form(raw, media)), task)
         if _is_file(raw):
             return _with_file(task.media_field, raw)
     return await parse_large_json(raw, headers)
@@ -76,9 +78,7 @@ def _with_file(field: str, file: bytes) -> dict[str, Any]:
 
 async def parse_large_json(raw: bytes, headers: Mapping[bytes, bytes]) -> Any:
     """As `parse_json`; what is large in a thread."""
-    if len(raw) > LARGE_BYTES:
-        return await asyncio.to_thread(parse_json, raw, headers)
-    return parse_json(raw, headers)
+    return await in_thread_if_large(len(raw), lambda: parse_json(raw, headers))
 
 
 async def parse_object(raw: bytes, headers: Mapping[bytes, bytes]) -> dict[str, Any]:
@@ -97,7 +97,11 @@ def parse_json(body: bytes, headers: Mapping[bytes, bytes]) -> Any:
     if not body:
         raise MalformedBody('The body is empty; send JSON such as {"inputs": ...}.')
     try:
-        return orjson.loads(body)
+        return read_json(body)
+    except TooManyError as error:
+        raise InputTooLarge(f"The body is too large: {error}.") from None
+    except TooDeepError as error:
+        raise MalformedBody(f"The body cannot be read: {error}.") from None
     except orjson.JSONDecodeError as error:
         if media.startswith(BINARY_MEDIA):
             kind = media.partition(";")[0][:64]

@@ -117,7 +117,8 @@ _LIKE_OPENAI = ("/score", "/v1/score", "/classify", "/v1/classify")
 _BELOW_MODELS = re.compile(
     r"/models/.+(/v1/(?:chat/completions|completions|embeddings|moderations|responses(?:/.*)?|messages(?:/.*)?"
     r"|audio/(?:transcriptions|translations|speech)|(?:un)?load_lora_adapter)"
-    rf"|{'|'.join(_LIKE_OPENAI)})"
+    rf"|{'|'.join(_LIKE_OPENAI)})",
+    re.DOTALL,  # a line's end that `.` did not match would have every place of a long path tried in vain
 )
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-
+from app.api.json_text import read_json
 from app.errors import InvalidInput, MalformedBody
 from app.tasks.base import Task
 from app.tasks.requests import BODY_FIELDS
 
 MAX_PARTS = 256
+MAX_PART_HEAD = 8 * 1024
+MAX_BOUNDARY = 256
+"""Bytes, as of the headers of a part."""
 
 
 @dataclass
@@ -25,34 +26,86 @@ class Form:
     texts: list[tuple[str, str]] = field(default_factory=list)
 
 
-class _InMemory(MultiPartParser):
-    """The body is in memory already, and its size was checked: no part goes to a disk."""
-
-    spool_max_size = 2**62
-
-
-async def read_form(raw: bytes, content_type: str) -> Form:
-    """Raises MalformedBody."""
-
-    async def chunks() -> AsyncGenerator[bytes, None]:
-        yield raw
-
-    headers = Headers({"content-type": content_type})
-    try:
-        parsed = await _InMemory(
-            headers, chunks(), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=max(1, len(raw))
-        ).parse()
-    except (MultiPartException, KeyError, UnicodeDecodeError) as error:
-        reason = str(getattr(error, "message", None) or error).rstrip(".")
-        raise MalformedBody(f"The form cannot be read: {reason}.") from None
+def read_form(raw: bytes, content_type: str) -> Form:
+    """raw: within the server's limit; all of it is here, so that a part is what lies between two delimiters. A part
+    with a file name is a file. Texts are UTF-8 whatever the form says: Python knows codecs that take long, raise, or
+    make what no other text may hold. Raises MalformedBody.
+    """
     form = Form()
-    for name, value in parsed.multi_items():
-        if isinstance(value, UploadFile):
-            form.files.append((name, await value.read()))
+    for head, content in _parts(raw, _boundary(content_type)):
+        options = _disposition(head)
+        name = options.get(b"name")
+        if name is None:
+            raise _unreadable('a part\'s Content-Disposition has no "name"')
+        if b"filename" in options:
+            form.files.append((_text(name), content))
         else:
-            form.texts.append((name, value))
-    await parsed.close()
+            form.texts.append((_text(name), _text(content)))
     return form
+
+
+def _unreadable(why: str) -> MalformedBody:
+    return MalformedBody(f"The form cannot be read: {why}.")
+
+
+def _boundary(content_type: str) -> bytes:
+    boundary = _options(content_type.encode("latin-1", "replace")).get(b"boundary", b"")
+    if not boundary:
+        raise _unreadable("its Content-Type names no boundary")
+    if len(boundary) > MAX_BOUNDARY:
+        raise _unreadable(f"its boundary has {len(boundary)} characters; the limit is {MAX_BOUNDARY}")
+    return boundary
+
+
+def _parts(raw: bytes, boundary: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Each part's headers and content (RFC 2046, 5.1.1). What stands before the first delimiter and behind the last is
+    for readers that know no forms."""
+    delimiter = re.compile(rb"\r\n--%b(?:--|[ \t]*\r\n)" % re.escape(boundary))
+    before = re.compile(rb"--%b(?:--|[ \t]*\r\n)" % re.escape(boundary)).match(raw) or delimiter.search(raw)
+    for num_parts in range(MAX_PARTS + 1):
+        if before is None:
+            raise _unreadable("it ends before its closing boundary")
+        if before[0].endswith(b"--"):
+            return
+        if num_parts == MAX_PARTS:
+            raise _unreadable(f"it has more than {MAX_PARTS} parts")
+        after = delimiter.search(raw, before.end())
+        end = len(raw) if after is None else after.start()
+        blank_line = raw.find(b"\r\n\r\n", before.end(), min(end, before.end() + MAX_PART_HEAD))
+        if blank_line < 0:
+            raise _unreadable(f"a part has no blank line after its headers, within {MAX_PART_HEAD} bytes")
+        if after is not None:
+            yield raw[before.end() : blank_line], raw[blank_line + 4 : end]
+        before = after
+
+
+def _disposition(head: bytes) -> dict[bytes, bytes]:
+    """The options of a part's Content-Disposition."""
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-disposition":
+            return _options(value)
+    return {}
+
+
+_OPTION = re.compile(rb';\s*([\w-]+)\s*=\s*("(?:[^"\\]|\\.)*+"?|[^;]*)', re.DOTALL)
+_ESCAPED = re.compile(rb'\\(["\\])')
+
+
+def _options(header: bytes) -> dict[bytes, bytes]:
+    """What follows a header's first word. Forms have none of the extended kind (`filename*`, RFC 7578, 4.2)."""
+    return {name.lower(): _unquoted(value) for name, value in _OPTION.findall(header)}
+
+
+def _unquoted(value: bytes) -> bytes:
+    return _ESCAPED.sub(rb"\1", value[1:].removesuffix(b'"')) if value.startswith(b'"') else value.strip()
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def form_body(form: Form, task: Task) -> dict[str, Any]:
@@ -99,6 +152,6 @@ def _object(text: str) -> dict[str, Any]:
 
 def _value(text: str) -> Any:
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return read_json(text)
+    except ValueError:
         return text

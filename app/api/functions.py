@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from app.api.fields import inside
+from app.api.json_text import read_json
 from app.errors import InvalidInput
 
 
@@ -53,7 +52,7 @@ def choice_of(mode: str, names: Sequence[str], known: Collection[str], *, param:
 def arguments_of(call: str) -> dict[str, Any]:
     """A call's arguments, read. What is no JSON object, because it was cut say, stands under `arguments`."""
     try:
-        given = orjson.loads(call or "{}")
+        given = read_json(call or "{}")
     except ValueError:
         given = None
     return given if isinstance(given, dict) else {"arguments": call}

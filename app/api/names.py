@@ -8,6 +8,8 @@ from app.catalog import ModelSpec
 from app.errors import InvalidInput, NotServed
 from app.fleet.requests import ModelsAPI
 
+_MAX_PARTS = 32
+"""Of a path that may be a name: each further slash would be another look through all models."""
 PLACEHOLDERS = frozenset({"", "dummy", "tgi"})
 """What clients send as `model` when the URL is all that they know."""
 
@@ -38,7 +40,7 @@ def split_name(fleet: ModelsAPI, path: str) -> tuple[str, str]:
     """The longest declared name that the path begins with, as `ModelSpec.name` has it, and the rest of the path.
     Raises NotServed."""
     path = path.strip("/")
-    name = path
+    name = "/".join(path.split("/", _MAX_PARTS)[:_MAX_PARTS])
     while True:
         try:
             return fleet.get(name).name, path[len(name) + 1 :]

@@ -31,6 +31,7 @@ class RequestRecord:
     task: str = ""
     model: str = ""
     adapter: str | None = None  # of the model
+    num_body_bytes: int = 0
     status: int = 0
     code: str | None = None
     result: JobResult | None = None

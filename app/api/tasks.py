@@ -17,13 +17,22 @@ from app.api.accept import preferred
 from app.api.body import parse_body, parse_object, read_body
 from app.api.call import Call, read_call, read_keep_alive
 from app.api.disconnect import until_disconnect
+from app.api.large import in_thread_if_large
 from app.api.names import agreed, split_name
 from app.api.npy import NPY, join_npy
 from app.api.record import RequestRecord, record_of
 from app.api.routing import Served
 from app.api.token_stream import STREAMED_TASKS, read_stream, stream_tokens, streaming_parameters, token_events
 from app.catalog import AdapterSpec, ModelSpec
-from app.errors import DeadlineExceeded, InvalidInput, MalformedBody, ModelFailed, ModelLoading, NotServed
+from app.errors import (
+    DeadlineExceeded,
+    InputTooLarge,
+    InvalidInput,
+    MalformedBody,
+    ModelFailed,
+    ModelLoading,
+    NotServed,
+)
 from app.fleet.requests import JobRequest, JobResult, ModelsAPI
 from app.tasks.base import JSON, Task
 from app.tasks.completion import Delta
@@ -55,11 +64,14 @@ class TaskAnswerer:
     """Answers requests for tasks, whatever the route. Owned by the event loop; holds every task's validators, built
     once."""
 
-    def __init__(self, *, max_body_bytes: int, fetch_file: FetchFile, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, max_body_bytes: int, max_inputs: int, fetch_file: FetchFile, clock: Callable[[], float]
+    ) -> None:
         self._clock = clock
         self._max_body_bytes = max_body_bytes
+        self.max_inputs = max_inputs
         self._fetch_file = fetch_file
-        self._parsers = {task.name: RequestParser(task) for task in ALL_TASKS.values()}
+        self._parsers = {task.name: RequestParser(task, max_inputs=max_inputs) for task in ALL_TASKS.values()}
 
     async def answer(self, task: Task, path_model: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         """One request of a task's own route. Raises the errors of `app/errors.py`, which the app's handlers answer."""
@@ -85,7 +97,9 @@ class TaskAnswerer:
 
     async def read(self, receive: Receive, record: RequestRecord) -> bytes:
         """The request's body, under the server's limit."""
-        return await read_body(receive, record.headers, max_bytes=self._max_body_bytes)
+        raw = await read_body(receive, record.headers, max_bytes=self._max_body_bytes)
+        record.num_body_bytes = len(raw)
+        return raw
 
     async def read_object(self, receive: Receive, record: RequestRecord) -> dict[str, Any]:
         """The body of a request that must be a JSON object. Raises as `read` and `parse_object`."""
@@ -130,10 +144,7 @@ class TaskAnswerer:
         if spec.has_handler:
             raise NotServed(f'"{spec.id}" has a handler of its own, which answers at /models/{spec.id} alone.')
         parser = self._parsers[task.name]
-        if len(record.headers.get(b"content-length", b"")) > _LARGE_DIGITS and task.media_field is not None:
-            parsed = await asyncio.to_thread(parser.parse, body, defaults=spec.parameters)  # base64 of large files
-        else:
-            parsed = parser.parse(body, defaults=spec.parameters)
+        parsed = await in_thread_if_large(record.num_body_bytes, lambda: parser.parse(body, defaults=spec.parameters))
         media_type = _media_type(task, parsed, accept)
         inputs = parsed.inputs
         if places := remote_places(inputs):
@@ -159,20 +170,30 @@ class TaskAnswerer:
         await self.send(send, result.outputs[0], result, spec, record)
 
     async def _with_files(self, inputs: list[Any], places: list[tuple[str, RemoteMedia]]) -> list[Any]:
-        """The inputs with their URLs replaced by files."""
+        """The inputs with their URLs replaced by files, which together may be as large as a body."""
         urls = {remote.url: place for place, remote in places}
         if len(urls) > MAX_URLS:
             raise InvalidInput(f"inputs holds {len(urls)} URLs; the limit is {MAX_URLS}.", param="inputs")
+        files: dict[str, bytes] = {}
+        turns = asyncio.Semaphore(MAX_FETCHES)
+
+        async def fetch(url: str, place: str) -> None:
+            async with turns:
+                files[url] = await self._fetch_file(url, param=place)
+            num_bytes = sum(map(len, files.values()))
+            if num_bytes > self._max_body_bytes:
+                raise InputTooLarge(
+                    f"inputs: the files of its URLs have {num_bytes:,} bytes; the limit is {self._max_body_bytes:,}.",
+                    param="inputs",
+                )
+
         try:
             async with asyncio.TaskGroup() as group:
-                fetching = {url: group.create_task(self._fetch(url, place)) for url, place in urls.items()}
+                for url, place in urls.items():
+                    group.create_task(fetch(url, place))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        files = {url: task.result() for url, task in fetching.items()}
         return [with_files(one, files) for one in inputs]
-
-    async def _fetch(self, url: str, place: str) -> bytes:
-        return await self._fetch_file(url, param=place)
 
     async def stream(
         self,
@@ -226,7 +247,8 @@ class TaskAnswerer:
 
 
 MAX_URLS = 32
-_LARGE_DIGITS = 6  # of Content-Length: a megabyte and more
+MAX_FETCHES = 4
+"""Of one request, at a time."""
 
 
 def _model_in(body: Any) -> str | None:

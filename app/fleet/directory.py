@@ -10,6 +10,7 @@ from app.errors import NotServed
 _DEFAULT_NAMES = ("", "dummy", "tgi")
 """What Hugging Face's clients send as `model` when they have none."""
 _MAX_NAMED = 20
+_MAX_SHOWN = 200  # characters of a name that nothing has
 
 
 def is_default_name(name: str | None) -> bool:
@@ -31,13 +32,14 @@ class Directory:
         for spec in specs:
             if spec.find_adapter(name) is not None:
                 return spec.with_adapter(name)
-        place = name.find(":")
-        while place > 0:  # ids may hold colons too
-            if (spec := _of_name(specs, name[:place])) is not None:
-                return spec.with_adapter(name[place + 1 :])
-            place = name.find(":", place + 1)
+        # Ids may hold colons too: the shortest that fits. By the declared names, of which there are few: what a client
+        # names may have as many colons as a body has room for.
+        declared = [(own, spec) for spec in specs for own in (spec.id, *spec.aliases) if name.startswith(f"{own}:")]
+        if declared:
+            own, spec = min(declared, key=lambda one: len(one[0]))
+            return spec.with_adapter(name[len(own) + 1 :])
         names = (one for spec in specs for one in (spec.id, *(adapter.id for adapter in spec.adapters)))
-        raise NotServed(f'There is no model "{name}" here; there is {_listed(names)}.', param="model")
+        raise NotServed(f'There is no model "{name[:_MAX_SHOWN]}" here; there is {_listed(names)}.', param="model")
 
     def find(self, task: str, name: str | None) -> ModelSpec:
         """The named entry, else the first that declares the task, else the first that answers it besides its own, else

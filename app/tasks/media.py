@@ -17,7 +17,8 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from app.errors import InvalidInput
 
-_DATA_URI = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w.+-]+=[^;,]*)*(;base64)?,", re.ASCII)
+_DATA_URI = re.compile(r"data:[\w.+-]*(?:/[\w.+-]*)?(?:;[\w.+-]+=[^;,]*)*(;base64)?,", re.ASCII | re.IGNORECASE)
+_MAX_URI_HEAD = 1024  # characters of a data URI before its data
 _SPACES = re.compile(r"\s+")
 
 
@@ -45,7 +46,7 @@ def read_media(value: Any) -> bytes | RemoteMedia:
 def _decoded(text: str) -> bytes:
     """base64 with or without line breaks and padding, of both alphabets, or a data URI."""
     if text[:5].lower() == "data:":
-        found = _DATA_URI.match(text)
+        found = _DATA_URI.match(text[:_MAX_URI_HEAD])
         if found is None or found[1] is None:
             raise ValueError("is a data URI that is not base64: write data:<type>;base64,<file>")
         text = text[found.end() :]

@@ -27,10 +27,14 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestParser:
-    """Parses bodies of one task; holds its validators, built once."""
+    """Parses bodies of one task; holds its validators, built once.
 
-    def __init__(self, task: Task) -> None:
+    max_inputs: of one request. More are not looked at one by one: a body of the largest size holds millions.
+    """
+
+    def __init__(self, task: Task, *, max_inputs: int | None = None) -> None:
         self._task = task
+        self._max_inputs = max_inputs
         self._one_input: TypeAdapter[Any] = TypeAdapter(task.input_type)
 
     def parse(self, body: Any, *, defaults: dict[str, Any] | None = None) -> ParsedRequest:
@@ -90,6 +94,11 @@ class RequestParser:
             return [self._validated(inputs, "inputs")], False
         if not inputs:
             raise InvalidInput("inputs must not be an empty list.", param="inputs")
+        if self._max_inputs is not None and len(inputs) > self._max_inputs:
+            raise InputTooLarge(
+                f"inputs has {len(inputs)} entries; this server takes at most {self._max_inputs} at a time.",
+                param="inputs",
+            )
         if len({type(one) for one in inputs}) > 1:
             raise InvalidInput("inputs must all be of one kind; the list mixes several.", param="inputs")
         return [self._validated(one, f"inputs[{index}]") for index, one in enumerate(inputs)], True

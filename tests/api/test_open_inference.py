@@ -15,7 +15,7 @@ import pytest
 from app.api.open_inference.mapping import EXTRAS, TaskTensors
 from app.api.open_inference.pixels import png_of
 from app.api.open_inference.tensors import NUMBERS, Tensor, from_binary, from_json, to_binary, to_json
-from app.errors import InvalidInput, MalformedBody
+from app.errors import InputTooLarge, InvalidInput, MalformedBody
 from app.media.images import decode_image
 from app.media.limits import MediaLimits
 from app.tasks.media import Image
@@ -311,6 +311,16 @@ def test_pixels_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     given = Tensor(name="inputs", datatype="UINT8", shape=shape, data=bytes(int(np.prod(shape))))
     with pytest.raises(InvalidInput, match="height, width, 3"):
         TaskTensors(IMAGES).body([given], {})
+
+
+def test_rows_are_counted_before_files_are_made_of_them() -> None:
+    """Each picture of a tensor becomes a file; a single one may be as high as it likes."""
+    tensors = TaskTensors(IMAGES, max_inputs=2)
+    rows = Tensor(name="inputs", datatype="UINT8", shape=(3, 1, 1, 3), data=bytes(9))
+    with pytest.raises(InputTooLarge, match="3 rows; this server takes at most 2"):
+        tensors.body([rows], {})
+    picture = Tensor(name="inputs", datatype="UINT8", shape=(3, 1, 3), data=bytes(9))
+    assert len(tensors.body([picture], {})["inputs"]) == 1
 
 
 def test_files_of_answers_are_tensors_of_their_bytes() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import DropAdapter, Load
-from app.errors import InvalidInput, NotServed
+from app.errors import MAX_MESSAGE, InvalidInput, NotServed
 from app.fleet.directory import Directory
 from app.fleet.fleet import MAX_ADAPTERS
 from tests.fleet.fakes import House, settle, spec_of
@@ -168,3 +168,11 @@ async def test_resolving_keeps_what_came_meanwhile() -> None:
         await settle()
         assert adapters_of(house.fleet.get("a")) == [("poet", "acme/poet")]
         assert house.fleet.get("a").tasks
+
+
+@pytest.mark.parametrize("name", ["a:" * 4_000_000, ":" * 4_000_000, "base:" * 1_000_000, "nobody" * 1_000_000])
+def test_name_as_long_as_a_body_is_looked_up_once(name: str) -> None:
+    """By the declared names, not by its colons; the sentence does not repeat all of it."""
+    with pytest.raises(NotServed) as caught:
+        directory().get(name)
+    assert len(caught.value.message) <= MAX_MESSAGE

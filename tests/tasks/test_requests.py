@@ -145,3 +145,11 @@ def test_defaults_of_the_model_yield_to_the_request() -> None:
     body = {"inputs": "a", "parameters": {"top_k": 1}}
     defaults = {"top_k": 3, "truncate": True, "aggregation_strategy": "max"}
     assert parse("text-classification", body, defaults=defaults).parameters == {"top_k": 1, "truncate": True}
+
+
+def test_more_inputs_than_a_request_may_have_are_not_looked_at() -> None:
+    """The limit is exact; what the inputs are does not matter beyond it."""
+    parser = RequestParser(find_task("text-classification"), max_inputs=3)
+    assert parser.parse({"inputs": ["a"] * 3}).num_items == 3
+    with pytest.raises(InputTooLarge, match="4 entries; this server takes at most 3"):
+        parser.parse({"inputs": ["a", "b", "c", ""]})

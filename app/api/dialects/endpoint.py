@@ -126,7 +126,7 @@ class Dialects:
     ) -> None:
         """Vertex AI's instances, those with equal parameters as one job."""
         record = record_of(scope)
-        groups = groups_of(instances_of(body), spec, spec.tasks[0])
+        groups = groups_of(instances_of(body, max_instances=self._answerer.max_inputs), spec, spec.tasks[0])
         try:
             async with asyncio.TaskGroup() as running:
                 jobs = [

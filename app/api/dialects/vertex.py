@@ -15,7 +15,7 @@ import orjson
 from app.api.dialects.base import Answers, Asked
 from app.api.dialects.table import PLACES, rule_for
 from app.catalog import ModelSpec
-from app.errors import InvalidInput
+from app.errors import InputTooLarge, InvalidInput
 from app.tasks.base import is_not_a_list
 
 FIELDS = ("instances", "parameters", "model")
@@ -42,14 +42,19 @@ class Group:
         return found
 
 
-def instances_of(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each as a body; `parameters` beside them are for those that have none. Raises InvalidInput."""
+def instances_of(body: dict[str, Any], *, max_instances: int) -> list[dict[str, Any]]:
+    """Each as a body; `parameters` beside them are for those that have none. Raises InvalidInput, InputTooLarge."""
     for field in body:
         if field not in FIELDS:
             raise InvalidInput(f"{field}: no such field; there are {', '.join(FIELDS)}.", param=field)
     instances, shared = body["instances"], body.get("parameters")
     if not isinstance(instances, list) or not instances:
         raise InvalidInput("instances must be a list of at least one.", param="instances")
+    if len(instances) > max_instances:
+        raise InputTooLarge(
+            f"instances has {len(instances)} entries; this server takes at most {max_instances} at a time.",
+            param="instances",
+        )
     bodies = [one if isinstance(one, dict) and _is_body(one) else {"inputs": one} for one in instances]
     if shared is None:
         return bodies

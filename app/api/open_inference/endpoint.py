@@ -6,7 +6,6 @@ is loaded is in the repository's index.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -19,8 +18,9 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from app import __version__
-from app.api.body import LARGE_BYTES, parse_json
+from app.api.body import parse_json
 from app.api.call import Call, read_call
+from app.api.large import in_thread_if_large
 from app.api.names import split_name
 from app.api.open_inference.mapping import TaskTensors
 from app.api.open_inference.messages import HEADER_LENGTH, InferAnswer, InferRequest, read_request, write_answer
@@ -98,7 +98,7 @@ class OpenInference:
 
     def _tensors_of(self, task: str) -> TaskTensors:
         if task not in self._tensors:
-            self._tensors[task] = TaskTensors(find_task(task))
+            self._tensors[task] = TaskTensors(find_task(task), max_inputs=self._answerer.max_inputs)
         return self._tensors[task]
 
     # Inference
@@ -107,14 +107,14 @@ class OpenInference:
         record = record_of(scope)
         call = read_call(scope["query_string"], record.headers)
         raw = await self._answerer.read(receive, record)
-        request = await _maybe_in_thread(len(raw), lambda: read_request(raw, record.headers))
+        request = await in_thread_if_large(len(raw), lambda: read_request(raw, record.headers))
         spec = await resolved(record.fleet, model_id, call)
         if spec.has_handler:
             raise NotServed(f'"{spec.id}" has a handler of its own, which takes no tensors; it answers at /models.')
         asked = _Asked(request, spec, call)
         tensors = self._tensors_of(asked.task)
         tensors.check_outputs(request.outputs)
-        body = await _maybe_in_thread(len(raw), lambda: tensors.body(request.inputs, asked.parameters))
+        body = await in_thread_if_large(len(raw), lambda: tensors.body(request.inputs, asked.parameters))
         task = find_task(asked.task)
         body |= asked.body_fields
         answered = await self._answerer.run(task, spec, body, asked.call, record, receive, accept=tensors.accept)
@@ -123,7 +123,7 @@ class OpenInference:
             outputs = tensors.answer(answered.fragments, request.outputs)
             return write_answer(request, spec.name, VERSION, outputs)
 
-        answer = await _maybe_in_thread(sum(map(len, answered.fragments)), write)
+        answer = await in_thread_if_large(sum(map(len, answered.fragments)), write)
         media_type, headers = "application/json", []
         if answer.header_length is not None:
             media_type = "application/octet-stream"
@@ -271,11 +271,6 @@ def _check_method(scope: Scope, method: str) -> None:
 
 def _json(value: Any) -> Response:
     return Response(orjson.dumps(value), media_type="application/json")
-
-
-async def _maybe_in_thread(num_bytes: int, work: Callable[[], Any]) -> Any:
-    """Large bodies must not hold up the event loop."""
-    return await asyncio.to_thread(work) if num_bytes > LARGE_BYTES else work()
 
 
 Answer = Callable[[Scope, Receive, Send], Awaitable[None]]

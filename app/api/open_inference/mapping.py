@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from typing import Any, Literal
 import orjson
 from pydantic import TypeAdapter
 
+from app.api.json_text import MAX_VALUES, read_json
 from app.api.npy import NPY
 from app.api.open_inference.pixels import png_of
 from app.api.open_inference.tensors import BYTES, Tensor
-from app.errors import InvalidInput
+from app.errors import InputTooLarge, InvalidInput
 from app.tasks.base import JSON, Task
 
 INPUTS, OUTPUTS = "inputs", "outputs"
@@ -80,10 +82,11 @@ Kind = Literal["text", "media", "json", "texts", "files"]
 
 
 class TaskTensors:
-    """The tensors of one task, from its types. Built once."""
+    """The tensors of one task, from its types. Built once. max_inputs: of one request."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, max_inputs: int | None = None) -> None:
         self._task = task
+        self._max_inputs = max_inputs
         schema = TypeAdapter(task.input_type).json_schema()
         definitions = schema.get("$defs", {})
         members = _members(schema, definitions)
@@ -167,25 +170,35 @@ class TaskTensors:
         if len(tensors) > 1:
             both = " and ".join(tensor.name for tensor in tensors[:2])
             raise InvalidInput(f"{both} are two names of the same tensor.", param=tensors[1].name)
-        return _rows(tensors[0], self._element)
+        return self._rows(tensors[0], self._element)
 
     def _objects(self, tensors: list[Tensor]) -> list[dict[str, Any]]:
         """One object of each row."""
-        columns = {tensor.name: _rows(tensor, self._fields[tensor.name]) for tensor in tensors}
+        columns = {tensor.name: self._rows(tensor, self._fields[tensor.name]) for tensor in tensors}
         lengths = {len(rows) for rows in columns.values()}
         if len(lengths) > 1:
             found = ", ".join(f"{name} {len(rows)}" for name, rows in columns.items())
             raise InvalidInput(f"The tensors of one request have equally many rows, not {found}.", param=INPUTS)
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
+    def _rows(self, tensor: Tensor, kind: Kind) -> list[Any]:
+        """Raises InputTooLarge before it makes a file of each of too many pixels."""
+        if self._max_inputs is not None and tensor.shape and tensor.shape[0] > self._max_inputs and not _is_one(tensor):
+            raise InputTooLarge(
+                f"{tensor.name} has {tensor.shape[0]} rows; this server takes at most {self._max_inputs} at a time.",
+                param=tensor.name,
+            )
+        return _rows(tensor, kind)
+
     def _parameter_of(self, tensor: Tensor) -> Any:
         """A tensor called as a parameter: one value, or a list where the parameter takes one."""
+        count = math.prod(tensor.shape)
+        if count != 1 and "array" not in self._parameters[tensor.name]:
+            raise InvalidInput(f"{tensor.name}: {count} values for one parameter.", param=tensor.name)
+        if count > MAX_VALUES:
+            raise InputTooLarge(f"{tensor.name}: {count} values; the limit is {MAX_VALUES:,}.", param=tensor.name)
         elements = [_text(one, tensor.name) if tensor.datatype == BYTES else one for one in tensor.elements()]
-        if len(elements) == 1:
-            return self._parsed(tensor.name, elements[0])
-        if "array" not in self._parameters[tensor.name]:
-            raise InvalidInput(f"{tensor.name}: {len(elements)} values for one parameter.", param=tensor.name)
-        return elements
+        return self._parsed(tensor.name, elements[0]) if count == 1 else elements
 
     def _parsed(self, name: str, value: Any) -> Any:
         """Text that holds JSON of a kind that the parameter takes becomes its value: a parameter of the protocol is a
@@ -194,8 +207,8 @@ class TaskTensors:
         if not isinstance(value, str):
             return value
         try:
-            parsed = orjson.loads(value)
-        except orjson.JSONDecodeError:
+            parsed = read_json(value)
+        except ValueError:
             return value
         kinds = _JSON_TYPES.get(type(parsed), frozenset())
         return parsed if kinds & (types & _NESTED if "string" in types else types) else value
@@ -259,6 +272,11 @@ def _kind(members: list[dict[str, Any]]) -> Kind:
     return "files" if any(item.get("format") == "byte" for item in items) else "texts"
 
 
+def _is_one(tensor: Tensor) -> bool:
+    """Whether its first axis is the height of a picture."""
+    return tensor.datatype == "UINT8" and len(tensor.shape) == 3
+
+
 def _rows(tensor: Tensor, kind: Kind) -> list[Any]:
     """One value per element; of UINT8 one image per [height, width, 3]. Raises InvalidInput."""
     name, shape = tensor.name, tensor.shape
@@ -287,9 +305,10 @@ def _text(element: bytes | str, name: str) -> str:
 
 def _json(text: str, where: str) -> Any:
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"{where}: an element is the JSON of an input: {error.msg}.", param=where) from None
+        return read_json(text)
+    except ValueError as error:
+        reason = getattr(error, "msg", error)
+        raise InvalidInput(f"{where}: an element is the JSON of an input: {reason}.", param=where) from None
 
 
 def _images(tensor: Tensor) -> list[bytes]:

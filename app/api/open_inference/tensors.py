@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from app.errors import InvalidInput, MalformedBody
+from app.api.json_text import MAX_VALUES
+from app.errors import InputTooLarge, InvalidInput, MalformedBody
 
 BYTES = "BYTES"
 _BF16 = "BF16"
@@ -119,10 +120,14 @@ def _packed(datatype: str, values: list[Any], where: str) -> bytes:
 
 
 def from_binary(name: str, datatype: str, shape: list[int], raw: bytes, where: str) -> Tensor:
-    """raw: all of the tensor's data and nothing else. Raises InvalidInput, MalformedBody."""
+    """raw: all of the tensor's data and nothing else. Raises InvalidInput, InputTooLarge, MalformedBody."""
     check_datatype(datatype, where)
     count = num_elements(shape, where)
     if datatype == BYTES:
+        if count > MAX_VALUES:
+            raise InputTooLarge(
+                f"{where}.shape: {count} elements of BYTES; the limit is {MAX_VALUES:,}.", param=f"{where}.shape"
+            )
         elements = _elements(raw, where)
         if len(elements) != count:
             raise MalformedBody(f"{where}: {len(elements)} elements in its data; its shape {shape} wants {count}.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.api.fields import read_as
 from app.api.functions import as_tools, choice_of
 from app.api.generating import Wanted
+from app.api.json_text import read_json
 from app.api.openai.bodies import ChatBody, CompletionBody, SamplingBody, StructuredOutputs
 from app.api.openai.fields import UNUSED
 from app.errors import InvalidInput
@@ -169,7 +169,7 @@ def _schema(given: dict[str, Any] | str) -> Any:
     if isinstance(given, dict):
         return given
     try:
-        return json.loads(given)
+        return read_json(given)
     except ValueError:
         param = "structured_outputs.json"
         raise InvalidInput(f"{param} is not a JSON schema.", param=param) from None

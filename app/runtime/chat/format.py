@@ -266,7 +266,7 @@ def _with_object(call: Mapping[str, Any]) -> dict[str, Any]:
     function = dict(call["function"])
     try:
         function["arguments"] = json.loads(function.get("arguments") or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         pass  # as the model wrote it
     return {**call, "type": "function", "function": function}
 

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from app.api.form import read_form
+from app.api.large import in_thread_if_large
 from app.api.record import RequestRecord
 from app.errors import InvalidInput, UnsupportedMedia
 
@@ -20,7 +21,7 @@ async def read_sound_form(raw: bytes, record: RequestRecord, *, lists: Collectio
     content_type = record.headers.get(b"content-type", b"").decode("latin-1").strip()
     if not content_type.lower().startswith("multipart/form-data"):
         raise UnsupportedMedia(f"The body must be a form, multipart/form-data, with the sound as `{FILE}`.")
-    form = await read_form(raw, content_type)
+    form = await in_thread_if_large(len(raw), lambda: read_form(raw, content_type))
     fields: dict[str, Any] = {}
     for name, text in form.texts:
         if text:
