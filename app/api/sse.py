@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-import orjson
 from starlette.responses import StreamingResponse
 
+from app.api.json_text import line_of
 from app.api.record import RequestRecord
 from app.errors import PipeserveError
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def event(name: str, data: Any) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data))
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), line_of(data))
 
 
 @dataclass

@@ -9,6 +9,7 @@ import orjson
 from starlette.responses import StreamingResponse
 
 from app.api.errors import hugging_face_body
+from app.api.json_text import line_of
 from app.api.record import RequestRecord
 from app.api.sse import stream_events
 from app.errors import InvalidInput, PipeserveError
@@ -96,4 +97,4 @@ async def stream_tokens(events: AsyncIterator[dict[str, Any]], record: RequestRe
 
 
 def _data(value: Any) -> bytes:
-    return b"data:%s\n\n" % orjson.dumps(value)
+    return b"data:%s\n\n" % line_of(value)

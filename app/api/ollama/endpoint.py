@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.call import Call, read_call
 from app.api.errors import present
 from app.api.generating import Generating, Wanted
+from app.api.json_text import line_of
 from app.api.ollama.answers import Writer, timestamp
 from app.api.ollama.body import (
     REFUSED_PATHS,
@@ -225,7 +226,7 @@ class Ollama:
 
 
 def _lines(chunks: Sequence[dict[str, Any]]) -> bytes:
-    return b"".join(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in chunks)
+    return b"".join(line_of(one) + b"\n" for one in chunks)
 
 
 def _json(value: Any) -> Response:

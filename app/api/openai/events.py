@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
-import orjson
 from starlette.responses import StreamingResponse
 
 from app.api.errors import openai_body
+from app.api.json_text import line_of
 from app.api.record import RequestRecord
 from app.api.sse import stream_events
 from app.errors import PipeserveError
@@ -17,7 +17,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def data_event(value: Any) -> bytes:
-    return b"data: %s\n\n" % orjson.dumps(value)
+    return b"data: %s\n\n" % line_of(value)
 
 
 async def openai_events(events: AsyncGenerator[bytes, None], record: RequestRecord) -> StreamingResponse:
