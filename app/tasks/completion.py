@@ -22,6 +22,12 @@ MAX_CHOICES = 128
 MAX_STOPS = 16
 MAX_TOP_LOGPROBS = 20
 MAX_TOKENS = 2**31 - 1
+MAX_BIASES, MAX_IDS, MAX_BAD_WORDS = 1024, 4096, 256
+"""Each is looked at for each token of a text, while all others wait."""
+
+Biases = Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_BIASES)]
+Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MAX_IDS)]
+BadWords = Annotated[list[Text], Field(max_length=MAX_BAD_WORDS)]
 
 
 # What is sent
@@ -149,15 +155,13 @@ class CompletionParameters(Parameters):
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
-        default=None, description="By token id, added to its logit."
-    )
+    logit_bias: Biases | None = Field(default=None, description="By token id, added to its logit.")
     stop: Annotated[list[Text], Field(max_length=MAX_STOPS)] | None = None
-    stop_token_ids: list[Annotated[int, Field(ge=0)]] | None = None
+    stop_token_ids: Ids | None = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
-    allowed_token_ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
-    bad_words: list[Text] | None = None
+    allowed_token_ids: Annotated[Ids, Field(min_length=1)] | None = None
+    bad_words: BadWords | None = None
     skip_special_tokens: bool | None = Field(default=None, description="Unset: true.")
     logprobs: bool | None = Field(default=None, description="Tell the tokens and their log-probabilities.")
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS, description="And of so many others.")

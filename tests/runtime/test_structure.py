@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jsonschema
@@ -13,6 +15,8 @@ import pytest
 
 from app.errors import InvalidInput, NotAvailable
 from app.runtime.structure.grammars import MAX_BYTES, Grammars
+from app.runtime.structure.schemas import MAX_DEPTH, MAX_RULES
+from tests.media.memory import at_most
 from tests.tiny.chat import tokenizer
 
 TOKENIZER = tokenizer()
@@ -152,3 +156,128 @@ def test_slow_tokenizer_is_said() -> None:
 
     with pytest.raises(NotAvailable):
         Grammars(Slow(), vocabulary_size=9, end_ids=[1]).compile({"kind": "json_object"}, param="x")
+
+
+def items(**more: Any) -> dict[str, Any]:
+    return {"kind": "json_schema", "value": {"type": "array", "items": {"type": "integer"}, **more}}
+
+
+BOMBS: list[dict[str, Any]] = [
+    *({"kind": "regex", "value": one} for one in ("(a{1000}){1000}", "((a{1000}){1000}){1000}", "(a{300}){300}")),
+    *({"kind": "regex", "value": one} for one in ("(a+)+b", "(.*a){50}", "(a|b)*a(a|b){60}", r"(\w|\d|\s){5000}")),
+    {"kind": "regex", "value": "(" * 10_000 + "a" + ")" * 10_000},
+    {"kind": "regex", "value": "|".join(f"a{number}b" for number in range(20_000))},
+    {"kind": "grammar", "value": 'start: start "a" | "b"'},
+    {"kind": "grammar", "value": 'start: "a"{1000000}'},
+    {"kind": "grammar", "value": "start: a0\n" + "".join(f"a{n}: a{n + 1} a{n + 1}\n" for n in range(60)) + 'a60: "a"'},
+    {"kind": "grammar", "value": "start: (start | start start | start start start)?"},
+    items(minItems=1_000_000, maxItems=1_000_000),
+    items(minItems=2**62),
+    {"kind": "json_schema", "value": {"type": "string", "minLength": 10**9, "maxLength": 10**9}},
+    {"kind": "json_schema", "value": {"type": "string", "pattern": "^(a{1000}){1000}$"}},
+    {"kind": "json_schema", "value": {"allOf": [{"type": "string", "pattern": f".*{n}.*"} for n in range(200)]}},
+    {"kind": "json_schema", "value": {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}},
+    {"kind": "json_schema", "value": {"anyOf": [obj({f"a{n}": {"type": "string"}}) for n in range(2000)]}},
+]
+
+
+def matching(*patterns: str) -> dict[str, Any]:
+    """All of them at once."""
+    return {"allOf": [{"type": "string", "pattern": one} for one in patterns]}
+
+
+LETTERS = [f".*{letter}.*" for letter in "abcdefghijkl"]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        matching(*LETTERS),
+        {"allOf": [matching(*LETTERS[:6]), matching(*LETTERS[6:])]},
+        {"$defs": {"a": matching(*LETTERS[:6])}, "$ref": "#/$defs/a", **matching(*LETTERS[6:])},
+        {"allOf": [{"type": "object", "properties": {"a": {"type": "string", "pattern": one}}} for one in LETTERS]},
+        {"anyOf": [{"type": "integer"}, matching(*LETTERS)]},
+    ],
+)
+@pytest.mark.parametrize("is_within_a_grammar", [False, True])
+def test_patterns_of_one_string_are_few(grammars: Grammars, schema: dict[str, Any], is_within_a_grammar: bool) -> None:
+    """Whether all can hold is more work with each, by a factor."""
+    structure: dict[str, Any] = {"kind": "json_schema", "value": schema}
+    if is_within_a_grammar:
+        structure = {"kind": "grammar", "value": f"start: a\na: %json {json.dumps(schema)}"}
+    with pytest.raises(InvalidInput, match="8 patterns and formats are the limit"):
+        grammars.compile(structure, param="x")
+
+
+def chained(count: int, link: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    """Each definition refers to the next."""
+    definitions = {f"a{n}": link(f"#/$defs/a{n + 1}") for n in range(count)}
+    return {"$defs": {**definitions, f"a{count}": {"type": "integer"}}, "$ref": "#/$defs/a0"}
+
+
+LINKS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "reference": lambda to: {"$ref": to},
+    "allOf": lambda to: {"allOf": [{"$ref": to}]},
+    "anyOf": lambda to: {"anyOf": [{"$ref": to}, {"type": "null"}]},
+    "object": lambda to: obj({"b": {"$ref": to}}),
+    "array": lambda to: {"type": "array", "items": {"$ref": to}},
+}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_schemas_are_not_nested_until_the_process_ends(grammars: Grammars, name: str) -> None:
+    """As deep as they may be they compile, in a thread, as in a worker."""
+    with pytest.raises(InvalidInput, match="nested more than 256 deep"):
+        grammars.compile({"kind": "json_schema", "value": chained(1000, LINKS[name])}, param="x")
+    deep = {"kind": "json_schema", "value": chained(MAX_DEPTH // 2 - 2, LINKS[name])}
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(grammars.compile, deep, param="x").result()
+
+
+def test_rules_do_not_lead_to_each_other_until_the_process_ends(grammars: Grammars) -> None:
+    """Nor do terminals."""
+    for letter in "aA":
+        many, few = (
+            f"start: {letter}0\n"
+            + "".join(f"{letter}{n}: {letter}{n + 1}\n" for n in range(count))
+            + f'{letter}{count}: "x"'
+            for count in (9000, MAX_RULES - 2)
+        )
+        with pytest.raises(InvalidInput, match="1000 lines"):
+            grammars.compile({"kind": "grammar", "value": many}, param="x")
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(grammars.compile, {"kind": "grammar", "value": few}, param="x").result()
+
+
+@pytest.mark.parametrize("multiples", [(131_071,), (0.131071,), (97, 89, 83, 79)])
+def test_multiples_have_few_remainders(grammars: Grammars, multiples: tuple[float, ...]) -> None:
+    """Each is a state, and each of one with each of another."""
+    schema = {"allOf": [{"type": "number", "multipleOf": one} for one in multiples]}
+    with pytest.raises(InvalidInput, match="multipleOf of 65,536"):
+        grammars.compile({"kind": "json_schema", "value": schema}, param="x")
+    assert grammars.compile({"kind": "json_schema", "value": {"type": "number", "multipleOf": 0.01}}, param="x")
+
+
+def test_patterns_of_different_strings_may_be_many(grammars: Grammars) -> None:
+    """Each is looked at alone."""
+    fields = {f"a{n}": {"type": "string", "pattern": "^[a-z]+$"} for n in range(20)}
+    shared = {"$defs": {"a": obj(fields)}, "allOf": [{"$ref": "#/$defs/a"}]}
+    assert grammars.compile({"kind": "json_schema", "value": shared}, param="x")
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("structure", BOMBS, ids=lambda structure: str(structure["value"])[:40])
+def test_bomb_is_refused_or_followed(grammars: Grammars, structure: dict[str, Any]) -> None:
+    """By less than a gibibyte, and until nothing may come any more where a token would be too much work."""
+    with at_most(2**30):
+        try:
+            matcher = grammars.compile(structure, param="x").matcher()
+        except InvalidInput as error:
+            assert len(error.message) < 500
+            return
+        for _ in range(20):
+            mask = np.zeros((SIZE + 31) // 32, dtype=np.int32)
+            matcher.fill(mask)
+            allowed = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little")[:SIZE])
+            if not len(allowed) or not matcher.accept(int(allowed[0])):
+                break

@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from app.api.fields import Body
-from app.tasks.completion import MAX_CHOICES, MAX_TOKENS, MAX_TOP_LOGPROBS, ToolDefinition
+from app.tasks.completion import (
+    MAX_CHOICES,
+    MAX_TOKENS,
+    MAX_TOP_LOGPROBS,
+    BadWords,
+    Biases,
+    Ids,
+    ToolDefinition,
+)
 from app.tasks.text import Text
 
 MAX_STOPS = 4
@@ -53,22 +61,22 @@ class SamplingBody(Body):
     stop: Stops | None = None
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: Biases | None = None
     response_format: dict[str, Any] | None = Field(default=None, description="text, json_object or json_schema.")
 
     top_k: int | None = Field(default=None, ge=-1, description="vLLM's, as all that follow.")
     min_p: float | None = Field(default=None, ge=0, le=1)
     typical_p: float | None = Field(default=None, gt=0, le=1)
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
-    stop_token_ids: TokenIds | None = None
+    stop_token_ids: Ids | None = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
     min_tokens: int | None = Field(default=None, ge=0)
     skip_special_tokens: bool | None = None
     truncate_prompt_tokens: int | None = Field(default=None, ge=-1)
     prompt_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
-    allowed_token_ids: TokenIds | None = None
-    bad_words: list[Text] | None = None
+    allowed_token_ids: Ids | None = None
+    bad_words: BadWords | None = None
     add_special_tokens: bool | None = None
     structured_outputs: StructuredOutputs | None = None
     return_token_ids: bool | None = Field(default=None, description="A stream tells those of the answer alone.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from app.errors import BackendFailed
+from app.errors import BackendFailed, InvalidInput, PipeserveError
 from app.runtime.generation.request import Ranked
 from app.runtime.generation.sequence import Sequence
 
@@ -22,7 +22,7 @@ class Chosen:
 
     token: int
     ranked: Ranked | None = None
-    error: BackendFailed | None = None
+    error: PipeserveError | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -54,7 +54,7 @@ class Sampler:
         is_finite = best_value.isfinite().tolist()  # a maximum passes NaN on
         tokens = best.tolist()
         plain = [self._is_plain(sequence) for sequence in sequences]
-        errors: dict[int, BackendFailed] = {}
+        errors: dict[int, PipeserveError] = {}
         others = [index for index, one in enumerate(plain) if not one and is_finite[index]]
         if others:
             chosen, failed = self._choose(logits[others].float(), [sequences[index] for index in others])
@@ -102,7 +102,9 @@ class Sampler:
             and sequence.num_new not in sequence.request.forced
         )
 
-    def _choose(self, logits: torch.Tensor, sequences: Ordered[Sequence]) -> tuple[list[int], dict[int, BackendFailed]]:
+    def _choose(
+        self, logits: torch.Tensor, sequences: Ordered[Sequence]
+    ) -> tuple[list[int], dict[int, PipeserveError]]:
         """logits: float32, changed in place."""
         self._change(logits, sequences)
         failed = self._constrain(logits, sequences)
@@ -170,7 +172,7 @@ class Sampler:
         history.catch_up(sequence)
         return history
 
-    def _constrain(self, logits: torch.Tensor, sequences: Ordered[Sequence]) -> dict[int, BackendFailed]:
+    def _constrain(self, logits: torch.Tensor, sequences: Ordered[Sequence]) -> dict[int, PipeserveError]:
         rows = [index for index, one in enumerate(sequences) if one.matcher is not None]
         if not rows:
             return {}
@@ -184,8 +186,13 @@ class Sampler:
         allowed = torch.from_numpy(bits).to(logits.device).bool()
         logits[rows] = logits[rows].masked_fill(~allowed, -torch.inf)
         is_possible = (logits[rows] > -torch.inf).any(-1).tolist()
-        text = "the grammar of the answer allows none of the model's tokens here"
-        return {index: BackendFailed(text) for index, one in zip(rows, is_possible, strict=True) if not one}
+        param = "parameters.structure"
+        text = (
+            f"{param}: the answer cannot go on, because here its grammar allows none of the model's tokens, or is more"
+            " work than one token may be."
+        )
+        possible = zip(rows, is_possible, strict=True)
+        return {index: InvalidInput(text, param=param) for index, one in possible if not one}
 
     # Chance
 

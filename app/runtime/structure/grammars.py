@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import llguidance.hf
 import numpy as np
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from transformers import PreTrainedTokenizerBase
 
 from app.errors import InvalidInput, NotAvailable
+from app.runtime.structure.schemas import DEFINITIONS, parts_of, require_modest
 
 MAX_BYTES = 256 * 1024
 MAX_COMPILED = 128
 MAX_CHOICES = 1000
 MAX_TRIED = 256
-_DEFINITIONS = ("$defs", "definitions")
-_WITH_NAMED_SCHEMAS = frozenset({"properties", "patternProperties", *_DEFINITIONS})
-_WITH_SCHEMAS = frozenset({"anyOf", "allOf", "oneOf", "prefixItems"})
-_WITH_SCHEMA = frozenset({"items", "additionalProperties"})
+# Some hundredths of a second for a first token and thousandths for each further one, some megabytes for each text:
+# a step computes all texts' tokens, and by llguidance's own limits `(a{1000}){1000}` holds it up for seconds.
+_LIMITS = LLParserLimits(
+    initial_lexer_fuel=200_000,
+    step_lexer_fuel=50_000,
+    max_lexer_states=20_000,
+    max_grammar_size=200_000,
+    verbose_errors=False,
+)
 _WHITESPACE: Any = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n\t]{0,16}"}
 """Where a schema leaves it to the model; for ever would be too long."""
 
@@ -44,7 +50,10 @@ class TokenMatcher:
         self._matcher = matcher
 
     def fill(self, mask: np.ndarray) -> None:
+        """Nothing may come where a token is more work than `_LIMITS` allow."""
         self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+        if self._matcher.is_error():
+            mask[:] = 0
 
     def accept(self, token: int) -> bool:
         return bool(self._matcher.consume_token(token))
@@ -100,7 +109,10 @@ class Grammars:
             self._compiled.move_to_end(key)
             return self._compiled[key]
         grammar = self._grammar(structure["kind"], structure.get("value"), param)
-        matcher = LLMatcher(self._tokens, grammar, log_level=0)
+        require_modest(structure, param=param)
+        matcher = LLMatcher(self._tokens, grammar, log_level=0, limits=_LIMITS)
+        if not matcher.is_error():
+            matcher.compute_bitmask()  # the first is the most work: here no other text waits for it
         if matcher.is_error():
             place = self._place_of_fault(structure["value"]) if structure["kind"] == "json_schema" else ""
             raise InvalidInput(f"{param}: {place and f'at {place}: '}{_readable(matcher.get_error())}", param=param)
@@ -129,10 +141,10 @@ class Grammars:
 
     def _place_of_fault(self, schema: Any) -> str:
         """The innermost part of a schema that cannot be held even alone, such as `properties.tags.items`."""
-        shared = {name: schema[name] for name in _DEFINITIONS if isinstance(schema, dict) and name in schema}
+        shared = {name: schema[name] for name in DEFINITIONS if isinstance(schema, dict) and name in schema}
         place, part, num_tried = "", schema, 0
         while True:
-            for name, inner in _parts_of(part):
+            for name, inner in parts_of(part):
                 num_tried += 1
                 if num_tried > MAX_TRIED:
                     return place
@@ -147,18 +159,7 @@ class Grammars:
             grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema))
         except ValueError:
             return False
-        return not LLMatcher(self._tokens, grammar, log_level=0).is_error()
-
-
-def _parts_of(schema: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The schemas directly within one, and where they stand."""
-    for keyword, value in schema.items():
-        if keyword in _WITH_NAMED_SCHEMAS and isinstance(value, dict):
-            yield from ((f"{keyword}.{name}", one) for name, one in value.items() if isinstance(one, dict))
-        elif keyword in _WITH_SCHEMAS and isinstance(value, list):
-            yield from ((f"{keyword}[{place}]", one) for place, one in enumerate(value) if isinstance(one, dict))
-        elif keyword in _WITH_SCHEMA and isinstance(value, dict):
-            yield keyword, value
+        return not LLMatcher(self._tokens, grammar, log_level=0, limits=_LIMITS).is_error()
 
 
 def _text(value: Any, param: str) -> str:
