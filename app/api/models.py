@@ -102,7 +102,7 @@ LOAD_ANSWER: dict[str, Any] = {
     "description": "The model is ready (JSON), or the stream of its progress.",
     "content": {
         "text/event-stream": {
-            "schema": {"type": "string"},
+            "schema": {"description": "Server-sent events: `progress`, then `ready` or `error`."},
             "example": 'event: progress\ndata: {"phase":"load","done":0,"total":0}\n\nevent: ready\ndata: {...}\n\n',
         }
     },

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from app import __version__
-from app.api.schemas import Error, OpenAIError
+from app.api.errors import speaks_anthropic, speaks_ollama, speaks_open_inference, speaks_openai
+from app.api.schemas import AnthropicError, Error, OpenAIError, PlainError
 from app.api.token_stream import STREAMED_TASKS
 from app.tasks.base import Task
 from app.tasks.registry import TASKS
@@ -91,14 +92,45 @@ def build_openapi(app: FastAPI, more: Sequence[Document]) -> dict[str, Any]:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     task_schemas, definitions = _task_schemas()
     schemas.update(definitions)
-    schemas.setdefault("Error", Error.model_json_schema(ref_template=REF))
     schemas.update(task_schemas)
     document["paths"] = {**_task_paths(), **document["paths"]}
     for part in more:
         schemas.update(part.schemas)
         for path, operations in part.paths.items():
             document["paths"].setdefault(path, {}).update(operations)
+    _shape_errors(document)
     return document
+
+
+def _shape_errors(document: dict[str, Any]) -> None:
+    """Errors have the shape of their path's dialect, whoever described its answers."""
+    ours = {"$ref": REF.format(model=Error.__name__)}
+    for path, operations in document["paths"].items():
+        shape = _error_shape(path)
+        document["components"]["schemas"].update(_schemas_of(shape))
+        contents = [
+            answer["content"]["application/json"]
+            for operation in operations.values()
+            for answer in operation["responses"].values()
+            if "application/json" in answer.get("content", {})
+        ]
+        for content in contents:
+            if content.get("schema") == ours:
+                content["schema"] = {"$ref": REF.format(model=shape.__name__)}
+
+
+def _error_shape(path: str) -> type[BaseModel]:
+    """As `present` in app/api/errors.py."""
+    if speaks_open_inference(path) or speaks_ollama(path):
+        return PlainError
+    if speaks_anthropic(path):
+        return AnthropicError
+    return OpenAIError if speaks_openai(path) else Error
+
+
+def _schemas_of(form: type[BaseModel]) -> dict[str, Any]:
+    schema = form.model_json_schema(ref_template=REF)
+    return {**schema.pop("$defs", {}), form.__name__: schema}
 
 
 KEY_SCHEMES = {
@@ -320,7 +352,7 @@ def plain_operation(
     """Of a route of another server's, whose answer has that server's shape. streams: the media type of its stream."""
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if streams is not None:
-        content[streams] = {"schema": {"type": "string", "description": "One event after the other."}}
+        content[streams] = {"schema": {"description": "One event after the other."}}
     return {
         "tags": [tag],
         "summary": summary,

@@ -29,6 +29,25 @@ class OpenAIError(BaseModel):
     error: OpenAIErrorDetail
 
 
+class AnthropicErrorDetail(BaseModel):
+    type: str
+    message: str
+
+
+class AnthropicError(BaseModel):
+    """Every error of Anthropic's routes."""
+
+    type: Literal["error"]
+    error: AnthropicErrorDetail
+    request_id: str
+
+
+class PlainError(BaseModel):
+    """Every error of Ollama's routes and of the Open Inference Protocol's."""
+
+    error: str = Field(description="A sentence for people.")
+
+
 class Tuned(BaseModel):
     """What `pipeserve tune` chose for an entry that says `backend: auto`."""
 

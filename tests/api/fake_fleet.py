@@ -79,10 +79,15 @@ TIMINGS = Timings(queue_s=0.001, prepare_s=0.002, forward_s=0.003, finish_s=0.00
 
 def _fragment(request: JobRequest) -> bytes:
     """JSON, or an array for who asks for one."""
+    answer = ANSWERS[request.task]
+    if request.task == "text-ranking":
+        answer = [place for place in answer if place["index"] < len(request.inputs[0]["texts"])]
+    elif request.parameters.get("pooling") == "none":
+        answer = [answer]  # a text of one token
     if request.media_type != NPY:
-        return orjson.dumps(ANSWERS[request.task])
+        return orjson.dumps(answer)
     file = io.BytesIO()
-    np.save(file, np.asarray(ANSWERS[request.task], np.float32))
+    np.save(file, np.asarray(answer, np.float32))
     return file.getvalue()
 
 

@@ -45,7 +45,7 @@ def events_of(response: httpx.Response) -> list[dict[str, Any]]:
     [
         ("/embed", {"inputs": "a"}, "feature-extraction", [VECTOR]),
         ("/embed", {"inputs": ["a", "b"]}, "feature-extraction", [VECTOR, VECTOR]),
-        ("/embed_all", {"inputs": "a"}, "feature-extraction", [VECTOR]),
+        ("/embed_all", {"inputs": "a"}, "feature-extraction", [[VECTOR]]),
         ("/embed_sparse", {"inputs": ["a"]}, "sparse-embedding", [ANSWERS["sparse-embedding"]]),
         ("/predict", {"inputs": "a"}, "text-classification", LABELS),
         ("/predict", {"inputs": ["a", "b"]}, "text-classification", LABELS),

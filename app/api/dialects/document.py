@@ -13,7 +13,7 @@ from app.api.openapi import REF, Document, error_answers, json_body, root_and_be
 from app.tasks.base import JSON
 
 TAG = "other servers' clients"
-_EVENTS = {"type": "string", "description": "Server-sent events; the data of each is a StreamEvent."}
+_EVENTS = {"description": "Server-sent events; the data of each is a StreamEvent."}
 _VERTEX = "VertexBody"
 _VERTEX_ANSWER = "VertexAnswer"
 _VERTEX_SCHEMAS: dict[str, Any] = {

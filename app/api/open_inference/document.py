@@ -12,14 +12,7 @@ from app.api.open_inference.messages import HEADER_LENGTH, InferBody
 from app.api.openapi import REF, Document, call_parameters, error_answers, json_body, parameter
 
 TAG = "other servers' clients"
-_ERROR = "InferError"
 _HEADER_LENGTH = HEADER_LENGTH.decode()
-
-
-class InferError(BaseModel):
-    """Every error of the protocol's routes."""
-
-    error: str
 
 
 class AnswerTensor(BaseModel):
@@ -135,7 +128,7 @@ def open_inference_document() -> Document:
 
 
 def _schemas() -> dict[str, Any]:
-    forms = (InferBody, InferAnswerBody, InferError, ModelMetadata, ServerMetadata, IndexEntry, Live, Ready)
+    forms = (InferBody, InferAnswerBody, ModelMetadata, ServerMetadata, IndexEntry, Live, Ready)
     _, defined = TypeAdapter.json_schemas(
         [(form.__name__, "validation", TypeAdapter(form)) for form in forms], ref_template=REF
     )
@@ -156,12 +149,8 @@ def _operation(operation_id: str, summary: str, parameters: list[dict[str, Any]]
 
 
 def _responses(schema: dict[str, Any], example: Any) -> dict[str, Any]:
-    errors = {
-        status: {**answer, "content": {"application/json": {"schema": {"$ref": REF.format(model=_ERROR)}}}}
-        for status, answer in error_answers().items()
-    }
     answer = {"description": "The answer.", "content": {"application/json": {"schema": schema, "example": example}}}
-    return {"200": answer, **errors}
+    return {"200": answer, **error_answers()}
 
 
 def _get(

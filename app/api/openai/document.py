@@ -29,7 +29,7 @@ _PLACES: dict[str, tuple[type[Body], str, dict[str, Any]]] = {
     MODERATIONS: (ModerationBody, "Which categories of harm texts are of.", {"input": "I loved this film."}),
 }
 _STREAMED = (CHAT, COMPLETIONS)
-_EVENTS = {"type": "string", "description": "Server-sent events: chunks, then `[DONE]`."}
+_EVENTS = {"description": "Server-sent events: chunks, then `[DONE]`."}
 
 
 def openai_document() -> Document:
