@@ -1,7 +1,7 @@
 # ARGS goes to the script: make test ARGS="tests/fleet -x", make demo ARGS=--once
 ARGS ?=
 
-.PHONY: help install demo test test-all check audit sbom bench bench-all bench-backends bench-generation bench-media clean
+.PHONY: help install demo test test-all check audit sbom bench bench-all bench-backends bench-generation bench-media fuzz clean
 
 help:      ## this list
 	@sed -nE 's/^([a-z-]+): .*## (.*)/make \1\t\2/p' Makefile
@@ -42,6 +42,9 @@ bench-generation: install  ## generated texts against vLLM's CPU build and trans
 bench-media: install  ## images, speech and zero-shot texts against plain transformers
 	@.venv/bin/python -m bench.media $(ARGS)
 
+fuzz: install      ## what reads input from outside, with millions of wrong ones (ARGS="--seconds 600")
+	@.venv/bin/python -m tests.hostile.fuzz $(ARGS)
+
 clean:             ## what this repository built and cached
-	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
