@@ -65,6 +65,8 @@ from app.settings import Settings
 from app.telemetry import KeyCollector, Telemetry
 from app.tuning.choices import FILE, Choices, decider
 
+_MAX_RESOLVING = 16  # entries that the Hub is asked about at a time
+
 logger = logging.getLogger(__name__)
 
 
@@ -164,8 +166,12 @@ def serve(settings: Settings, catalog: Catalog) -> None:
     )
     decide = decider(Choices(settings.cache_dir / FILE), environments)
 
+    turns = asyncio.Semaphore(_MAX_RESOLVING)
+
     async def resolve_and_decide(spec: ModelSpec) -> ModelSpec:
-        return await asyncio.to_thread(decide, await resolve(spec))
+        async with turns:
+            found = await resolve(spec)
+        return await asyncio.to_thread(decide, found)
 
     catalog = msgspec.structs.replace(catalog, models=tuple(decide(spec) for spec in catalog.models))
     fleet = Fleet(catalog, settings, launcher, events=telemetry, resolver=resolve_and_decide)
