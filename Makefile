@@ -1,7 +1,7 @@
 # ARGS goes to the script: make test ARGS="tests/fleet -x", make demo ARGS=--once
 ARGS ?=
 
-.PHONY: help install demo test test-all check audit sbom bench bench-all bench-backends bench-generation bench-media fuzz clean
+.PHONY: help install demo test test-all check chaos audit sbom bench bench-all bench-backends bench-generation bench-media fuzz clean
 
 help:      ## this list
 	@sed -nE 's/^([a-z-]+): .*## (.*)/make \1\t\2/p' Makefile
@@ -20,6 +20,9 @@ test-all: install  ## every test
 
 check: install     ## format, lint, types, layers, licences
 	@scripts/check $(ARGS)
+
+chaos: install     ## inject every fault under load, half an hour: writes docs/reliability.md (ARGS=--short: a minute)
+	@.venv/bin/python -m tests.chaos --write $(ARGS)
 
 audit: install     ## known vulnerabilities of what is installed; needs the network
 	@scripts/audit $(ARGS)

@@ -135,6 +135,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     pinned: bool = False
     preload: bool = False
     memory_bytes: int | None = None
+    memory_limit_bytes: int | None = None  # resident memory beyond which a worker is replaced; None: it may grow
     cache_bytes: int | None = None  # of answers that are kept; None: none are
     kv_cache_bytes: int | None = None  # of keys and values; None: as the worker sees fit
     pooling: str | None = None
@@ -316,6 +317,7 @@ class _Reader:
             priority=PRIORITIES[form.priority],
             keep_alive_s=form.keep_alive,
             memory_bytes=form.memory,
+            memory_limit_bytes=form.memory_limit,
             cache_bytes=form.cache,
             kv_cache_bytes=form.kv_cache,
             adapters=self._adapters(form),

@@ -5,12 +5,14 @@ huggingface_hub is imported where it is used: it takes a third of a second, and 
 
 from __future__ import annotations
 
+import errno
+
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 """In which huggingface_hub looks for the operator's token."""
 
 
 def refusal(error: BaseException, model: str, revision: str | None) -> str | None:
-    """What the operator has to do, where the Hub said no; None where it may answer another time."""
+    """What the operator has to do, where the Hub said no or the disk is full; None where it may work another time."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -28,6 +30,11 @@ def refusal(error: BaseException, model: str, revision: str | None) -> str | Non
         return f"{model} has no revision {revision}."
     if isinstance(error, RepositoryNotFoundError):
         return f"{model} does not exist on {constants.ENDPOINT}, or it is private and HF_TOKEN gives no access to it."
+    if _is_disk_full(error):
+        return (
+            f"{model} was not downloaded: the disk of {constants.HF_HOME} is full. Make room there, or set HF_HOME to a"
+            " folder on another disk."
+        )
     if isinstance(error, HFValidationError):
         return f"{model} is neither a folder nor the id of a repository on the Hub."
     if _status(error) in (401, 403):
@@ -49,6 +56,12 @@ def no_answer(error: BaseException) -> str:
 def _cause(error: BaseException) -> BaseException:
     """The Hub's library wraps what happened."""
     return error.__cause__ or error.__context__ or error
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """Or a quota is used up, or files may not be as large."""
+    found = [one.errno for one in (error, _cause(error)) if isinstance(one, OSError)]
+    return any(number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) for number in found)
 
 
 def _status(error: BaseException) -> int | None:

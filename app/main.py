@@ -50,7 +50,7 @@ from app.api.responses.document import responses_document
 from app.api.responses.endpoint import Responses, kept_responses_routes
 from app.api.responses.store import ResponseStore
 from app.api.routing import Served, root_routes
-from app.api.server import Server, bind, url_of
+from app.api.server import Server, bind, make_room_for, url_of
 from app.api.tasks import TaskAnswerer, task_routes
 from app.api.unserved import unserved_routes
 from app.catalog import Catalog, ModelSpec
@@ -64,6 +64,8 @@ from app.resolving import resolve
 from app.settings import Settings
 from app.telemetry import KeyCollector, Telemetry
 from app.tuning.choices import FILE, Choices, decider
+
+_MAX_RESOLVING = 16  # entries that the Hub is asked about at a time
 
 logger = logging.getLogger(__name__)
 
@@ -166,8 +168,12 @@ def serve(settings: Settings, catalog: Catalog) -> None:
     )
     decide = decider(Choices(settings.cache_dir / FILE), environments)
 
+    turns = asyncio.Semaphore(_MAX_RESOLVING)
+
     async def resolve_and_decide(spec: ModelSpec) -> ModelSpec:
-        return await asyncio.to_thread(decide, await resolve(spec))
+        async with turns:
+            found = await resolve(spec)
+        return await asyncio.to_thread(decide, found)
 
     catalog = msgspec.structs.replace(catalog, models=tuple(decide(spec) for spec in catalog.models))
     fleet = Fleet(catalog, settings, launcher, events=telemetry, resolver=resolve_and_decide)
@@ -177,10 +183,10 @@ def serve(settings: Settings, catalog: Catalog) -> None:
         raise SystemExit(str(problem)) from None
     if settings.keys_file is None and not settings.keys and not is_loopback(settings.host):
         logger.warning("there are no API keys: whoever reaches %s:%d may use every model", settings.host, settings.port)
-    run(settings, app, fleet)
+    run(settings, app, fleet, telemetry)
 
 
-def run(settings: Settings, app: FastAPI, fleet: FleetAPI) -> None:
+def run(settings: Settings, app: FastAPI, fleet: FleetAPI, telemetry: Telemetry) -> None:
     """Serve until a signal says to stop. Raises SystemExit with a sentence when the address cannot be had, or the files
     of TLS cannot be used."""
     try:
@@ -196,8 +202,20 @@ def run(settings: Settings, app: FastAPI, fleet: FleetAPI) -> None:
     # What was made so far stays: the collector need not walk it in the midst of requests.
     gc.collect()
     gc.freeze()
+    max_connections = make_room_for(settings.max_connections)
+    if max_connections < settings.max_connections:
+        logger.warning("the limit of open files leaves room for %d connections", max_connections)
     try:
-        server = Server(app, fleet, drain_s=settings.drain_s, announce=announce, tls=settings.tls)
+        server = Server(
+            app,
+            fleet,
+            drain_s=settings.drain_s,
+            announce=announce,
+            tls=settings.tls,
+            client_timeout_s=settings.client_timeout_s,
+            max_connections=max_connections,
+            cut=telemetry.connection_cut,
+        )
     except OSError as error:
         raise SystemExit(f"TLS: the files of --ssl-certfile and its like cannot be used: {error}") from None
     server.run(sockets=[listener])

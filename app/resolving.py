@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
@@ -14,8 +16,23 @@ from app.hub import no_answer, refusal
 
 
 async def resolve(spec: ModelSpec) -> ModelSpec:
-    """The entry with its tasks, or with `problem`. Raises ModelFailed when the Hub does not give the files."""
-    return await asyncio.to_thread(_resolve, spec)
+    """The entry with its tasks, or with `problem`. Raises ModelFailed when the Hub does not give the files.
+
+    In a daemon thread of its own: a Hub that does not answer must not use up the event loop's few threads, in which
+    other models' loads and large bodies wait for their turn, and not hold up the end of the process.
+    """
+    found: Future[ModelSpec] = Future()
+
+    def run() -> None:
+        if not found.set_running_or_notify_cancel():
+            return
+        try:
+            found.set_result(_resolve(spec))
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=run, name=f"resolve {spec.id}", daemon=True).start()
+    return await asyncio.wrap_future(found)
 
 
 async def look_up(spec: ModelSpec) -> ModelSpec:

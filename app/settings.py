@@ -47,6 +47,8 @@ class Settings:
     max_body_bytes: int = 32 * 2**20
     max_queue_items: int = 8192  # permits in total; models.yaml `queue:` overrides
     drain_s: float = 30.0
+    client_timeout_s: float = 30.0  # for a head, a body (longer if it comes fast enough), and the reading of an answer
+    max_connections: int = 16_384  # or as many as the system's limit of open files leaves room for
     load_wait_s: float = 300.0  # how long a request is held while its model loads
     heartbeat_timeout_s: float = 10.0
     load_heartbeat_timeout_s: float = 60.0

@@ -37,6 +37,7 @@ BATCH_OUTCOMES = ("ok", "error", "out_of_memory")
 LOAD_OUTCOMES = ("ready", "failed", "out_of_memory")
 EVICTION_REASONS = ("memory", "keep_alive", "request", "shutdown")
 CACHE_OUTCOMES = ("hit", "shared", "miss")
+CUT_REASONS = ("head", "body", "reading", "too_many")
 REJECTION_REASONS = ("model_queue", "total_queue", "client_share", "model_share", "max_wait", "draining", "failed")
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -106,6 +107,18 @@ class Telemetry:
         )
         self._open_requests = Gauge(
             "pipeserve_open_requests", "HTTP requests that are being answered now.", registry=registry
+        )
+        self._cut_connections = Counter(
+            "pipeserve_cut_connections_total",
+            "Connections ended by the server: its client was too slow with a head, a body or reading, or there were"
+            " too many.",
+            ("reason",),
+            registry=registry,
+        )
+        for reason in CUT_REASONS:
+            self._cut_connections.labels(reason)
+        self._process_tasks = Gauge(
+            "pipeserve_process_tasks", "Tasks on the event loop of the API process.", registry=registry
         )
 
     def _make_job_metrics(self) -> None:
@@ -405,7 +418,15 @@ class Telemetry:
         self._evictions.labels(self._label(model), reason).inc()
 
     def restarted(self, model: str) -> None:
-        self._restarts.labels(self._label(model)).inc()
+        model = self._label(model)
+        self._restarts.labels(model).inc()
+        if any(task in GENERATING_TASKS for task in self._models.get(model, ())):
+            # The worker that is gone cannot say that it generates nothing any more.
+            for gauge in (self._generating, self._waiting_to_generate, self._kv_cache_usage):
+                gauge.labels(model).set(0)
+
+    def connection_cut(self, reason: str) -> None:
+        self._cut_connections.labels(reason).inc()
 
     def rejected(self, model: str, reason: str) -> None:
         self._rejections.labels(self._label(model), reason).inc()
@@ -461,8 +482,10 @@ class Telemetry:
 
     # What a scrape reads
 
-    def refresh(self, statuses: Iterable[ModelStatus]) -> None:
-        """Set the gauges to what the fleet says now. Called on the event loop before each `render`."""
+    def refresh(self, statuses: Iterable[ModelStatus], *, num_tasks: int = 0) -> None:
+        """Set the gauges to what the fleet says now. Called on the event loop, which has so many tasks, before each
+        `render`."""
+        self._process_tasks.set(num_tasks)
         for status in statuses:
             self.declare([status.spec])
             model = status.spec.id

@@ -80,7 +80,7 @@ def shown(value: Any) -> str:
 def type_of(name: str, schema: dict[str, Any]) -> str:
     if name in ("keep_alive", "deadline", "max_wait"):
         return "duration"
-    if name in ("memory", "max_bytes"):
+    if name in ("memory", "memory_limit", "max_bytes"):
         return "size"
     if name in _TYPES:
         return _TYPES[name]

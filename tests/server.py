@@ -72,7 +72,10 @@ class RunningServer:
         """Processes that serve models: the children whose title or command line says `worker`, forkserver aside."""
         found = []
         for process in self.descendants():
-            line = " ".join(process.cmdline())
+            try:
+                line = " ".join(process.cmdline())
+            except psutil.NoSuchProcess:  # it has ended meanwhile
+                continue
             if "forkserver" not in line.split(" ")[0] and "worker" in line and (model_id is None or model_id in line):
                 found.append(process.pid)
         return found

@@ -130,10 +130,12 @@ def test_every_part_can_be_named(tmp_path: Path) -> None:
         keep_alive="5m",
         queue={"deadline": "20s"},
         memory="1GiB",
+        memory_limit="2GiB",
     )
     assert (spec.id, spec.model, spec.tasks) == ("ner", "acme/ner", ("token-classification",))
     assert (spec.tokenizer, spec.auto_class) == ("acme/tokenizer", "AutoModelForTokenClassification")
-    assert (spec.keep_alive_s, spec.queue.deadline_s, spec.memory_bytes) == (300.0, 20.0, 2**30)
+    assert (spec.keep_alive_s, spec.queue.deadline_s) == (300.0, 20.0)
+    assert (spec.memory_bytes, spec.memory_limit_bytes) == (2**30, 2**31)
 
 
 def test_hub_model_without_files_is_unresolved(tmp_path: Path) -> None:

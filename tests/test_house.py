@@ -22,7 +22,9 @@ def tracked_files() -> list[Path]:
     return [path for line in listed.stdout.splitlines() if (path := REPOSITORY / line).is_file()]
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "test-all", "check", "bench", "bench-all", "install", "clean"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "test-all", "check", "chaos", "bench", "bench-all", "install", "clean"]
+)
 def test_makefile_has_target(target: str) -> None:
     """Every command that the README names is a target, and `make help` explains it."""
     assert re.search(rf"^{target}: .*## \w", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)

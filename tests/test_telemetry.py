@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry
 
 import app
 from app.catalog import ModelSpec
-from app.channel.messages import BatchDone, Timings
+from app.channel.messages import BatchDone, EngineReport, Timings
 from app.fleet.events import FleetEvents
 from app.fleet.requests import JobResult, ModelStatus
-from app.telemetry import Telemetry
+from app.telemetry import CUT_REASONS, Telemetry
 from tests.server import metric
 
 TASK = "fill-mask"
@@ -87,6 +87,40 @@ def test_life_of_a_model_is_counted(telemetry: Telemetry) -> None:
     assert metric(text, "pipeserve_evictions_total", reason="memory") == 1
     assert metric(text, "pipeserve_restarts_total", model="mask") == 1
     assert metric(text, "pipeserve_rejections_total", reason="model_queue") == 1
+
+
+def test_replaced_worker_generates_nothing(telemetry: Telemetry) -> None:
+    """Its last report stands no longer; a model that generates no texts has no such lines."""
+    telemetry.declare([SPEC, ModelSpec(id="chat", model="acme/chat", tasks=("text-generation",))])
+    report = EngineReport(
+        num_running=3,
+        num_waiting=2,
+        num_used_tokens=10,
+        limit_tokens=20,
+        num_steps=1,
+        num_preemptions=0,
+        num_prompt_tokens=4,
+        num_cached_tokens=0,
+        num_generated_tokens=5,
+    )
+    telemetry.engine_reported("chat", report)
+    assert metric(text_of(telemetry), "pipeserve_generating_sequences", model="chat") == 3
+    telemetry.restarted("chat")
+    telemetry.restarted("mask")
+    text = text_of(telemetry)
+    for name in ("pipeserve_generating_sequences", "pipeserve_waiting_sequences", "pipeserve_kv_cache_usage_ratio"):
+        assert metric(text, name, model="chat") == 0
+        assert f'{name}{{model="mask"}}' not in text
+
+
+def test_cut_connections_and_tasks_are_counted(telemetry: Telemetry) -> None:
+    """Each reason has its line from the start."""
+    telemetry.connection_cut("body")
+    telemetry.refresh([], num_tasks=7)
+    text = text_of(telemetry)
+    reasons = {reason: metric(text, "pipeserve_cut_connections_total", reason=reason) for reason in CUT_REASONS}
+    assert reasons == {"head": 0, "body": 1, "reading": 0, "too_many": 0}
+    assert metric(text, "pipeserve_process_tasks") == 7
 
 
 def test_gauges_follow_the_statuses(telemetry: Telemetry) -> None:

@@ -59,7 +59,7 @@ def ops_router(fleet: FleetAPI, telemetry: Telemetry, *, has_docs: bool) -> APIR
     @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
     async def metrics(request: Request) -> Response:
         """Prometheus metrics; OpenMetrics for who asks in `Accept`."""
-        telemetry.refresh(fleet.statuses())
+        telemetry.refresh(fleet.statuses(), num_tasks=len(asyncio.all_tasks()))
         body, media_type = await asyncio.to_thread(telemetry.render, request.headers.get("accept", ""))
         return Response(body, headers={"content-type": media_type})
 

@@ -17,8 +17,6 @@ MAX_UNWANTED_BYTES = 64 * 1024 * 1024
 
 
 class _Refusal(NamedTuple):
-    """error_type: in Hugging Face's shape, since which dialect it was to be is not known."""
-
     status: int
     error_type: str
     text: str
@@ -88,12 +86,18 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's, of what its parser refuses."""
-        status, error_type, text = self._refusal
-        body = orjson.dumps({"error": text, "error_type": error_type})
-        head = (
-            f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\nx-request-id: {uuid.uuid4().hex}\r\nconnection: close\r\n\r\n"
-        )
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
-            self.transport.write(head.encode() + body)
+            self.transport.write(last_answer(*self._refusal))
         self.transport.close()
+
+
+def last_answer(status: int, error_type: str, text: str, *, retry_after_s: int | None = None) -> bytes:
+    """Of a connection that ends before the application could answer. In Hugging Face's shape: which dialect it was to
+    be is not known."""
+    body = orjson.dumps({"error": text, "error_type": error_type})
+    retry_after = "" if retry_after_s is None else f"retry-after: {retry_after_s}\r\n"
+    head = (
+        f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\nx-request-id: {uuid.uuid4().hex}\r\n{retry_after}connection: close\r\n\r\n"
+    )
+    return head.encode() + body

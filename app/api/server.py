@@ -6,25 +6,31 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from app.api.protocol import BoundedProtocol
+from app.api.connection import Connection
 from app.fleet.requests import FleetAPI
-from app.settings import Tls
+from app.settings import Settings, Tls
 
 logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 BACKLOG = 2048
 KEEP_ALIVE_S = 75  # longer than the 60 s of common load balancers, so that they and not we close idle connections
+OWN_FILES = 256
+UNSENT_BYTES = 128 * 2**10
+"""What the kernel takes of a connection beyond what is on its way, instead of megabytes: so that a client that does not
+read is noticed, and a stream made no faster than it is read."""
 LAST_WRITES_S = 5  # for answers that are still being sent after the drain
 
 
@@ -34,6 +40,7 @@ def bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # its connections have it too
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError:
@@ -57,6 +64,20 @@ def _tls_options(tls: Tls) -> dict[str, Any]:
     }
 
 
+def make_room_for(max_connections: int) -> int:
+    """Raise the limit of open files for so many connections; how many there is room for.
+
+    A connection is a file, and the usual limit of 1,024 is for programs that wait with select(). Some are kept for
+    workers and for files: a crowd of clients must not keep a model from being loaded.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max_connections + OWN_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max_connections if soft == resource.RLIM_INFINITY else max(1, min(max_connections, soft - OWN_FILES))
+
+
 class Server(uvicorn.Server):
     """announce: called once, when connections are accepted. Gets the signals when the main thread runs it."""
 
@@ -68,12 +89,17 @@ class Server(uvicorn.Server):
         drain_s: float,
         announce: Callable[[], None],
         tls: Tls | None = None,
+        client_timeout_s: float = Settings.client_timeout_s,
+        max_connections: int = Settings.max_connections,
+        cut: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        """Raises OSError for files of TLS that cannot be used."""
+        """client_timeout_s, max_connections, cut: as of `Connection`. Raises OSError for files of TLS that cannot be
+        used."""
+        connection: Any = partial(Connection, limit_s=client_timeout_s, max_connections=max_connections, cut=cut)
         super().__init__(
             uvicorn.Config(
                 app,
-                http=BoundedProtocol,
+                http=connection,
                 ws="none",
                 lifespan="on",
                 log_config=None,

@@ -107,6 +107,18 @@ def serve(
             envvar="PIPESERVE_FORWARD_TIMEOUT", parser=_duration, metavar="TIME", help="Longest forward of a batch."
         ),
     ] = DEFAULT.forward_timeout_s,
+    client_timeout: Annotated[
+        float,
+        typer.Option(
+            envvar="PIPESERVE_CLIENT_TIMEOUT",
+            parser=_duration,
+            metavar="TIME",
+            help="How long a client may be about sending a request, or reading an answer, that does not move.",
+        ),
+    ] = DEFAULT.client_timeout_s,
+    max_connections: Annotated[
+        int, typer.Option(envvar="PIPESERVE_MAX_CONNECTIONS", min=1, help="Connections at a time; more get 503.")
+    ] = DEFAULT.max_connections,
     keys_file: Annotated[
         Path | None,
         typer.Option(
@@ -153,6 +165,8 @@ def serve(
         drain_s=drain,
         load_wait_s=load_wait,
         forward_timeout_s=forward_timeout,
+        client_timeout_s=client_timeout,
+        max_connections=max_connections,
         launcher=launcher.value,
         keys=_keys_of_variable(),
         keys_file=keys_file,

@@ -247,6 +247,11 @@ class EntryForm(Form):
         " are here at the same time are computed once; for tasks that draw nothing at random. Unset: none are kept",
     )
     memory: Size | None = Field(default=None, description="an estimate of its need, when known")
+    memory_limit: Size | None = Field(
+        default=None,
+        description="resident memory of one worker process (as `ps` shows it, libraries included) beyond which it is"
+        " replaced, once it has answered what it has: for models that leak. Unset: it may grow",
+    )
     kv_cache: Size | None = Field(
         default=None,
         description="memory for keys and values of texts that are generated; unset: the smaller of a quarter of what is"

@@ -38,6 +38,7 @@ from app.channel.messages import (
 from app.errors import PipeserveError
 from app.fleet.clock import Alarm, Clock
 from app.fleet.jobs import Job
+from app.fleet.memory import show_bytes
 from app.fleet.processes import Launcher, WorkerProcess
 
 logger = logging.getLogger(__name__)
@@ -123,6 +124,7 @@ class WorkerHandle:
         self._last_chance = 0.0
         self._stop_due: float | None = None
         self._kill_reason: str | None = None
+        self._retired_for: str | None = None  # it takes no more jobs, and ends after those that it has
         self._blamed: frozenset[int] | None = None
         self._load_error: ErrorInfo | None = None
         self._has_answered = False
@@ -136,7 +138,8 @@ class WorkerHandle:
 
     @property
     def is_ready(self) -> bool:
-        return self.ready is not None and self._kill_reason is None and self._stop_due is None
+        is_leaving = self._kill_reason is not None or self._stop_due is not None or self._retired_for is not None
+        return self.ready is not None and not is_leaving
 
     @property
     def computing(self) -> frozenset[int]:
@@ -190,6 +193,7 @@ class WorkerHandle:
             return False
         if self._process is not None:
             self._process.connection.send(Cancel(job_id=job.job_id))
+        self._stop_if_retired()
         return True
 
     def _take_out(self, job_id: int) -> Job | None:
@@ -217,6 +221,16 @@ class WorkerHandle:
             self._process.connection.send(Stop())
             self._stop_due = self._clock.now() + self._limits.stop_s
             self._alarm.set(self._stop_due)
+
+    def _retire(self, reason: str) -> None:
+        """Have it end after the jobs that it has; what else comes waits for the next one, or goes to others."""
+        logger.warning("%s: %s; it is replaced once it has answered what it has", self.spec.id, reason)
+        self._retired_for = reason
+        self._stop_if_retired()
+
+    def _stop_if_retired(self) -> None:
+        if self._retired_for is not None and not self.in_flight:
+            self.stop()
 
     def kill(self, reason: str) -> None:
         """End it now; `on_end` follows."""
@@ -258,7 +272,8 @@ class WorkerHandle:
             process.kill()
             process.connection.close()
         exit_code = await exited
-        return self._end(self._kill_reason or describe_exit(exit_code))
+        retired_for = self._retired_for if exit_code == 0 else None
+        return self._end(self._kill_reason or retired_for or describe_exit(exit_code))
 
     def _load(self, process: WorkerProcess) -> None:
         self._granted_threads = self._told_threads = self._grant(self)
@@ -289,10 +304,12 @@ class WorkerHandle:
                 job = self._take_out(message.job_id)
                 if job is not None:
                     self._owner.on_answer(self, job, message)
+                    self._stop_if_retired()
             case StageBegan():
                 self._stage_began(message.stage, message.job_ids)
             case Heartbeat():
                 self._heard()
+                self._weigh(message.rss_bytes)
             case Deltas():
                 self._on_deltas(message)
             case BatchDone():
@@ -326,6 +343,13 @@ class WorkerHandle:
             job = self.in_flight.get(part.job_id)
             if job is not None and job.stream is not None:
                 job.stream.put(part.delta)
+
+    def _weigh(self, rss_bytes: int) -> None:
+        limit = self.spec.memory_limit_bytes
+        if limit is not None and rss_bytes > limit and self.is_ready:
+            self._retire(
+                f"the process had grown to {show_bytes(rss_bytes)}, beyond its memory_limit of {show_bytes(limit)}"
+            )
 
     def _heard(self) -> None:
         self._heard_at = self._clock.now()

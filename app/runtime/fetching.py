@@ -67,7 +67,8 @@ def fetch(
     if is_offline or constants.HF_HUB_OFFLINE:
         return cached("the Hub is not to be asked (offline)")
     try:
-        info = huggingface_hub.HfApi().model_info(model, revision=revision)
+        # Its own default is to wait for ever, and a load that waits is not known to hang: its worker's heart beats.
+        info = huggingface_hub.HfApi().model_info(model, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
         names = [file.rfilename for file in info.siblings or []]
         chosen = names
         if not is_whole:

@@ -32,7 +32,16 @@ class LiveServer:
         settings = settings if settings is not None else Settings(max_body_bytes=MAX_BODY_BYTES)
         self.url = url_of(self._listener, "http" if settings.tls is None else "https")
         self.app = build_app(settings, CATALOG, self.fleet, telemetry)
-        self._server = Server(self.app, self.fleet, drain_s=5, announce=self._is_up.set, tls=settings.tls)
+        self._server = Server(
+            self.app,
+            self.fleet,
+            drain_s=5,
+            announce=self._is_up.set,
+            tls=settings.tls,
+            client_timeout_s=settings.client_timeout_s,
+            max_connections=settings.max_connections,
+            cut=telemetry.connection_cut,
+        )
         self._thread = threading.Thread(target=self._run)
         self.client = httpx.Client(base_url=self.url, timeout=20)
 

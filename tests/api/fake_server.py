@@ -25,7 +25,8 @@ def main() -> None:
     configure_logging(level="info", form="text")
     settings = Settings(port=int(sys.argv[1]), drain_s=30)
     fleet = HoldingFleet()
-    run(settings, build_app(settings, CATALOG, fleet, Telemetry(CollectorRegistry())), fleet)
+    telemetry = Telemetry(CollectorRegistry())
+    run(settings, build_app(settings, CATALOG, fleet, telemetry), fleet, telemetry)
 
 
 if __name__ == "__main__":

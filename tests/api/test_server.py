@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from app.api.server import bind, url_of
+from app.api.server import OWN_FILES, UNSENT_BYTES, bind, url_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 CLASSIFY = "/v1/text-classification"
@@ -108,3 +109,31 @@ def test_taken_port_is_a_sentence() -> None:
         )
     assert ended.returncode == 1
     assert ended.stderr.strip() == f"cannot listen on 127.0.0.1:{port}: Address already in use"
+
+
+def test_unread_answers_wait_in_the_server_not_in_the_kernel() -> None:
+    """Connections have the listener's limit, so that a client that does not read is noticed early."""
+    with bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_BYTES
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted", "room", "limit"),
+    [
+        ((300, 2000), 1000, 1000, 1000 + OWN_FILES),  # raised as far as is needed
+        ((300, 500), 1000, 500 - OWN_FILES, 500),  # as far as it goes
+        ((1900, 2000), 1000, 1000, 1900),  # never lowered
+    ],
+)
+def test_limit_of_open_files_is_raised_for_connections(
+    limits: tuple[int, int], wanted: int, room: int, limit: int
+) -> None:
+    """In a process of its own: a hard limit is not raised again."""
+    code = (
+        "import resource; from app.api.server import make_room_for; kind = resource.RLIMIT_NOFILE;"
+        f"resource.setrlimit(kind, {limits}); print(make_room_for({wanted}), resource.getrlimit(kind)[0])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == [str(room), str(limit)]

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -31,42 +30,6 @@ def is_gone(pid: int) -> bool:
 
 def state(server: RunningServer, model_id: str) -> str:
     return str(server.get(f"/v1/models/{model_id}").json()["state"])
-
-
-def test_killing_workers_under_load_loses_no_request(start_server: StartServer) -> None:
-    """SIGKILL after SIGKILL under 16 clients: every request is answered once, and right."""
-    server = start_server([REVIEWS])
-    expected = server.post(URL, BODY).json()
-    until = time.monotonic() + 8
-
-    def client(_: int) -> list[Any]:
-        answers = []
-        with server.client() as http:
-            while time.monotonic() < until:
-                answer = http.post(URL, json=BODY)
-                answers.append((answer.status_code, answer.json()))
-        return answers
-
-    def killer() -> int:
-        kills = 0
-        while time.monotonic() < until - 1:
-            time.sleep(0.8)
-            for pid in server.worker_pids("reviews"):
-                os.kill(pid, signal.SIGKILL)
-                kills += 1
-        return kills
-
-    with ThreadPoolExecutor(17) as pool:
-        kills = pool.submit(killer)
-        results = [answer for answers in pool.map(client, range(16)) for answer in answers]
-    assert kills.result() >= 3
-    assert len(results) > 50
-    for status, answer in results:
-        assert status == 200, answer
-        assert answer[0][0]["label"] == expected[0][0]["label"]
-        # The neighbours in the batch, and so the order of the sums, differ from request to request.
-        assert answer[0][0]["score"] == pytest.approx(expected[0][0]["score"], abs=1e-5)
-    assert metric(server.get("/metrics").text, "pipeserve_restarts_total", model="reviews") >= 3
 
 
 def test_dead_forkserver_is_started_again_and_takes_no_worker_along(start_server: StartServer) -> None:
@@ -216,7 +179,7 @@ def test_least_recently_used_model_makes_room(start_server: StartServer) -> None
     server.post(URL, BODY)
     need = server.get("/v1/models/reviews").json()["memory_bytes"]
     entries = [{**REVIEWS, "memory": need}, {**VECTORS, "memory": need}]
-    small = start_server(entries, budget={"cpu": int(need * 1.5)})
+    small = start_server(entries, budget={"cpu": int(need * 1.1)})
     for _ in range(2):
         assert small.post(URL, BODY).status_code == 200
         assert small.post("/v1/feature-extraction", {"inputs": "a"}).status_code == 200

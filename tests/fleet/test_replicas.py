@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from app.channel.messages import Submit
+from app.channel.messages import Heartbeat, Submit
 from app.errors import ModelFailed, WorkerLost
 from app.fleet.handle import describe_exit
 from app.settings import Settings
@@ -394,3 +394,55 @@ def test_ends_are_sentences() -> None:
     assert describe_exit(-11) == "the process was killed by SIGSEGV"
     assert describe_exit(-99) == "the process was killed by signal 99"
     assert describe_exit(3) == "the process ended with exit code 3"
+
+
+async def test_worker_that_outgrows_its_limit_is_replaced_when_it_has_answered() -> None:
+    """What it has it answers, what comes later waits for the next one; nothing is computed twice."""
+    async with House(spec_of("a", memory_limit_bytes=1000)) as house:
+        worker = await ready_house(house)
+        first = await house.ask(inputs=["x"])
+        worker.say(Heartbeat(rss_bytes=1000))
+        await settle()
+        second = await house.ask(inputs=["y"])
+        assert set(text_of(worker)) == {"x", "y"}
+        worker.say(Heartbeat(rss_bytes=1001))
+        await settle()
+        third = await house.ask(inputs=["z"])
+        assert set(text_of(worker)) == {"x", "y"} and worker.is_alive
+        worker.answer()
+        await settle()
+        replacement = house.launcher.of("a")
+        assert replacement is not worker
+        assert set(text_of(replacement)) == {"z"}
+        replacement.answer()
+        assert len(await asyncio.gather(first, second, third)) == 3
+        assert house.events.of("restarted") == [("a",)]
+
+
+async def test_worker_that_outgrows_its_limit_at_rest_is_replaced_at_once() -> None:
+    """And one that does so before it has answered anything counts as one that cannot start."""
+    async with House(spec_of("a", memory_limit_bytes=1000)) as house:
+        worker = await ready_house(house)
+        for _ in range(3):
+            worker.say(Heartbeat(rss_bytes=2000))
+            await settle()
+            await house.clock.advance(2)
+            assert not worker.is_alive
+            worker = house.launcher.of("a")
+        worker.say(Heartbeat(rss_bytes=2000))
+        await settle()
+        with pytest.raises(ModelFailed, match="2.0 KiB, beyond its memory_limit of 1000 bytes"):
+            await (await house.ask())
+
+
+async def test_client_that_leaves_lets_a_retired_worker_go() -> None:
+    """Its job was the last."""
+    async with House(spec_of("a", memory_limit_bytes=1000)) as house:
+        worker = await ready_house(house)
+        call = await house.ask()
+        worker.say(Heartbeat(rss_bytes=2000))
+        await settle()
+        assert worker.is_alive
+        call.cancel()
+        await settle()
+        assert not worker.is_alive

@@ -23,11 +23,11 @@ from uvicorn.server import ServerState
 from app.api.accept import preferred
 from app.api.body import parse_body
 from app.api.call import read_call
+from app.api.connection import Connection
 from app.api.form import read_form
 from app.api.json_text import line_of
 from app.api.open_inference.mapping import TaskTensors
 from app.api.open_inference.messages import HEADER_LENGTH, read_request
-from app.api.protocol import BoundedProtocol
 from app.api.sse import event
 from app.channel.frames import ChannelError, Inbox, Outbox
 from app.channel.messages import Cancel, Deltas, FromWorker, Heartbeat, JobDelta, JobDone, Submit, Timings, ToWorker
@@ -384,7 +384,8 @@ def _run_wire(data: bytes) -> str:
 
 
 async def _on_wire(data: bytes, step: int, config: uvicorn.Config) -> str:
-    protocol, wire = BoundedProtocol(config, ServerState(), {}), _Wire()
+    wire = _Wire()
+    protocol = Connection(config, ServerState(), {}, limit_s=30, max_connections=1, cut=lambda reason: None)
     protocol.connection_made(wire)
     for start in range(0, len(data), step):
         if wire.is_closing():

@@ -15,7 +15,7 @@ import pytest
 
 from app.errors import ModelFailed
 from app.runtime.fetching import fetch_adapter
-from tests.fake_hub import COMMIT, TOKEN, FakeHub, serve
+from tests.fake_hub import COMMIT, TOKEN, FakeHub, Trouble, serve
 from tests.models import build
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -143,6 +143,16 @@ def test_unreachable_hub_answers_from_the_cache(hub: FakeHub, tmp_path: Path) ->
     assert "acme/tiny is not in the local cache, and http://127.0.0.1:9 cannot be reached" in first["error"]
     folder = fetched(hub, tmp_path, "acme/tiny")["folder"]
     assert fetched(hub, tmp_path, "acme/tiny", unreachable)["folder"] == folder
+
+
+def test_silent_hub_is_not_waited_for(hub: FakeHub, tmp_path: Path) -> None:
+    """Longer than huggingface_hub's own limit says, which it does not use for all that it asks."""
+    hub.trouble = Trouble(silence_s=3.0)
+    try:
+        given = fetched(hub, tmp_path, "acme/tiny", {"HF_HUB_ETAG_TIMEOUT": "1"})
+    finally:
+        hub.trouble = Trouble()
+    assert "acme/tiny is not in the local cache" in given["error"]
 
 
 @pytest.mark.parametrize(
