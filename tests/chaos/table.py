@@ -22,6 +22,7 @@ from tests.chaos.hub_faults import (
     hub_that_breaks_off,
     hub_that_says_nothing_of_many,
 )
+from tests.chaos.memory_group import can_limit_memory
 from tests.chaos.running import Fault, Inject
 from tests.chaos.server_faults import (
     CLOCK,
@@ -38,6 +39,7 @@ from tests.chaos.worker_faults import (
     kill_forkserver,
     leak,
     poison,
+    run_out_of_memory,
     signal_at_rest,
     signal_between_tokens,
     signal_in,
@@ -102,6 +104,11 @@ WORKERS = (
         is_quick=True,
     ),
 )
+KERNELS = (
+    (Fault(name="The kernel ends a worker for its memory", inject=run_out_of_memory, is_quick=True),)
+    if can_limit_memory()
+    else ()
+)
 CACHES = (Fault(name="The disk of the cache is full during a load", inject=cache_that_is_full, is_quick=True),)
 HUBS = (
     _hub("The Hub answers 401", hub_that(Trouble(status=401), "HF_TOKEN")),
@@ -134,4 +141,4 @@ CLIENTS = (
     Fault(name="Answers of 8 MiB that nobody reads", inject=clients_that_do_not_read, times=1),
     Fault(name="Streams that nobody reads", inject=streams_that_nobody_reads, times=1),
 )
-FAULTS = WORKERS + CACHES + SERVERS + CLIENTS + CLOCKS + HUBS
+FAULTS = WORKERS + KERNELS + CACHES + SERVERS + CLIENTS + CLOCKS + HUBS

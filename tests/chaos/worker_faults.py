@@ -8,10 +8,12 @@ import time
 from functools import partial
 
 from tests.chaos.ledger import Ledger, percentile_ms
+from tests.chaos.memory_group import memory_group
 from tests.chaos.running import Inject, Scene
 from tests.chaos.site import LIMIT_MIB, LONG_STREAM, deed, is_gone, kill, until, until_async
 
 _GATHER_S = 0.1  # for others to come and wait
+_ROOM_MIB = 256
 
 
 def signal_in(stage: str, number: signal.Signals) -> Inject:
@@ -129,3 +131,12 @@ def _p99_ms(ledger: Ledger, since: float, to: float) -> float:
 async def leak(scene: Scene) -> None:
     """Up to beyond its memory_limit: it is replaced, with nothing in it."""
     await deed_in("forward", f"leak {LIMIT_MIB}")(scene)
+
+
+async def run_out_of_memory(scene: Scene) -> None:
+    """The kernel's doing: a computation takes more than the worker's cgroup may have."""
+    pid = scene.site.worker("staged")
+    with memory_group(_ROOM_MIB * 2**20) as take_in:
+        take_in(pid)
+        scene.site.order("forward", f"leak {2 * _ROOM_MIB}")
+        await until(lambda: is_gone(pid), "the end of the worker by the kernel")

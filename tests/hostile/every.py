@@ -36,17 +36,21 @@ MODELS = (
 _NO_URLS = MediaLimits()
 
 
-def every_app(settings: Settings, media: MediaLimits = _NO_URLS) -> tuple[Application, FakeFleet]:
+def every_app(
+    settings: Settings, media: MediaLimits = _NO_URLS, telemetry: Telemetry | None = None
+) -> tuple[Application, FakeFleet]:
     fleet = FakeFleet(MODELS)
-    return build_app(settings, Catalog(models=MODELS, media=media), fleet, Telemetry(CollectorRegistry())), fleet
+    telemetry = Telemetry(CollectorRegistry()) if telemetry is None else telemetry
+    return build_app(settings, Catalog(models=MODELS, media=media), fleet, telemetry), fleet
 
 
 def main() -> None:
     configure_logging(level="warning", form="text")
     keys = keys_of_variable(os.environ.get(VARIABLE, ""))
     settings = Settings(port=int(sys.argv[1]), drain_s=1, max_body_bytes=2**20, keys=keys)
-    app, fleet = every_app(settings)
-    run(settings, app, fleet)
+    telemetry = Telemetry(CollectorRegistry())
+    app, fleet = every_app(settings, telemetry=telemetry)
+    run(settings, app, fleet, telemetry)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from tests.api.fake_fleet import CATALOG, FakeFleet
 
 def main() -> None:
     configure_logging(level="error", form="text")
-    settings, fleet = Settings(port=0, drain_s=1), FakeFleet()
-    run(settings, build_app(settings, CATALOG, fleet, Telemetry(CollectorRegistry())), fleet)
+    settings, fleet, telemetry = Settings(port=0, drain_s=1), FakeFleet(), Telemetry(CollectorRegistry())
+    run(settings, build_app(settings, CATALOG, fleet, telemetry), fleet, telemetry)
 
 
 if __name__ == "__main__":
