@@ -47,7 +47,7 @@ from app.api.openai.moderations import OpenAIModerations
 from app.api.openapi import install_openapi
 from app.api.ops import install_docs, ops_router
 from app.api.responses.document import responses_document
-from app.api.responses.endpoint import Responses, kept_responses_routes
+from app.api.responses.endpoint import INPUT_TOKENS, Responses, kept_responses_routes
 from app.api.responses.store import ResponseStore
 from app.api.routing import Served, root_routes
 from app.api.server import Server, bind, make_room_for, url_of
@@ -126,19 +126,20 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     ]
     app.router.routes.extend(dialect_routes(dialects))
     app.router.routes.extend(kept_responses_routes(responses))
-    app.router.routes.extend(task_routes(answerer, [dialects, *others]))
+    app.router.routes.extend(task_routes(answerer, [dialects, *others], apart=[INPUT_TOKENS]))
     app.router.routes.extend(route for served in others for route in root_routes(served))
     ollama = Ollama(generating, answerer, clock=time.time, timer=time.perf_counter)
     app.router.routes.extend(ollama_routes(ollama))
     app.router.routes.extend(open_inference_routes(OpenInference(answerer)))
     app.router.routes.extend(unserved_routes())
-    app.include_router(models_router(created=int(time.time())))
-    app.include_router(model_pages_router())
-    app.include_router(info_router())
-    app.include_router(ops_router(fleet, telemetry, has_docs=settings.docs))
+    # Not by `include_router`, behind which a newer FastAPI's routes do not tell their paths and methods.
+    app.router.routes.extend(models_router(created=int(time.time())).routes)
+    app.router.routes.extend(model_pages_router().routes)
+    app.router.routes.extend(info_router().routes)
+    app.router.routes.extend(ops_router(fleet, telemetry, has_docs=settings.docs).routes)
     if keyring is not None:
         telemetry.registry.register(KeyCollector(keyring.clients))
-        app.include_router(usage_router(keyring.clients, since=time.time()))
+        app.router.routes.extend(usage_router(keyring.clients, since=time.time()).routes)
     if settings.docs:
         install_docs(app)
     install_openapi(

@@ -37,6 +37,7 @@ class Application(FastAPI):
         if place is None:
             await super().__call__(scope, receive, send)
             return
+        scope["app"] = self
         scope["endpoint"], path_params = place
         scope["path_params"] = dict(path_params)
         await self._around_endpoints(scope, receive, send)

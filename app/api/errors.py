@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from app import errors
 from app.api.record import record_of
+from app.api.routing import methods_at
 from app.errors import PipeserveError
 from app.tasks.registry import TASKS
 
@@ -225,6 +226,10 @@ def error_response(error: PipeserveError, *, path: str, request_id: str, task: s
 
 def answer_pipeserve_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PipeserveError)
+    if isinstance(error, errors.NotServed):
+        methods = methods_at(request.app.routes, request.scope)
+        if methods and request.method not in methods:  # it was read as a name, which is none: `GET /v1/models/a/load`
+            return _answer_other_method(request, methods)
     record = record_of(request.scope)
     record.code = error.code
     return error_response(error, path=request.scope["path"], request_id=record.request_id, task=record.task)
@@ -233,9 +238,21 @@ def answer_pipeserve_error(request: Request, error: Exception) -> Response:
 def answer_http_exception(request: Request, error: Exception) -> Response:
     """starlette's own: no such route, no such method."""
     assert isinstance(error, HTTPException)
+    if error.status_code == 405:  # whose `Allow` is that of one of the path's routes
+        return _answer_other_method(request, methods_at(request.app.routes, request.scope))
     response = answer_pipeserve_error(request, _as_pipeserve_error(request, error))
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
+    return response
+
+
+def _answer_other_method(request: Request, methods: Sequence[str]) -> Response:
+    """methods: what the path takes; none are known of what is mounted."""
+    allowed, path = ", ".join(methods), request.scope["path"]
+    sentence = f'"{path}" takes {allowed or "another method"}, not {request.method}.'
+    response = answer_pipeserve_error(request, errors.MethodNotAllowed(sentence))
+    if allowed:
+        response.headers["allow"] = allowed
     return response
 
 
@@ -243,9 +260,6 @@ def _as_pipeserve_error(request: Request, error: HTTPException) -> PipeserveErro
     method, path = request.method, request.scope["path"]
     if error.status_code == 404:
         return errors.NotServed(_nothing_here(method, path))
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        return errors.MethodNotAllowed(f'"{path}" takes {allowed}, not {method}.')
     if error.status_code == 413:
         return errors.InputTooLarge("The body is larger than this server takes.")
     if error.status_code < 500:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from functools import partial
 from typing import Protocol
 
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
 from app.api.record import record_of
 
 Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
+_PARAMETER = re.compile(r"{[^}]*}")
 
 
 class Served(Protocol):
@@ -45,3 +47,14 @@ def root_routes(served: Served, paths: Collection[str] | None = None) -> list[Ba
     """paths: those at the root, where these are not the same as below a model's URL."""
     wanted = served.paths if paths is None else paths
     return answer_routes(("POST", f"/{path}", partial(served.answer, path, None)) for path in wanted)
+
+
+def methods_at(routes: Iterable[BaseRoute], scope: Scope) -> list[str]:
+    """Those that the request's path takes. Where it fits several forms, since names of models hold slashes, it is what
+    says most of it: `/v1/models/a/load` is the loading of `a`, not a model's name."""
+    methods: dict[int, set[str]] = {}
+    for route in routes:
+        if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE:
+            said = len(_PARAMETER.sub("", route.path))
+            methods.setdefault(said, set()).update(route.methods or ())
+    return sorted(methods[max(methods)]) if methods else []

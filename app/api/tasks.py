@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -249,6 +249,7 @@ class TaskAnswerer:
 MAX_URLS = 32
 MAX_FETCHES = 4
 """Of one request, at a time."""
+MODELS = "/models/"
 
 
 def _model_in(body: Any) -> str | None:
@@ -386,7 +387,7 @@ class ModelEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)
         record.route = TASK_ROUTES[1]
-        model_id, rest = split_name(record.fleet, scope["path_params"]["path"])
+        model_id, rest = split_name(record.fleet, scope["path"].removeprefix(MODELS))
         record.model = record.fleet.get(model_id).id
         for others in self._below:
             if rest and rest in others.paths:
@@ -432,14 +433,17 @@ async def resolved(fleet: ModelsAPI, name: str, call: Call) -> ModelSpec:
     return status.spec
 
 
-def task_routes(answerer: TaskAnswerer, below: Sequence[Served]) -> list[BaseRoute]:
-    """Plain ASGI routes: validation, answers and documentation are ours, not FastAPI's."""
+def task_routes(answerer: TaskAnswerer, below: Sequence[Served], *, apart: Collection[str] = ()) -> list[BaseRoute]:
+    """Plain ASGI routes: validation, answers and documentation are ours, not FastAPI's. apart: those of the paths below
+    that look like another route's, so that `methods_at` has to find one of their own."""
     routes: list[BaseRoute] = []
     for name in (*TASKS, *ALIASES):
         endpoint = TaskEndpoint(answerer, find_task(name))
         routes.append(_post(f"/v1/{name}", endpoint))
         routes.append(_post(f"/v1/{name}/{{model_id:path}}", endpoint))
-    routes.append(_post("/models/{path:path}", ModelEndpoint(answerer, below)))
+    model_endpoint = ModelEndpoint(answerer, below)
+    routes.append(_post(f"{MODELS}{{path:path}}", model_endpoint))
+    routes += [_post(f"{MODELS}{{path:path}}/{path}", model_endpoint) for path in apart]
     return routes
 
 

@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 import orjson
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
@@ -31,6 +30,7 @@ from app.errors import Draining, InvalidInput, MalformedBody, ModelFailed, NotSe
 from app.fleet.requests import ModelsAPI, ModelStatus
 from app.tasks.registry import ALIASES, TASKS, find_task
 
+MODELS = "/v2/models/"
 VERSION = "1"
 EXTENSIONS = ("binary_tensor_data", "model_repository", "model_repository(unload_dependents)", "parameters")
 STATES: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -70,12 +70,10 @@ class OpenInference:
         """What stands behind a model's id: nothing (its metadata), `ready` or `infer`."""
         record = record_of(scope)
         fleet = record.fleet
-        model_id, rest = split_name(fleet, scope["path_params"]["path"])
+        model_id, rest = split_name(fleet, scope["path"].removeprefix(MODELS))
         action = _without_version(model_id, rest)
-        method = "POST" if action == "infer" else "GET"
-        if action not in ("", "ready", "infer"):
+        if action not in ("", "ready", "infer") or (action == "infer") != (scope["method"] == "POST"):
             raise NotServed(f'The model "{model_id}" has no "/{rest}"; there are /ready and /infer.')
-        _check_method(scope, method)
         record.route = "/v2/models/{model}" + (f"/{action}" if action else "")
         record.model = fleet.get(model_id).id
         if action == "infer":
@@ -264,11 +262,6 @@ def _without_version(model_id: str, rest: str) -> str:
     return "/".join(parts[2:])
 
 
-def _check_method(scope: Scope, method: str) -> None:
-    if scope["method"] != method and (scope["method"], method) != ("HEAD", "GET"):
-        raise HTTPException(405, headers={"Allow": method})
-
-
 def _json(value: Any) -> Response:
     return Response(orjson.dumps(value), media_type="application/json")
 
@@ -291,7 +284,9 @@ def open_inference_routes(open_inference: OpenInference) -> list[BaseRoute]:
         ("/v2", open_inference.server, ["GET"]),
         ("/v2/health/live", open_inference.live, ["GET"]),
         ("/v2/health/ready", open_inference.ready, ["GET"]),
-        ("/v2/models/{path:path}", open_inference.model, ["GET", "POST"]),
+        (f"{MODELS}{{path:path}}", open_inference.model, ["GET"]),
+        (f"{MODELS}{{path:path}}/infer", open_inference.model, ["POST"]),
+        (f"{MODELS}{{path:path}}/infer/", open_inference.model, ["POST"]),
         ("/v2/repository/index", open_inference.index, ["POST"]),
         ("/v2/repository/models/{path:path}", open_inference.repository, ["POST"]),
     ]
