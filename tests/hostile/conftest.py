@@ -18,8 +18,9 @@ POLITE = {"inputs": "a good film", "model": "rev"}
 class Neighbour:
     """Asks one thing after the other, as long as it is there."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, pause_s: float = 0.01) -> None:
         self._url = url
+        self._pause_s = pause_s
         self._is_over = threading.Event()
         self.statuses: list[int | str] = []
 
@@ -30,7 +31,7 @@ class Neighbour:
                     self.statuses.append(client.post("/v1/text-classification", json=POLITE).status_code)
                 except httpx.HTTPError as error:
                     self.statuses.append(repr(error))
-                if self._is_over.wait(0.01):
+                if self._is_over.wait(self._pause_s):
                     return
 
     @contextmanager

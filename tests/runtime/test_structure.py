@@ -265,6 +265,13 @@ def test_patterns_of_different_strings_may_be_many(grammars: Grammars) -> None:
     assert grammars.compile({"kind": "json_schema", "value": shared}, param="x")
 
 
+def test_what_nothing_matches_is_said(grammars: Grammars) -> None:
+    """In words, where llguidance has a name for it only."""
+    endless = {"kind": "json_schema", "value": {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}}
+    with pytest.raises(InvalidInput, match=r"x: nothing matches it\.$"):
+        grammars.compile(endless, param="x")
+
+
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("structure", BOMBS, ids=lambda structure: str(structure["value"])[:40])
 def test_bomb_is_refused_or_followed(grammars: Grammars, structure: dict[str, Any]) -> None:

@@ -176,8 +176,19 @@ def _choices(value: Any, param: str) -> str:
     return "start: " + " | ".join(json.dumps(one, ensure_ascii=False) for one in value)
 
 
+_TOO_MUCH = "it is more work than a token of one text may be"
+_WORDS = {
+    "NoExtension": "nothing matches it",
+    "NoExtensionBias": "nothing matches it",
+    "LexerTooComplex": _TOO_MUCH,
+    "ParserTooComplex": _TOO_MUCH,
+}
+"""For llguidance's reasons, where it gives no sentence."""
+
+
 def _readable(text: str) -> str:
     """llguidance's finding without where in its own code it was."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith((" ", "<state>"))]
-    sentence = " ".join(lines[:3])[:400] or "it is not a grammar"
+    sentence = " ".join(lines[:3])[:400].replace("<non-verbose/>", "").strip() or "it is not a grammar"
+    sentence = _WORDS.get(sentence, sentence)
     return sentence if sentence.endswith(".") else f"{sentence}."
