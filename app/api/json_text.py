@@ -13,11 +13,13 @@ own functions give up elsewhere. Below this, what was read can be handled by all
 MAX_CONTAINERS = 250_000
 """Arrays and objects. Each costs a hundred bytes and more and, what is worse, the time of Python's garbage collector:
 32 MiB of `[],` would hold up everybody for seconds."""
+MAX_KEYS = 250_000
+"""By their colons. A key costs as much as an array, and a field that nobody knows is told in an error."""
 MAX_VALUES = 1_000_000
 """By the commas between them. orjson makes all values in one go, during which nobody else's request goes on."""
 
-_STRING_OR_MARK = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{,]', re.DOTALL)  # of what is not JSON yet
-_COMMA, _BRACKETS = ord(","), frozenset(b"[{")
+_STRING_OR_MARK = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{,:]', re.DOTALL)  # of what is not JSON yet
+_COMMA, _COLON, _BRACKETS = ord(","), ord(":"), frozenset(b"[{")
 _CONTAINERS = frozenset((list, dict))
 
 # What `str.splitlines` and with it some clients take for a line's end; JSON has another way to write them.
@@ -29,14 +31,14 @@ class TooDeepError(ValueError):
 
 
 class TooManyError(ValueError):
-    """JSON of more than MAX_CONTAINERS or MAX_VALUES."""
+    """JSON of more than MAX_CONTAINERS, MAX_KEYS or MAX_VALUES."""
 
 
 def read_json(text: bytes | str) -> Any:
     """Raises ValueError: orjson.JSONDecodeError, TooDeepError, TooManyError."""
     raw = text.encode() if isinstance(text, str) else text
     num_brackets = raw.count(b"[") + raw.count(b"{")  # at least as many as there are containers
-    if num_brackets > MAX_CONTAINERS or raw.count(b",") >= MAX_VALUES:
+    if num_brackets > MAX_CONTAINERS or raw.count(b":") > MAX_KEYS or raw.count(b",") >= MAX_VALUES:
         _require_few(raw)
     value = orjson.loads(raw)
     if num_brackets > MAX_DEPTH:
@@ -45,14 +47,17 @@ def read_json(text: bytes | str) -> Any:
 
 
 def _require_few(raw: bytes) -> None:
-    """Brackets and commas within strings, as of source code, are none. Raises TooManyError."""
-    num_containers = num_commas = 0
+    """Brackets, colons and commas within strings, as of source code, are none. Raises TooManyError."""
+    num_containers = num_keys = num_commas = 0
     for found in _STRING_OR_MARK.finditer(raw):
         mark = raw[found.start()]
         num_containers += mark in _BRACKETS
+        num_keys += mark == _COLON
         num_commas += mark == _COMMA
         if num_containers > MAX_CONTAINERS:
             raise TooManyError(f"it holds more than {MAX_CONTAINERS:,} arrays and objects")
+        if num_keys > MAX_KEYS:
+            raise TooManyError(f"it holds more than {MAX_KEYS:,} keys")
         if num_commas >= MAX_VALUES:
             raise TooManyError(f"it holds more than {MAX_VALUES:,} values")
 

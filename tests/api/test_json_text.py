@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from app.api.json_text import (
     MAX_CONTAINERS,
     MAX_DEPTH,
+    MAX_KEYS,
     MAX_VALUES,
     TooDeepError,
     TooManyError,
@@ -75,6 +76,15 @@ def test_limit_of_values_is_exact() -> None:
     with pytest.raises(TooManyError, match="1,000,000"):
         read_json(b"[" + b",".join([b"7"] * (MAX_VALUES + 1)) + b"]")
     read_json(b'["' + b"," * 2 * MAX_VALUES + b'"]')
+
+
+def test_limit_of_keys_is_exact() -> None:
+    """Over all objects together; colons within texts are none."""
+    two = b'{"a":0,"b":0}'
+    assert len(read_json(b"[" + b",".join([two] * (MAX_KEYS // 2)) + b"]")) == MAX_KEYS // 2
+    with pytest.raises(TooManyError, match="250,000 keys"):
+        read_json(b"[" + b",".join([two] * (MAX_KEYS // 2) + [b'{"a":0}']) + b"]")
+    read_json(b'["' + b":" * 2 * MAX_KEYS + b'"]')
 
 
 @given(st.text() | st.text(alphabet="a\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from app.api.json_text import MAX_CONTAINERS, MAX_DEPTH, MAX_VALUES
+from app.api.json_text import MAX_CONTAINERS, MAX_DEPTH, MAX_KEYS, MAX_VALUES
 
 CLASSIFY = "/v1/text-classification"
 LABELS = "/v1/zero-shot-classification"
@@ -52,6 +52,10 @@ def inputs_of(one: bytes, count: int) -> Callable[[], bytes]:
     return lambda: b'{"inputs":[' + b",".join([one] * count) + b"]}"
 
 
+def keys_of(count: int) -> Callable[[], bytes]:
+    return lambda: b"{" + b",".join(b'"%d":0' % index for index in range(count)) + b"}"
+
+
 def image_of(text: str) -> Callable[[], bytes]:
     return lambda: orjson.dumps({"inputs": text})
 
@@ -75,13 +79,8 @@ JSON = (
         is_huge=True,
     ),
     json_bomb("fifteen million numbers", inputs_of(b"1", 15_000_000), 413, f"{MAX_VALUES:,}", is_huge=True),
-    json_bomb(
-        "a million keys",
-        lambda: b"{" + b",".join(b'"%d":0' % index for index in range(1_000_000)) + b"}",
-        422,
-        "no such field",
-        is_huge=True,
-    ),
+    json_bomb("a million keys", keys_of(1_000_000), 413, f"{MAX_KEYS:,} keys", is_huge=True),
+    json_bomb("as many keys as may be", keys_of(MAX_KEYS), 422, "no such field", is_huge=True),
     json_bomb("more inputs than the queue", inputs_of(b'"a"', 50_000), 413, "8192"),
     json_bomb("brackets in a text", lambda: b'{"inputs":1,"a":"' + b"[{" * 1_000_000 + b'"}', 422, "no such field"),
     json_bomb("a text of thirty million characters", image_of("a" * 30_000_000), 413, "1000000"),
@@ -215,9 +214,9 @@ TENSORS = (
 )
 INSTANCES = (
     json_bomb(
-        "90,000 instances, each with other parameters",
+        "80,000 instances, each with other parameters",
         lambda: orjson.dumps(
-            {"instances": [{"inputs": "a", "parameters": {"top_k": one + 1}} for one in range(90_000)]}
+            {"instances": [{"inputs": "a", "parameters": {"top_k": one + 1}} for one in range(80_000)]}
         ),
         413,
         "8192",

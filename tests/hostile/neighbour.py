@@ -28,6 +28,7 @@ class Polite:
     def __init__(self, url: str) -> None:
         self._url = url
         self._is_over = threading.Event()
+        self._has_asked = threading.Event()
         self.waits_ms: list[float] = []
         self.num_failed = 0
         self._thread = threading.Thread(target=self._ask)
@@ -39,9 +40,11 @@ class Polite:
                 answer = client.post("/v1/text-classification", json={"inputs": "a good film", "model": "rev"})
                 self.waits_ms.append((time.perf_counter() - began) * 1000)
                 self.num_failed += answer.status_code != 200
+                self._has_asked.set()
 
     def __enter__(self) -> Polite:
         self._thread.start()
+        self._has_asked.wait(60)
         return self
 
     def __exit__(self, *exception: object) -> None:
