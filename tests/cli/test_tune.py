@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from app.tuning.candidates import name_of
 from tests.cli.test_commands import REPOSITORY, pipeserve
 
 QUICK = ("--rounds", "1", "--seconds", "0", "--batches", "1,2")
@@ -42,7 +43,7 @@ def test_choice_is_measured_stored_shown_and_forgotten(catalog: Path) -> None:
     assert rows["torch bfloat16"]["difference"] > found["bound"]
     assert set(rows["torch"]["latency_s"]) == {"1 × short", "1 × long", "2 × short", "2 × long"}
     assert rows["torch"]["memory_bytes"] > 2**20
-    assert rows[" ".join(map(str, found["choice"].values()))]["is_allowed"]
+    assert rows[name_of(found["choice"])]["is_allowed"]
 
     listed = pipeserve("tune", "--list", "--cache-dir", cache)
     assert "sequence-classification" in listed.stdout

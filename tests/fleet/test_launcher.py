@@ -255,7 +255,7 @@ async def test_orphans_of_a_dead_forkserver_are_reaped() -> None:
         pass
     await asyncio.sleep(0)
     assert zombies() == []
-    assert open_fds() == before
+    assert open_fds() <= before  # what tests before it left may be closed meanwhile
 
 
 async def test_launches_at_once_are_all_served(launcher: Launcher) -> None:
