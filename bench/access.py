@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from prometheus_client import CollectorRegistry
 
-from app.access.keys import digest_of
+from app.access.key_file import hash_of
 from app.api.application import Application
 from app.logs import configure_logging
 from app.main import build_app
@@ -37,15 +37,11 @@ def app_with(folder: Path, name: str, key: dict[str, Any] | None, num_others: in
     """key: of the request; None: a server without keys."""
     settings = Settings()
     if key is not None:
-        made = [{"name": f"other-{number}", "hash": _hash(f"{number}")} for number in range(num_others)]
+        made = [{"name": f"other-{number}", "hash": hash_of(f"{number}")} for number in range(num_others)]
         path = folder / f"{name}.yaml"
-        path.write_text(yaml.safe_dump({"keys": [{"name": "mine", "hash": _hash(SECRET), **key}, *made]}))
+        path.write_text(yaml.safe_dump({"keys": [{"name": "mine", "hash": hash_of(SECRET), **key}, *made]}))
         settings = Settings(keys_file=path)
     return build_app(settings, CATALOG, FakeFleet(), Telemetry(CollectorRegistry()))
-
-
-def _hash(secret: str) -> str:
-    return f"sha256:{digest_of(secret.encode()).hex()}"
 
 
 def request_of(app: Application, secret: str | None, expected: int) -> Callable[[], Awaitable[None]]:

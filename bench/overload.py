@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from app.access.keys import digest_of
+from app.access.key_file import hash_of
 from bench.processes import (
     REPOSITORY,
     THREADS,
@@ -55,7 +55,7 @@ def serving(scratch: Path, bodies: Path, queue: Mapping[str, Any]) -> Iterator[t
         "queue": dict(queue),
     }
     keys = scratch / "keys.yaml"
-    made = [{"name": name, "hash": f"sha256:{digest_of(secret_of(name).encode()).hex()}"} for name in (FLOOD, POLITE)]
+    made = [{"name": name, "hash": hash_of(secret_of(name))} for name in (FLOOD, POLITE)]
     keys.write_text(yaml.safe_dump({"keys": made}))
     command = [*serve_command(write_catalog(scratch, [entry]), port), "--keys-file", str(keys)]
     with running(command) as process:

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
-from app.access.keys import VARIABLE, VARIABLE_PREFIX, Allowance, Key, KeyScope
+from app.access.keys import VARIABLE, VARIABLE_PREFIX, Allowance, Key, KeyScope, digest_of
 from app.declaration.form import Count, Form, Text, did_you_mean, sentence_of
 from app.declaration.text import YamlDocument, YamlError, read_yaml
 from app.fairness import PRIORITIES, PriorityName
@@ -33,7 +33,8 @@ MODE = 0o600
 WATCH_S = 1.0
 HEAD = "# Written by `pipeserve keys`, which keeps no comments. Secrets are not in it, only their SHA-256.\n"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
-_HASH = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
+_HASH_PREFIX = "sha256:"
+_HASH = re.compile(rf"{_HASH_PREFIX}[0-9a-f]{{64}}", re.ASCII)
 
 
 class KeyFileProblem(Exception):
@@ -55,6 +56,11 @@ def task_name(text: str) -> str:
     if name not in TASKS and name != CUSTOM:
         raise ValueError(f'there is no task "{text[:80]}"{did_you_mean(text, (*TASKS, *ALIASES))}.')
     return name
+
+
+def hash_of(secret: str) -> str:
+    """As an entry holds it."""
+    return f"{_HASH_PREFIX}{digest_of(secret.encode()).hex()}"
 
 
 def _hash(text: str) -> str:
@@ -95,7 +101,7 @@ class KeyForm(Form):
     def key(self) -> Key:
         return Key(
             name=self.name,
-            digest=bytes.fromhex(self.hash.removeprefix("sha256:")),
+            digest=bytes.fromhex(self.hash.removeprefix(_HASH_PREFIX)),
             scopes=frozenset(self.scopes),
             models=tuple(self.models),
             tasks=tuple(self.tasks),

@@ -91,13 +91,13 @@ def create(
     keys_file: File = DEFAULT_FILE,
 ) -> None:
     """Make a key, and print its secret: it is stored nowhere, only its hash is."""
-    from app.access.key_file import KeyForm, changing
-    from app.access.keys import digest_of, new_secret
+    from app.access.key_file import KeyForm, changing, hash_of
+    from app.access.keys import new_secret
 
     secret = new_secret()
     form = KeyForm(
         name=name,
-        hash=f"sha256:{digest_of(secret.encode()).hex()}",
+        hash=hash_of(secret),
         scopes=[one.value for one in scope or [ScopeName.INFER]],
         models=models or [],
         tasks=task or [],

@@ -10,7 +10,8 @@ import httpx2 as httpx
 import pytest
 import yaml
 
-from app.access.keys import digest_of, keys_of_variable
+from app.access.key_file import hash_of
+from app.access.keys import keys_of_variable
 from app.settings import Settings
 from tests.api.conftest import MAX_BODY_BYTES, LiveServer
 
@@ -36,7 +37,7 @@ ENTRIES: list[dict[str, Any]] = [
 
 
 def write_keys(path: Path, entries: list[dict[str, Any]]) -> Path:
-    stored = [{**one, "hash": f"sha256:{digest_of(SECRETS[one['name']].encode()).hex()}"} for one in entries]
+    stored = [{**one, "hash": hash_of(SECRETS[one["name"]])} for one in entries]
     path.write_text(yaml.safe_dump({"keys": stored}))
     return path
 
