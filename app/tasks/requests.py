@@ -26,6 +26,12 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
     wait_for_model: bool | None = None
 
 
+def require_few(name: str, count: int, most: int | None, *, of: str = "entries") -> None:
+    """most: inputs of one request; None: any number. Raises InputTooLarge."""
+    if most is not None and count > most:
+        raise InputTooLarge(f"{name} has {count} {of}; this server takes at most {most} at a time.", param=name)
+
+
 class RequestParser:
     """Parses bodies of one task; holds its validators, built once.
 
@@ -94,11 +100,7 @@ class RequestParser:
             return [self._validated(inputs, "inputs")], False
         if not inputs:
             raise InvalidInput("inputs must not be an empty list.", param="inputs")
-        if self._max_inputs is not None and len(inputs) > self._max_inputs:
-            raise InputTooLarge(
-                f"inputs has {len(inputs)} entries; this server takes at most {self._max_inputs} at a time.",
-                param="inputs",
-            )
+        require_few("inputs", len(inputs), self._max_inputs)
         if len({type(one) for one in inputs}) > 1:
             raise InvalidInput("inputs must all be of one kind; the list mixes several.", param="inputs")
         return [self._validated(one, f"inputs[{index}]") for index, one in enumerate(inputs)], True

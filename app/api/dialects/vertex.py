@@ -15,8 +15,9 @@ import orjson
 from app.api.dialects.base import Answers, Asked
 from app.api.dialects.table import PLACES, rule_for
 from app.catalog import ModelSpec
-from app.errors import InputTooLarge, InvalidInput
+from app.errors import InvalidInput
 from app.tasks.base import is_not_a_list
+from app.tasks.requests import require_few
 
 FIELDS = ("instances", "parameters", "model")
 
@@ -50,11 +51,7 @@ def instances_of(body: dict[str, Any], *, max_instances: int) -> list[dict[str, 
     instances, shared = body["instances"], body.get("parameters")
     if not isinstance(instances, list) or not instances:
         raise InvalidInput("instances must be a list of at least one.", param="instances")
-    if len(instances) > max_instances:
-        raise InputTooLarge(
-            f"instances has {len(instances)} entries; this server takes at most {max_instances} at a time.",
-            param="instances",
-        )
+    require_few("instances", len(instances), max_instances)
     bodies = [one if isinstance(one, dict) and _is_body(one) else {"inputs": one} for one in instances]
     if shared is None:
         return bodies

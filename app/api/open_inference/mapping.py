@@ -20,6 +20,7 @@ from app.api.open_inference.pixels import png_of
 from app.api.open_inference.tensors import BYTES, Tensor
 from app.errors import InputTooLarge, InvalidInput
 from app.tasks.base import JSON, Task
+from app.tasks.requests import require_few
 
 INPUTS, OUTPUTS = "inputs", "outputs"
 
@@ -183,11 +184,8 @@ class TaskTensors:
 
     def _rows(self, tensor: Tensor, kind: Kind) -> list[Any]:
         """Raises InputTooLarge before it makes a file of each of too many pixels."""
-        if self._max_inputs is not None and tensor.shape and tensor.shape[0] > self._max_inputs and not _is_one(tensor):
-            raise InputTooLarge(
-                f"{tensor.name} has {tensor.shape[0]} rows; this server takes at most {self._max_inputs} at a time.",
-                param=tensor.name,
-            )
+        if tensor.shape and not _is_one(tensor):
+            require_few(tensor.name, tensor.shape[0], self._max_inputs, of="rows")
         return _rows(tensor, kind)
 
     def _parameter_of(self, tensor: Tensor) -> Any:
