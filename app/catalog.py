@@ -192,6 +192,10 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     environments: dict[str, str] = {}  # declared ones: name -> the absolute path of an interpreter
     source: str = ""
 
+    def queue_items(self, default: int) -> int:
+        """Permits of all models together."""
+        return default if self.max_queue_items is None else self.max_queue_items
+
 
 def read_catalog(path: Path) -> Catalog:
     """Raises CatalogError: one sentence a line, each naming file, line, entry and key."""

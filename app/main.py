@@ -103,10 +103,9 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
         redirect_slashes=False,
         exception_handlers=exception_handlers(),
     )
-    max_queue_items = settings.max_queue_items if catalog.max_queue_items is None else catalog.max_queue_items
     answerer = TaskAnswerer(
         max_body_bytes=settings.max_body_bytes,
-        max_inputs=max_queue_items,
+        max_inputs=catalog.queue_items(settings.max_queue_items),
         fetch_file=MediaFetcher(catalog.media).fetch,
         clock=time.perf_counter,
     )

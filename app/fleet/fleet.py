@@ -162,8 +162,7 @@ class Fleet:
         )
         self._threads = Threads(cores if cores is not None else available_cores(), self._clock)
         self._residency = Residency()
-        max_items = catalog.max_queue_items
-        self._admission = Admission(settings.max_queue_items if max_items is None else max_items, self._events.rejected)
+        self._admission = Admission(catalog.queue_items(settings.max_queue_items), self._events.rejected)
         self._models = {spec.id: self._add(spec) for spec in catalog.models}
         self._directory = Directory(lambda: (model.spec for model in self._models.values()))
         self._alarm = Alarm(self._clock, self._on_alarm)
