@@ -182,10 +182,7 @@ class FairQueue(Generic[T]):
         """The item, which goes now; its flow is charged. cost: if it turned out another."""
         first = self.first()
         assert first is not None, "One was taken where none waits. This is a bug."
-        self.time.advance(first[0])
-        self.remove((place,))
-        self.time.charge(place.flow, place.cost if cost is None else cost, place.weight)
-        return place.item
+        return self._go(first[0], place, place.cost if cost is None else cost)
 
     def pop(self) -> T | None:
         """The item that goes next, if one waits."""
@@ -193,4 +190,11 @@ class FairQueue(Generic[T]):
         if first is None:
             self.time.rest()
             return None
-        return self.take(first[1])
+        start, place = first
+        return self._go(start, place, place.cost)
+
+    def _go(self, least_start: float, place: Place[T], cost: float) -> T:
+        self.time.advance(least_start)
+        self.remove((place,))
+        self.time.charge(place.flow, cost, place.weight)
+        return place.item
