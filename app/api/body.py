@@ -16,6 +16,7 @@ from app.errors import Cancelled, InputTooLarge, MalformedBody, UnsupportedMedia
 from app.media.sniff import sniff
 from app.tasks.base import Task
 
+_PLAIN_ENCODINGS = ((b"content-encoding", (b"", b"identity")), (b"transfer-encoding", (b"", b"chunked")))
 BINARY_MEDIA = ("image/", "audio/", "video/", "application/octet-stream", "application/pdf", "application/zip")
 
 
@@ -46,11 +47,11 @@ def _too_large(max_bytes: int, actual: str) -> InputTooLarge:
 
 def _check_encoding(headers: Mapping[bytes, bytes]) -> None:
     """Nothing that is sent is unpacked: a few bytes could be gigabytes."""
-    for header, plain in (("Content-Encoding", (b"", b"identity")), ("Transfer-Encoding", (b"", b"chunked"))):
-        encoding = headers.get(header.lower().encode(), b"").strip().lower()
+    for header, plain in _PLAIN_ENCODINGS:
+        encoding = headers.get(header, b"").strip().lower()
         if encoding not in plain:
-            name = encoding[:32].decode("latin-1")
-            raise UnsupportedMedia(f"{header} {name!r} is not understood; send the body as it is.")
+            name, found = header.decode().title(), encoding[:32].decode("latin-1")
+            raise UnsupportedMedia(f"{name} {found!r} is not understood; send the body as it is.")
 
 
 async def parse_body(raw: bytes, headers: Mapping[bytes, bytes], task: Task) -> Any:
