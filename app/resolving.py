@@ -28,7 +28,7 @@ async def resolve(spec: ModelSpec) -> ModelSpec:
             return
         try:
             found.set_result(_resolve(spec))
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, it is for the one who waits
             found.set_exception(error)
 
     threading.Thread(target=run, name=f"resolve {spec.id}", daemon=True).start()

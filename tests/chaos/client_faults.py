@@ -80,7 +80,7 @@ async def _leave_unread(scene: Scene, path: str, value: dict[str, Any]) -> None:
     before, began_at = _rss_bytes(scene), time.monotonic()
     opened = await _open(scene, 10, receive_bytes=_LITTLE)
     for _, writer in opened:
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a stream's transport reads
         writer.write(head.encode() + body)
     ports, most = _ports(opened), before
 
