@@ -21,7 +21,7 @@ PipeserveError
 ├── BackendFailed         backend         the model raised while computing
 │   └── WorkerLost        worker_lost     this job ends its worker process even alone
 ├── OutOfMemory           out_of_memory   a load did not fit the device (evict and retry)
-└── CatalogError          catalog         models.yaml is wrong; stops `serve` and fails `check`
+└── CatalogError          catalog         models.yaml is wrong; stops `serve`, fails `check`, a reload changes nothing
 
 Domain errors know a `code` and whether they are `retryable`, not HTTP: the table class -> status lives in
 `app/api/errors.py`. Errors cross the channel as `ErrorInfo` (see `app/channel/messages.py`).

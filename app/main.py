@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
+import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import msgspec
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
@@ -32,7 +33,7 @@ from app.api.dialects.info import info_router
 from app.api.errors import exception_handlers
 from app.api.generating import Generating
 from app.api.middleware import RequestMiddleware
-from app.api.models import model_pages_router, models_router
+from app.api.models import model_pages_router, models_router, reload_router
 from app.api.ollama.document import ollama_document
 from app.api.ollama.endpoint import Ollama, ollama_routes
 from app.api.open_inference.document import open_inference_document
@@ -54,23 +55,26 @@ from app.api.server import Server, bind, make_room_for, url_of
 from app.api.tasks import TaskAnswerer, task_routes
 from app.api.unserved import unserved_routes
 from app.catalog import Catalog, ModelSpec
-from app.environments.places import environments_of
+from app.errors import CatalogError
 from app.fleet.fleet import Fleet
 from app.fleet.launcher import EnvironmentsLauncher, make_launcher
 from app.fleet.requests import FleetAPI
 from app.logs import configure_logging
 from app.media.remote import MediaFetcher
+from app.notify import Notifier
+from app.reloading import Reloader, Source
 from app.resolving import resolve
 from app.settings import Settings
 from app.telemetry import KeyCollector, Telemetry
-from app.tuning.choices import FILE, Choices, decider
 
 _MAX_RESOLVING = 16  # entries that the Hub is asked about at a time
 
 logger = logging.getLogger(__name__)
 
 
-def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: Telemetry) -> Application:
+def build_app(
+    settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: Telemetry, reloader: Reloader | None = None
+) -> Application:
     """The app's lifespan starts the fleet and stops it. Raises KeyFileProblem."""
     keyring = Keyring(settings.keys, settings.keys_file) if settings.keys or settings.keys_file is not None else None
 
@@ -103,10 +107,11 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
         redirect_slashes=False,
         exception_handlers=exception_handlers(),
     )
+    fetcher = MediaFetcher(catalog.media)
     answerer = TaskAnswerer(
         max_body_bytes=settings.max_body_bytes,
         max_inputs=catalog.queue_items(settings.max_queue_items),
-        fetch_file=MediaFetcher(catalog.media).fetch,
+        fetch_file=fetcher.fetch,
         clock=time.perf_counter,
     )
     generating = Generating(answerer)
@@ -132,6 +137,9 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     app.router.routes.extend(open_inference_routes(OpenInference(answerer)))
     app.router.routes.extend(unserved_routes())
     # Not by `include_router`, behind which a newer FastAPI's routes do not tell their paths and methods.
+    if reloader is not None:
+        reloader.follow(lambda catalog: fetcher.become(catalog.media))
+        app.router.routes.extend(reload_router(reloader.reload).routes)
     app.router.routes.extend(models_router(created=int(time.time())).routes)
     app.router.routes.extend(model_pages_router().routes)
     app.router.routes.extend(info_router().routes)
@@ -158,35 +166,49 @@ def build_app(settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: 
     return app
 
 
-def serve(settings: Settings, catalog: Catalog) -> None:
-    """Everything from here to the end of the server. Raises SystemExit when the address cannot be had."""
+def serve(settings: Settings) -> None:
+    """Everything from here to the end of the server. Raises SystemExit when models.yaml is wrong, or the address cannot
+    be had."""
     configure_logging(level=settings.log_level, form=settings.log_format)
+    signal.signal(signal.SIGHUP, lambda *_: None)  # until it is served, there is nothing to reload, and nothing to end
+    notifier = Notifier.taken_from(os.environ)
+    source = Source(settings.models, settings.cache_dir)
+    try:
+        catalog = source.read()
+    except CatalogError as error:
+        raise SystemExit(str(error)) from None
     telemetry = Telemetry(CollectorRegistry())
-    environments = environments_of(catalog, settings.cache_dir)
     launcher = EnvironmentsLauncher(
-        make_launcher(settings), environments, log_level=settings.log_level, cache_dir=settings.cache_dir
+        make_launcher(settings), source.environments, log_level=settings.log_level, cache_dir=settings.cache_dir
     )
-    decide = decider(Choices(settings.cache_dir / FILE), environments)
 
     turns = asyncio.Semaphore(_MAX_RESOLVING)
 
     async def resolve_and_decide(spec: ModelSpec) -> ModelSpec:
         async with turns:
             found = await resolve(spec)
-        return await asyncio.to_thread(decide, found)
+        return await asyncio.to_thread(source.decide, found)
 
-    catalog = msgspec.structs.replace(catalog, models=tuple(decide(spec) for spec in catalog.models))
     fleet = Fleet(catalog, settings, launcher, events=telemetry, resolver=resolve_and_decide)
+    reloader = Reloader(source.read, catalog, fleet, telemetry, settings, notifier)
     try:
-        app = build_app(settings, catalog, fleet, telemetry)
+        app = build_app(settings, catalog, fleet, telemetry, reloader)
     except KeyFileProblem as problem:
         raise SystemExit(str(problem)) from None
     if settings.keys_file is None and not settings.keys and not is_loopback(settings.host):
         logger.warning("there are no API keys: whoever reaches %s:%d may use every model", settings.host, settings.port)
-    run(settings, app, fleet, telemetry)
+    run(settings, app, fleet, telemetry, reload=reloader.reload, notifier=notifier)
 
 
-def run(settings: Settings, app: FastAPI, fleet: FleetAPI, telemetry: Telemetry) -> None:
+def run(
+    settings: Settings,
+    app: FastAPI,
+    fleet: FleetAPI,
+    telemetry: Telemetry,
+    *,
+    reload: Callable[[], Awaitable[object]] | None = None,
+    notifier: Notifier | None = None,
+) -> None:
     """Serve until a signal says to stop. Raises SystemExit with a sentence when the address cannot be had, or the files
     of TLS cannot be used."""
     try:
@@ -196,8 +218,11 @@ def run(settings: Settings, app: FastAPI, fleet: FleetAPI, telemetry: Telemetry)
         raise SystemExit(f"cannot listen on {settings.host}:{settings.port}: {reason}") from None
 
     def announce() -> None:
-        sys.stdout.write(f"serving on {url_of(listener, 'http' if settings.tls is None else 'https')}\n")
+        told = f"serving on {url_of(listener, 'http' if settings.tls is None else 'https')}"
+        sys.stdout.write(f"{told}\n")
         sys.stdout.flush()
+        if notifier is not None:
+            notifier.ready(told)
 
     # What was made so far stays: the collector need not walk it in the midst of requests.
     gc.collect()
@@ -215,6 +240,8 @@ def run(settings: Settings, app: FastAPI, fleet: FleetAPI, telemetry: Telemetry)
             client_timeout_s=settings.client_timeout_s,
             max_connections=max_connections,
             cut=telemetry.connection_cut,
+            reload=reload,
+            notifier=notifier,
         )
     except OSError as error:
         raise SystemExit(f"TLS: the files of --ssl-certfile and its like cannot be used: {error}") from None

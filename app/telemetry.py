@@ -1,7 +1,8 @@
 """Every metric of the server, as one object built on one registry. Owned by the API process's event loop.
 
 Labels are bounded: models are the declared ones (a name from a client that is not declared becomes ""), tasks are the
-tasks that they serve, everything else is one of the constants below. All series exist before the first request.
+tasks that they serve, everything else is one of the constants below. All series exist before the first request; of
+models beyond the first EAGER_MODELS, from their first use on.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -35,7 +38,8 @@ STATES = ("unresolved", "unloaded", "loading", "ready", "unloading", "failed")
 JOB_OUTCOMES = ("done", "failed", "cancelled")
 BATCH_OUTCOMES = ("ok", "error", "out_of_memory")
 LOAD_OUTCOMES = ("ready", "failed", "out_of_memory")
-EVICTION_REASONS = ("memory", "keep_alive", "request", "shutdown")
+EVICTION_REASONS = ("memory", "keep_alive", "request", "reload", "shutdown")
+RELOAD_OUTCOMES = ("ok", "failed")
 CACHE_OUTCOMES = ("hit", "shared", "miss")
 CUT_REASONS = ("head", "body", "reading", "too_many")
 REJECTION_REASONS = ("model_queue", "total_queue", "client_share", "model_share", "max_wait", "draining", "failed")
@@ -46,6 +50,9 @@ TOKENS = (16, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 _TASK_MODEL = ("task", "model")
+EAGER_MODELS = 1000
+"""A model has about two hundred series: those of a hundred thousand would be gigabytes, and a scrape of minutes."""
+_AT_REST = ("unresolved", "unloaded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,8 @@ class Telemetry:
         # Series that say when others were made are noise; prometheus_client's switch for them is global and untyped.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry
-        self._models: dict[str, tuple[str, ...]] = {}
+        self._declared: dict[str, ModelSpec] = {}
+        self._models: dict[str, tuple[str, ...]] = {}  # the models that have series, and for which tasks
         self._devices: dict[str, set[str]] = {}
         self._works: dict[tuple[str, str], _Work] = {}  # by task and model
         self._answered: dict[tuple[str, str, str, int], Counter] = {}  # by route, task, model and status
@@ -82,6 +90,7 @@ class Telemetry:
         self._make_cache_metrics()
         self._make_model_metrics()
         self._make_generation_metrics()
+        self._make_configuration_metrics()
         registry.register(ProcessCollector())
 
     def _make_request_metrics(self) -> None:
@@ -298,20 +307,62 @@ class Telemetry:
             registry=registry,
         )
 
+    def _make_configuration_metrics(self) -> None:
+        registry = self.registry
+        self._reloads = Counter(
+            "pipeserve_reloads_total",
+            "Times that models.yaml was to be read again, by how that ended.",
+            ("outcome",),
+            registry=registry,
+        )
+        for outcome in RELOAD_OUTCOMES:
+            self._reloads.labels(outcome)
+        self._last_reload_ok = Gauge(
+            "pipeserve_config_last_reload_successful",
+            "Whether models.yaml could be used when it was last read.",
+            registry=registry,
+        )
+        self._last_reload_at = Gauge(
+            "pipeserve_config_last_reload_success_timestamp_seconds",
+            "Unix time when models.yaml was last read and used, the start included.",
+            registry=registry,
+        )
+
     # What there is to label
 
     def declare(self, models: Iterable[ModelSpec]) -> None:
-        """Make every series of these models. Again for a model whose tasks became known: only what is new is made."""
+        """Make every series of these models. Again for a model of which more is known: only what is new is made."""
         for spec in models:
-            known = self._models.get(spec.id)
-            if known is None:
-                self._declare_model(spec)
-            if any(task in GENERATING_TASKS for task in spec.all_tasks):
-                self._declare_generation(spec.id)
-            for task in spec.all_tasks:
-                if known is None or task not in known:
-                    self._declare_task(task, spec.id)
-            self._models[spec.id] = spec.all_tasks
+            self._declared[spec.id] = spec
+            if spec.id in self._models or len(self._declared) <= EAGER_MODELS:
+                self._measure(spec)
+
+    def forget(self, model: str) -> None:
+        """Its series end."""
+        self._declared.pop(model, None)
+        self._devices.pop(model, None)
+        if self._models.pop(model, None) is None:
+            return
+        for metric in vars(self).values():
+            if isinstance(metric, MetricWrapperBase):
+                with suppress(ValueError):  # it has no such label
+                    metric.remove_by_labels({"model": model})
+        self._works = {labels: work for labels, work in self._works.items() if labels[1] != model}
+        self._answered = {labels: counter for labels, counter in self._answered.items() if labels[2] != model}
+
+    def _measure(self, spec: ModelSpec) -> None:
+        known = self._models.get(spec.id)
+        if known is None:
+            self._declare_model(spec)
+        if spec.cache_bytes is not None:
+            for outcome in CACHE_OUTCOMES:
+                self._cache_lookups.labels(spec.id, outcome)
+        if any(task in GENERATING_TASKS for task in spec.all_tasks):
+            self._declare_generation(spec.id)
+        for task in spec.all_tasks:
+            if known is None or task not in known:
+                self._declare_task(task, spec.id)
+        self._models[spec.id] = spec.all_tasks
 
     def _declare_model(self, spec: ModelSpec) -> None:
         model = spec.id
@@ -323,8 +374,6 @@ class Telemetry:
         self._load_seconds.labels(model)
         for reason in REJECTION_REASONS:
             self._rejections.labels(model, reason)
-        for outcome in CACHE_OUTCOMES if spec.cache_bytes is not None else ():
-            self._cache_lookups.labels(model, outcome)
         for state in STATES:
             self._model_state.labels(model, state)
         for outcome in LOAD_OUTCOMES:
@@ -360,7 +409,12 @@ class Telemetry:
         self._work(task, model)
 
     def _label(self, model: str) -> str:
-        return model if model in self._models else ""
+        if model in self._models:
+            return model
+        if (spec := self._declared.get(model)) is None:
+            return ""
+        self._measure(spec)
+        return model
 
     def _work(self, task: str, model: str) -> _Work:
         """model: its label."""
@@ -480,6 +534,18 @@ class Telemetry:
         outcome = "cancelled" if code == Cancelled.code else "failed"
         self._jobs.labels(task, self._label(model), outcome).inc()
 
+    # What whoever reloads reports
+
+    def configured(self, outcome: str, now: float) -> None:
+        """At the start, too. now: unix time."""
+        self._last_reload_ok.set(outcome == "ok")
+        if outcome == "ok":
+            self._last_reload_at.set(now)
+
+    def reloaded(self, outcome: str, now: float) -> None:
+        self._reloads.labels(outcome).inc()
+        self.configured(outcome, now)
+
     # What a scrape reads
 
     def refresh(self, statuses: Iterable[ModelStatus], *, num_tasks: int = 0) -> None:
@@ -487,8 +553,11 @@ class Telemetry:
         `render`."""
         self._process_tasks.set(num_tasks)
         for status in statuses:
-            self.declare([status.spec])
             model = status.spec.id
+            self.declare([status.spec])
+            if model not in self._models and status.state in _AT_REST:
+                continue
+            model = self._label(model)
             self._in_flight_items.labels(model).set(status.in_flight)
             self._queue_items.labels(model).set(status.queued)
             self._wait_seconds.labels(model).set(status.wait_s or 0.0)

@@ -30,7 +30,7 @@ Every key that this version takes. An unknown key is an error that names file, l
 
 Durations are seconds or text such as `500ms`, `20s`, `5m`, `1h`, `30d`; sizes are bytes or text such as `512MiB`, `8GiB`. Devices are `cpu`, `mps`, `cuda:0`, `xpu:0`, and numbers for CUDA's, counted as `nvidia-smi` counts those that CUDA_VISIBLE_DEVICES leaves. Relative folders are relative to the file. An entry needs `task` or `model`, or both.
 
-Errors of form (YAML, an unknown key or task, an id used twice) stop `serve`. Whatever is wrong with one model's files or with the Hub makes that entry FAILED with a sentence, in `/v1/models` and in answers; the others serve.
+Errors of form (YAML, an unknown key or task, an id used twice) stop `serve`. Whatever is wrong with one model's files or with the Hub makes that entry FAILED with a sentence, in `/v1/models` and in answers; the others serve. SIGHUP and `POST /v1/models/reload` have a running server read the file again, without losing a request ([operations.md](operations.md)).
 
 Besides its own tasks an entry answers what its model implies: feature-extraction also sentence-similarity, a text-classification model of natural language inference also zero-shot-classification.
 """

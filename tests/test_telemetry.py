@@ -14,7 +14,7 @@ from app.catalog import ModelSpec
 from app.channel.messages import BatchDone, EngineReport, Timings
 from app.fleet.events import FleetEvents
 from app.fleet.requests import JobResult, ModelStatus
-from app.telemetry import CUT_REASONS, Telemetry
+from app.telemetry import CUT_REASONS, EAGER_MODELS, Telemetry
 from tests.server import metric
 
 TASK = "fill-mask"
@@ -172,3 +172,44 @@ def test_telemetry_is_what_the_fleet_reports_to(telemetry: Telemetry) -> None:
     """The two were written apart; the type checker holds them together."""
     events: FleetEvents = telemetry
     assert events is telemetry
+
+
+def test_series_of_a_removed_model_end(telemetry: Telemetry) -> None:
+    """What comes of it later counts for no model; when it is back it begins anew."""
+    telemetry.declare([ModelSpec(id="other", model="acme/other", tasks=(TASK,))])
+    for _ in range(2):
+        telemetry.request_ended(route="/v1/{task}", task=TASK, model="mask", status=200, code=None, seconds=0.1)
+    telemetry.refresh([ModelStatus(spec=SPEC, state="ready", memory={"cpu": 5})])
+    telemetry.forget("mask")
+    telemetry.job_failed("mask", TASK, "cancelled")
+    text = text_of(telemetry)
+    assert 'model="mask"' not in text and 'model="other"' in text
+    telemetry.declare([SPEC])
+    telemetry.request_ended(route="/v1/{task}", task=TASK, model="mask", status=200, code=None, seconds=0.1)
+    assert metric(text_of(telemetry), "pipeserve_requests_total", model="mask", status="200") == 1
+
+
+def test_many_models_have_series_from_their_first_use_on(telemetry: Telemetry) -> None:
+    """A hundred thousand that are not used cost a scrape nothing."""
+    specs = [ModelSpec(id=f"m{number}", model="m", tasks=(TASK,)) for number in range(EAGER_MODELS + 1)]
+    telemetry.declare(specs)
+    last = specs[-1]
+    telemetry.refresh([ModelStatus(spec=last, state="unloaded")])
+    assert f'model="{last.id}"' not in text_of(telemetry)
+    telemetry.rejected(last.id, "model_queue")
+    telemetry.refresh([ModelStatus(spec=last, state="unloaded")])
+    text = text_of(telemetry)
+    assert metric(text, "pipeserve_rejections_total", model=last.id) == 1
+    assert metric(text, "pipeserve_model_state", model=last.id, state="unloaded") == 1
+
+
+def test_reloads_are_counted(telemetry: Telemetry) -> None:
+    """One that failed leaves the time of the last that did not."""
+    telemetry.configured("ok", 100.0)
+    telemetry.reloaded("ok", 200.0)
+    telemetry.reloaded("failed", 300.0)
+    text = text_of(telemetry)
+    assert metric(text, "pipeserve_reloads_total", outcome="ok") == 1
+    assert metric(text, "pipeserve_reloads_total", outcome="failed") == 1
+    assert metric(text, "pipeserve_config_last_reload_success_timestamp_seconds") == 200
+    assert metric(text, "pipeserve_config_last_reload_successful") == 0

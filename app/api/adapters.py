@@ -94,8 +94,7 @@ def _choose(fleet: ModelsAPI, name: str | None) -> ModelSpec:
     """Raises NotServed, InvalidInput."""
     if name is not None:
         return fleet.get(name)
-    specs = [status.spec for status in fleet.statuses()]
-    able = [spec for spec in specs if spec.adapters_folder is not None or spec.adapters_allow]
+    able = [spec for spec in fleet.entries() if spec.adapters_folder is not None or spec.adapters_allow]
     if not able:
         raise InvalidInput(f"No model here takes adapters at run time: declare {_HOW} of one in models.yaml.")
     if len(able) > 1:

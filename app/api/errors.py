@@ -87,7 +87,7 @@ TABLE: Mapping[type[PipeserveError], Row] = {
     errors.BackendFailed: _server_error(500, "backend", should_retry=False),
     errors.WorkerLost: _server_error(500, "worker_lost", should_retry=False),
     errors.OutOfMemory: _server_error(500, "out_of_memory", should_retry=False),
-    errors.CatalogError: _server_error(500, "catalog", should_retry=False),
+    errors.CatalogError: _client_error(409, code="catalog"),
 }
 """A class without a row fails a test, not a request."""
 

@@ -97,7 +97,7 @@ class Generating:
 
 def _first(fleet: ModelsAPI) -> ModelSpec:
     for task in GENERATING_TASKS:
-        for status in fleet.statuses():
-            if task in status.spec.all_tasks and not status.spec.has_handler:
-                return status.spec
+        for spec in fleet.entries():
+            if task in spec.all_tasks and not spec.has_handler:
+                return spec
     raise NotServed("No model here generates text: declare one of text-generation.", param="model")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -15,11 +15,11 @@ from app.api.errors import openai_body
 from app.api.names import split_name
 from app.api.openapi import ERRORS, OPENAI_ERRORS, query_parameter
 from app.api.record import RequestRecord, record_of
-from app.api.schemas import Health, ModelCard, ModelList, model_card
+from app.api.schemas import Health, ModelCard, ModelList, OpenAIError, ReloadAnswer, model_card, reload_answer
 from app.api.sse import event, stream_events
 from app.channel.messages import Progress
-from app.errors import InvalidInput, ModelFailed, NotServed
-from app.fleet.requests import ModelsAPI, ModelStatus
+from app.errors import Forbidden, InvalidInput, ModelFailed, NotServed
+from app.fleet.requests import ModelsAPI, ModelStatus, Reloaded
 
 
 def json_response(body: BaseModel) -> Response:
@@ -96,6 +96,26 @@ def models_router(*, created: int) -> APIRouter:
 
     return router
 
+
+def reload_router(reload: Callable[[], Awaitable[Reloaded]]) -> APIRouter:
+    router = APIRouter(tags=["models"], responses=OPENAI_ERRORS)
+
+    @router.post("/v1/models/reload", responses=RELOAD_ANSWERS)
+    async def reload_models(request: Request) -> Response:
+        """Read models.yaml again, as SIGHUP does: what was added, changed and removed. No request is lost by it."""
+        record = record_of(request.scope)
+        record.demand_admin()
+        if record.caller.is_restricted:
+            raise Forbidden(f'The key "{record.caller.name}" is for some models or tasks; models.yaml is about all.')
+        return json_response(reload_answer(await reload()))
+
+    return router
+
+
+RELOAD_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"model": ReloadAnswer},
+    409: {"model": OpenAIError, "description": "The file is wrong, as `pipeserve check` says; nothing is changed."},
+}
 
 LOAD_ANSWER: dict[str, Any] = {
     "model": ModelCard,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from app.catalog import ModelSpec
 from app.errors import InvalidInput, NotServed
@@ -10,6 +11,7 @@ from app.fleet.requests import ModelsAPI
 
 _MAX_PARTS = 32
 """Of a path that may be a name: each further slash would be another look through all models."""
+_MAX_NAMED = 20
 PLACEHOLDERS = frozenset({"", "dummy", "tgi"})
 """What clients send as `model` when the URL is all that they know."""
 
@@ -53,8 +55,8 @@ def split_name(fleet: ModelsAPI, path: str) -> tuple[str, str]:
 
 
 def _what_there_is(fleet: ModelsAPI) -> str:
-    ids = [status.spec.id for status in fleet.statuses()]
-    shown = ", ".join(ids[:20])
+    ids = [spec.id for spec in islice(fleet.entries(), _MAX_NAMED + 1)]
     if not ids:
         return "none is declared."
-    return f"there are {shown}{', ...' if len(ids) > 20 else ''}; GET /v1/models lists them."
+    more = ", ..." if len(ids) > _MAX_NAMED else ""
+    return f"there are {', '.join(ids[:_MAX_NAMED])}{more}; GET /v1/models lists them."

@@ -59,7 +59,7 @@ def ops_router(fleet: FleetAPI, telemetry: Telemetry, *, has_docs: bool) -> APIR
     @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
     async def metrics(request: Request) -> Response:
         """Prometheus metrics; OpenMetrics for who asks in `Accept`."""
-        telemetry.refresh(fleet.statuses(), num_tasks=len(asyncio.all_tasks()))
+        telemetry.refresh(fleet.changed_statuses(), num_tasks=len(asyncio.all_tasks()))
         body, media_type = await asyncio.to_thread(telemetry.render, request.headers.get("accept", ""))
         return Response(body, headers={"content-type": media_type})
 
@@ -72,7 +72,7 @@ def ops_router(fleet: FleetAPI, telemetry: Telemetry, *, has_docs: bool) -> APIR
 
 
 def _server_info(fleet: ModelsAPI, *, has_docs: bool) -> ServerInfo:
-    specs = [status.spec for status in fleet.statuses()]
+    specs = list(fleet.entries())
     serving = {task: [spec.id for spec in specs if task in spec.all_tasks] for task in TASKS}
     docs = {"docs": "/docs", "openapi": "/openapi.json"} if has_docs else {}
     return ServerInfo(

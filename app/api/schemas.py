@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.fleet.requests import ModelStatus
+from app.fleet.requests import ModelStatus, Reloaded
 
 
 class Error(BaseModel):
@@ -97,6 +97,17 @@ class ModelList(BaseModel):
     data: list[ModelCard]
 
 
+class ReloadAnswer(BaseModel):
+    """What became of the entries of models.yaml."""
+
+    added: list[str] = Field(description="Ids of entries that were not there.")
+    changed: list[str] = Field(description="Those that are others now; loaded ones are loaded again where they must.")
+    removed: list[str] = Field(description="Those that are gone once what they had begun is answered.")
+    unchanged: int = Field(description="How many are as they were.")
+    problems: dict[str, str] = Field(description="Of the first two, those that cannot be served, and why.")
+    restart_needed: list[str] = Field(description="A sentence for each key that counts from the next start on.")
+
+
 class LoadProgress(BaseModel):
     """The data of a `progress` event."""
 
@@ -163,6 +174,17 @@ def model_card(status: ModelStatus, *, created: int) -> ModelCard:
         pinned=spec.pinned,
         keep_alive_s=spec.keep_alive_s,
         parameters=spec.parameters,
+    )
+
+
+def reload_answer(reloaded: Reloaded) -> ReloadAnswer:
+    return ReloadAnswer(
+        added=reloaded.added,
+        changed=reloaded.changed,
+        removed=reloaded.removed,
+        unchanged=reloaded.num_unchanged,
+        problems=reloaded.problems,
+        restart_needed=reloaded.restart_needed,
     )
 
 

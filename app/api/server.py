@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import resource
@@ -11,7 +12,7 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from app.api.connection import Connection
+from app.errors import PipeserveError
 from app.fleet.requests import FleetAPI
+from app.notify import Notifier
 from app.settings import Settings, Tls
 
 logger = logging.getLogger(__name__)
@@ -79,7 +82,8 @@ def make_room_for(max_connections: int) -> int:
 
 
 class Server(uvicorn.Server):
-    """announce: called once, when connections are accepted. Gets the signals when the main thread runs it."""
+    """announce: called once, when connections are accepted. reload: what SIGHUP asks for; it tells by itself how it
+    ended. Gets the signals when the main thread runs it."""
 
     def __init__(
         self,
@@ -92,6 +96,8 @@ class Server(uvicorn.Server):
         client_timeout_s: float = Settings.client_timeout_s,
         max_connections: int = Settings.max_connections,
         cut: Callable[[str], None] = lambda reason: None,
+        reload: Callable[[], Awaitable[object]] | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         """client_timeout_s, max_connections, cut: as of `Connection`. Raises OSError for files of TLS that cannot be
         used."""
@@ -116,6 +122,9 @@ class Server(uvicorn.Server):
         self._fleet = fleet
         self._drain_s = drain_s
         self._announce = announce
+        self._reload = reload
+        self._notifier = notifier if notifier is not None else Notifier()
+        self._reloading: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
@@ -130,20 +139,33 @@ class Server(uvicorn.Server):
         try:
             yield
         finally:
-            for number in STOP_SIGNALS:
+            for number in (*STOP_SIGNALS, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started:
-            self._announce()
+        if not self.started:
+            return
+        if self._reload is not None and threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hung_up, self._reload)
+        self._announce()
+        self._notifier.watch()
 
     def _signalled(self, number: int) -> None:
         if self._stopping is not None:
             # Workers see the end of this process at once, and the kernel ends those that do not.
             os._exit(128 + number)
         logger.info("%s: draining for up to %g s", signal.Signals(number).name, self._drain_s)
+        self._notifier.stopping()
         self._stopping = asyncio.get_running_loop().create_task(self._stop())
+
+    def _hung_up(self, reload: Callable[[], Awaitable[object]]) -> None:
+        if _is_terminal_gone():
+            self._signalled(signal.SIGHUP)
+            return
+        task = asyncio.get_running_loop().create_task(_reloaded(reload), name="reload")
+        self._reloading.add(task)
+        task.add_done_callback(self._reloading.discard)
 
     async def _stop(self) -> None:
         try:
@@ -151,3 +173,22 @@ class Server(uvicorn.Server):
             await self._fleet.stop()
         finally:
             self.should_exit = True
+
+
+def _is_terminal_gone() -> bool:
+    """A terminal that is closed sends SIGHUP too, and who started a server in it means to end it."""
+    try:
+        os.tcgetpgrp(0)
+    except OSError as error:
+        return error.errno == errno.EIO  # any other: stdin is no terminal
+    return False
+
+
+async def _reloaded(reload: Callable[[], Awaitable[object]]) -> None:
+    """Nobody waits for the answer to a signal; what is wrong stands in the log."""
+    try:
+        await reload()
+    except PipeserveError:
+        pass
+    except Exception:  # a task's boundary
+        logger.exception("models.yaml was not reloaded. This is a bug.")

@@ -20,7 +20,7 @@ from app.settings import Settings, Tls, default_cache_dir
 
 if TYPE_CHECKING:
     from app.access.keys import Key
-    from app.catalog import Catalog, ModelSpec
+    from app.catalog import ModelSpec
 
 cli = typer.Typer(
     name="pipeserve",
@@ -174,10 +174,9 @@ def serve(
         cors_origins=tuple(cors_origin or ()),
         docs=docs,
     )
-    catalog = _read(models, settings.cache_dir)
     from app.main import serve as run_server
 
-    run_server(settings, catalog)
+    run_server(settings)
 
 
 def _secret(variable: str) -> str:
@@ -215,14 +214,17 @@ def check(
 ) -> None:
     """Check a models.yaml without starting anything: its form, what can be known of each model, and what it trusts."""
     from app.cli.advice import advice_on
-    from app.environments.places import environments_of
-    from app.tuning.choices import FILE, Choices, decider
+    from app.errors import CatalogError
+    from app.reloading import Source
 
-    folder = cache_dir or default_cache_dir()
-    catalog = _read(file, folder)
-    found = asyncio.run(_look_up(catalog.models)) if online else catalog.models
-    decide = decider(Choices(folder / FILE), environments_of(catalog, folder))
-    specs = [decide(spec) for spec in found]
+    source = Source(file, cache_dir or default_cache_dir())
+    try:
+        catalog = source.read()
+    except CatalogError as error:
+        _fail(str(error))
+    specs = list(catalog.models)
+    if online:
+        specs = [source.decide(spec) for spec in asyncio.run(_look_up(specs))]
     for spec in specs:
         typer.echo(_finding(spec))
     adapters = [(spec, one) for spec in specs for one in spec.adapters if one.problem is not None]
@@ -233,18 +235,6 @@ def check(
         typer.echo(f"advice  {sentence}")
     if adapters or (strict and advice) or any(spec.problem is not None for spec in specs):
         raise typer.Exit(1)
-
-
-def _read(file: Path, cache_dir: Path) -> Catalog:
-    from app.catalog import read_catalog
-    from app.environments.places import environments_of, with_environments
-    from app.errors import CatalogError
-
-    try:
-        catalog = read_catalog(file)
-    except CatalogError as error:
-        _fail(str(error))
-    return with_environments(catalog, environments_of(catalog, cache_dir))
 
 
 async def _look_up(specs: Iterable[ModelSpec]) -> list[ModelSpec]:

@@ -34,6 +34,10 @@ class Environments:
         self.folder = folder
         self._declared = declared
 
+    def declare(self, declared: Mapping[str, str]) -> None:
+        """These are the declared ones from now on."""
+        self._declared = declared
+
     def python(self, name: str) -> Path:
         """The interpreter, whether it is there or not. A declared one goes before one that was built."""
         return Path(self._declared[name]) if name in self._declared else python_of(self.folder / name)

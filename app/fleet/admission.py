@@ -47,7 +47,7 @@ class Pace:
     """
 
     def __init__(self, batch_items: int) -> None:
-        self._batch_items = batch_items
+        self.batch_items = batch_items
         self._levels: dict[int, _Level] = {}
 
     def learn(self, num_items: int, waited_s: float, took_s: float, now: float) -> None:
@@ -79,7 +79,7 @@ class Pace:
 
     def _further_s(self, number: int, num_items: int) -> float:
         """How much longer than those of a level: more than a batch wait for others, as long as one of theirs took."""
-        most = max(self._batch_items, math.ceil(_first_of(number + 1)) - 1)
+        most = max(self.batch_items, math.ceil(_first_of(number + 1)) - 1)
         return self._levels[number].took_s * max(0.0, num_items / most - 1)
 
 
@@ -105,6 +105,10 @@ class _Queue:
         self.capacity = capacity
         self.used = 0
         self._holdings: dict[Hashable, _Holding] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._holdings
 
     def is_full_for(self, num_items: int) -> bool:
         return self.used + num_items > self.capacity
@@ -149,6 +153,7 @@ class _Model:
         self.weight = weight
         self.queue = _Queue(max_items)
         self.pace = Pace(batch_items)
+        self.is_removed = False
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -171,8 +176,30 @@ class Admission:
         self._models: dict[str, _Model] = {}
 
     def add(self, model_id: str, max_items: int, *, weight: float = 1.0, batch_items: int = 1) -> None:
-        """weight: the model's share of the server's queue. batch_items: that it may compute at once."""
-        self._models[model_id] = _Model(max_items, weight, batch_items)
+        """weight: the model's share of the server's queue. batch_items: that it may compute at once.
+
+        Again for a model that is there: this holds for those that come, and who is in stays.
+        """
+        model = self._models.get(model_id)
+        if model is None:
+            self._models[model_id] = _Model(max_items, weight, batch_items)
+            return
+        model.weight, model.queue.capacity, model.pace.batch_items = weight, max_items, batch_items
+        model.is_removed = False
+
+    def remove(self, model_id: str) -> None:
+        """It is forgotten once its permits are back."""
+        model = self._models[model_id]
+        model.is_removed = True
+        self._forget_if_removed(model_id, model)
+
+    def _forget_if_removed(self, model_id: str, model: _Model) -> None:
+        if model.is_removed and model.queue.is_empty:
+            del self._models[model_id]
+
+    def resize(self, max_items: int) -> None:
+        """Of all models together."""
+        self._total.capacity = max_items
 
     def in_use(self, model_id: str) -> int:
         return self._models[model_id].queue.used
@@ -224,9 +251,9 @@ class Admission:
     def release(self, permit: Permit, now: float, *, waited_s: float | None = None, took_s: float = 0.0) -> None:
         """waited_s: until its last item was begun; None: not known. took_s: until its answer. What was given up before
         it was begun has waited at least so long."""
+        model = self._models.get(permit.model_id)
         self.release_some(permit, permit.num_items)
-        model = self._models[permit.model_id]
-        if waited_s is not None:
+        if waited_s is not None and model is not None:
             model.pace.learn(permit.num_up_to, waited_s, max(waited_s, took_s), now)
 
     def release_some(self, permit: Permit, num_items: int) -> None:
@@ -234,8 +261,10 @@ class Admission:
         num_items = min(num_items, permit.num_items)
         if num_items:
             permit.num_items -= num_items
-            self._models[permit.model_id].queue.give_back(permit.flow, num_items)
+            model = self._models[permit.model_id]
+            model.queue.give_back(permit.flow, num_items)
             self._total.give_back(permit.model_id, num_items)
+            self._forget_if_removed(permit.model_id, model)
 
     def _full(self, model_id: str, reason: str, name: str, queue: _Queue, num_items: int, now: float) -> Overloaded:
         self._rejected(model_id, reason)

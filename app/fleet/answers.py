@@ -34,12 +34,13 @@ class Kept(msgspec.Struct, frozen=True):
         return _ENTRY_BYTES + sum(map(len, self.outputs))
 
 
-async def key_of(request: JobRequest) -> Key | None:
-    """Of all that the answer depends on; None where equal requests may have different answers."""
+async def key_of(request: JobRequest, version: int = 0) -> Key | None:
+    """Of all that the answer depends on; None where equal requests may have different answers. version: of the model,
+    which may be another after a reload."""
     if not ALL_TASKS[request.task].is_repeatable:
         return None
     adapter = None if request.adapter is None else request.adapter.key
-    data = _ENCODER.encode((request.task, request.inputs, request.parameters, request.media_type, adapter))
+    data = _ENCODER.encode((version, request.task, request.inputs, request.parameters, request.media_type, adapter))
     return _digest(data) if len(data) < _LONG_BYTES else await asyncio.to_thread(_digest, data)
 
 
@@ -62,6 +63,10 @@ class Answers:
         if kept is not None:
             self._kept.move_to_end(key)
         return kept
+
+    def resize(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._shrink()
 
     def clear(self) -> None:
         """The model may be another one from now on."""
@@ -120,6 +125,9 @@ class Answers:
             return
         self._kept[key] = kept
         self.num_bytes += kept.num_bytes
+        self._shrink()
+
+    def _shrink(self) -> None:
         while self.num_bytes > self._max_bytes:
             _, oldest = self._kept.popitem(last=False)
             self.num_bytes -= oldest.num_bytes

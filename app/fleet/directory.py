@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 from app.catalog import ModelSpec
 from app.errors import NotServed
@@ -19,27 +20,53 @@ def is_default_name(name: str | None) -> bool:
 
 
 class Directory:
-    """specs: the entries as they are now, in the order of their declaration."""
+    """specs: the entries in the order of their declaration. To look one up takes as long whether there are ten or a
+    hundred thousand."""
 
-    def __init__(self, specs: Callable[[], Iterable[ModelSpec]]) -> None:
-        self._specs = specs
+    def __init__(self, specs: Iterable[ModelSpec]) -> None:
+        self._specs = {spec.id: spec for spec in specs}
+        self._by_alias: dict[str, str] = {}
+        self._by_adapter: dict[str, str] = {}
+        self._found: dict[str, str | None] = {}  # by task, the entry that answers where none is named
+        self._served: str | None = None  # the tasks, for people
+        for spec in self._specs.values():
+            for alias in spec.aliases:
+                self._by_alias.setdefault(alias, spec.id)
+            for adapter in spec.adapters:
+                self._by_adapter.setdefault(adapter.id, spec.id)
+        self._longest = max(map(len, chain(self._specs, self._by_alias)), default=0)
+
+    def __iter__(self) -> Iterator[ModelSpec]:
+        return iter(self._specs.values())
+
+    def put(self, spec: ModelSpec) -> None:
+        """The entry of this id has become this one: other adapters, or tasks. Its names are the same."""
+        old = self._specs[spec.id]
+        self._specs[spec.id] = spec
+        if old.adapters != spec.adapters:
+            for adapter in old.adapters:
+                if self._by_adapter.get(adapter.id) == spec.id:
+                    del self._by_adapter[adapter.id]
+            for adapter in spec.adapters:
+                self._by_adapter.setdefault(adapter.id, spec.id)
+        if (old.all_tasks, old.problem) != (spec.all_tasks, spec.problem):
+            self._found.clear()
+            self._served = None
 
     def get(self, name: str) -> ModelSpec:
         """By id or alias, or by an adapter's own id or as `model:adapter`: then with that adapter. Raises NotServed."""
-        specs = list(self._specs())
-        if (spec := _of_name(specs, name)) is not None:
+        if (spec := self._of_name(name)) is not None:
             return spec
-        for spec in specs:
-            if spec.find_adapter(name) is not None:
-                return spec.with_adapter(name)
-        # Ids may hold colons too: the shortest that fits. By the declared names, of which there are few: what a client
-        # names may have as many colons as a body has room for.
-        declared = [(own, spec) for spec in specs for own in (spec.id, *spec.aliases) if name.startswith(f"{own}:")]
-        if declared:
-            own, spec = min(declared, key=lambda one: len(one[0]))
-            return spec.with_adapter(name[len(own) + 1 :])
-        names = (one for spec in specs for one in (spec.id, *(adapter.id for adapter in spec.adapters)))
-        raise NotServed(f'There is no model "{name[:_MAX_SHOWN]}" here; there is {_listed(names)}.', param="model")
+        if (model_id := self._by_adapter.get(name)) is not None:
+            return self._specs[model_id].with_adapter(name)
+        # Ids may hold colons too: the shortest that fits. What a client names may have as many colons as a body has
+        # room for; beyond the longest declared name they are not looked at.
+        at = name.find(":", 0, self._longest + 1)
+        while at >= 0:
+            if (spec := self._of_name(name[:at])) is not None:
+                return spec.with_adapter(name[at + 1 :])
+            at = name.find(":", at + 1, self._longest + 1)
+        raise NotServed(f'There is no model "{name[:_MAX_SHOWN]}" here; there is {self._names()}.', param="model")
 
     def find(self, task: str, name: str | None) -> ModelSpec:
         """The named entry, else the first that declares the task, else the first that answers it besides its own, else
@@ -47,39 +74,49 @@ class Directory:
 
         Raises NotServed. An entry whose tasks are not known yet is told apart when they are.
         """
-        if name is not None and (not is_default_name(name) or self._is_declared(name)):
+        if name is not None and (not is_default_name(name) or self._of_name(name) is not None):
             spec = self.get(name)
             if spec.tasks and task not in spec.all_tasks:
                 raise NotServed(f'"{name}" does not serve {task}; it serves {_listed(spec.all_tasks)}.', param="model")
             return spec
-        specs = list(self._specs())
-        for spec in specs:
-            if task in spec.tasks:
-                return spec
-        for spec in specs:
-            if task in spec.implied_tasks:
-                return spec
-        for spec in specs:
-            if not spec.tasks and spec.problem is None:
-                return spec
-        served = dict.fromkeys(one for spec in specs for one in spec.all_tasks)
-        raise NotServed(f"No model here serves {task}; what is served: {_listed(served)}.", param="model")
+        if task not in self._found:
+            first = first_for(task, self)
+            self._found[task] = None if first is None else first.id
+        if (model_id := self._found[task]) is not None:
+            return self._specs[model_id]
+        if self._served is None:
+            self._served = _listed(dict.fromkeys(one for spec in self for one in spec.all_tasks))
+        raise NotServed(f"No model here serves {task}; what is served: {self._served}.", param="model")
 
-    def _is_declared(self, name: str) -> bool:
-        return _of_name(self._specs(), name) is not None
+    def _of_name(self, name: str) -> ModelSpec | None:
+        spec = self._specs.get(name)
+        if spec is None and (model_id := self._by_alias.get(name)) is not None:
+            spec = self._specs[model_id]
+        return spec
+
+    def _names(self) -> str:
+        names = (one for spec in self for one in (spec.id, *(adapter.id for adapter in spec.adapters)))
+        return _listed(names, len(self._specs) + len(self._by_adapter))
 
 
-def _of_name(specs: Iterable[ModelSpec], name: str) -> ModelSpec | None:
-    by_alias = None
+def first_for(task: str, specs: Iterable[ModelSpec]) -> ModelSpec | None:
+    """Which of them answers a task where none is named."""
+    implying = unknown = None
     for spec in specs:
-        if name == spec.id:
+        if task in spec.tasks:
             return spec
-        if by_alias is None and name in spec.aliases:
-            by_alias = spec
-    return by_alias
+        if implying is None and task in spec.implied_tasks:
+            implying = spec
+        if unknown is None and not spec.tasks and spec.problem is None:
+            unknown = spec
+    return implying if implying is not None else unknown
 
 
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    more = [] if len(names) <= _MAX_NAMED else [f"{len(names) - _MAX_NAMED} more"]
-    return ", ".join(names[:_MAX_NAMED] + more) or "nothing"
+def _listed(names: Iterable[str], number: int | None = None) -> str:
+    """number: how many there are; None: they know."""
+    if number is None:
+        names = list(names)
+        number = len(names)
+    shown = list(islice(names, _MAX_NAMED))
+    more = [] if number <= len(shown) else [f"{number - len(shown)} more"]
+    return ", ".join(shown + more) or "nothing"

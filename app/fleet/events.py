@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
+from app.catalog import ModelSpec
 from app.channel.messages import BatchDone, EngineReport
 from app.fleet.requests import JobResult
 
 
 class FleetEvents(Protocol):
     """Called on the event loop; must not raise, must not wait."""
+
+    def declare(self, models: Iterable[ModelSpec]) -> None:
+        """These are declared from now on, or are others than they were."""
+        ...
+
+    def forget(self, model: str) -> None:
+        """It is not declared any more, and nothing of it is left."""
+        ...
 
     def load_started(self, model: str) -> None: ...
 
@@ -18,7 +28,7 @@ class FleetEvents(Protocol):
         ...
 
     def evicted(self, model: str, reason: str) -> None:
-        """reason: "memory", "keep_alive", "request" or "shutdown"."""
+        """reason: "memory", "keep_alive", "request", "reload" or "shutdown"."""
         ...
 
     def restarted(self, model: str) -> None:
@@ -48,6 +58,10 @@ class FleetEvents(Protocol):
 
 class NullEvents:
     """Nobody measures."""
+
+    def declare(self, models: Iterable[ModelSpec]) -> None: ...
+
+    def forget(self, model: str) -> None: ...
 
     def load_started(self, model: str) -> None: ...
 

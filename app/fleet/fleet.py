@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
@@ -29,6 +29,7 @@ from app.errors import (
 from app.fairness import weight_of
 from app.fleet.admission import Admission
 from app.fleet.answers import Answers, Kept, key_of
+from app.fleet.changes import Difference, difference, with_changes
 from app.fleet.clock import Alarm, Clock, LoopClock
 from app.fleet.directory import Directory
 from app.fleet.events import FleetEvents, NullEvents
@@ -38,7 +39,7 @@ from app.fleet.listener import Listener
 from app.fleet.memory import Devices, MachineMemory, Memory
 from app.fleet.processes import Launcher
 from app.fleet.replicas import Replicas
-from app.fleet.requests import JobRequest, JobResult, ModelStatus
+from app.fleet.requests import JobRequest, JobResult, ModelStatus, Reloaded
 from app.fleet.residency import (
     Action,
     Changed,
@@ -46,6 +47,7 @@ from app.fleet.residency import (
     Grant,
     Lease,
     Refuse,
+    Removed,
     Residency,
     Resolve,
     StartLoad,
@@ -72,10 +74,16 @@ _DRAINING_RETRY_S = 5.0
 
 
 class _Model:
-    """One entry: its workers, and what is known of them. Tells the fleet what its workers do."""
+    """One entry: its workers, and what is known of them. Tells the fleet what its workers do.
+
+    version: grows when the entry becomes another one for its workers, which are those of `replicas.spec`.
+    """
 
     def __init__(self, spec: ModelSpec, fleet: Fleet, replicas: Callable[[_Model], Replicas]) -> None:
+        self.declared = spec  # as models.yaml has it, whatever was found out or came at run time
         self.spec = spec
+        self.version = 0
+        self.is_removed = False  # it answers what it was asked before, and is gone then
         self.places: list[tuple[str, ...]] = []  # the devices of each replica, from the estimate on
         self.readies: list[Ready] = []
         self.loaded_at: float | None = None
@@ -90,7 +98,19 @@ class _Model:
         self.replicas = replicas(self)
 
     def become(self, spec: ModelSpec) -> None:
-        self.spec = self.replicas.spec = spec
+        """Workers that are those of another version keep what they were told, to be replaced by the same."""
+        if self.replicas.version == self.version:
+            self.replicas.spec = spec
+        self.spec = spec
+
+    def become_another(self, spec: ModelSpec) -> None:
+        """What has begun goes on with the workers that there are."""
+        self.spec = spec
+        self.version += 1
+
+    def start(self) -> None:
+        self.replicas.spec, self.replicas.version = self.spec, self.version
+        self.replicas.start(self.places)
 
     def on_progress(self, progress: Progress) -> None:
         self.progress = progress
@@ -163,8 +183,10 @@ class Fleet:
         self._threads = Threads(cores if cores is not None else available_cores(), self._clock)
         self._residency = Residency()
         self._admission = Admission(catalog.queue_items(settings.max_queue_items), self._events.rejected)
+        self._budget = catalog.budget
         self._models = {spec.id: self._add(spec) for spec in catalog.models}
-        self._directory = Directory(lambda: (model.spec for model in self._models.values()))
+        self._directory = Directory(catalog.models)
+        self._stirred = set(self._models)  # models that are not at rest, or were not when somebody last asked
         self._alarm = Alarm(self._clock, self._on_alarm)
         self._job_ids = itertools.count(1)
         self._adapter_serials = itertools.count(1)
@@ -182,13 +204,16 @@ class Fleet:
         error = ErrorInfo(code=ModelFailed.code, message=spec.problem) if spec.problem is not None else None
         state = State.FAILED if error is not None else State.UNLOADED if spec.is_resolved else State.UNRESOLVED
         self._residency.add(spec, state, error)
+        self._admit(spec)
+        return _Model(spec, self, self._make_replicas)
+
+    def _admit(self, spec: ModelSpec) -> None:
         self._admission.add(
             spec.id,
             spec.queue.max_items,
             weight=weight_of(spec.priority),
             batch_items=spec.batch.max_items * spec.replicas,
         )
-        return _Model(spec, self, self._make_replicas)
 
     def _make_replicas(self, model: _Model) -> Replicas:
         return Replicas(model.spec, self._launcher, self._clock, self._limits, self._threads, model)
@@ -200,9 +225,13 @@ class Fleet:
         await self._launcher.start()
         self._spawn(self._measure(), "measure devices")
         for model in self._models.values():
-            self._perform(self._residency.resolve(model.spec.id))
-            if model.spec.preload:
-                self._perform(self._residency.want(model.spec.id, self._clock.now()))
+            self._begin_with(model)
+
+    def _begin_with(self, model: _Model) -> None:
+        """It is declared from now on."""
+        self._perform(self._residency.resolve(model.spec.id))
+        if model.spec.preload:
+            self._perform(self._residency.want(model.spec.id, self._clock.now()))
 
     @property
     def is_accepting(self) -> bool:
@@ -270,7 +299,10 @@ class Fleet:
     async def _answered(self, request: JobRequest, stream: Stream | None) -> JobResult:
         model = self._get(request.model_id)
         self._check(model, request)
-        key = await key_of(request) if model.spec.cache_bytes is not None and stream is None else None
+        key = None
+        if model.spec.cache_bytes is not None and stream is None:
+            key = await key_of(request, model.version)
+            model = self._get(request.model_id)  # a reload may have come between
         if key is not None and (kept := model.answers.find(key)) is not None:
             self._events.answer_looked_up(model.spec.id, "hit")
             return _kept_result(kept)
@@ -404,14 +436,22 @@ class Fleet:
     def find(self, task: str, model: str | None) -> ModelSpec:
         return self._directory.find(task, model)
 
+    def entries(self) -> Iterable[ModelSpec]:
+        return self._directory
+
     def statuses(self) -> list[ModelStatus]:
-        ungranted = self._ungranted_items()
-        return [self._status(model, ungranted[model_id]) for model_id, model in self._models.items()]
+        return [self._status(self._models[spec.id]) for spec in self._directory]
+
+    def changed_statuses(self) -> list[ModelStatus]:
+        moving = {*self._residency.live(), *(lease.model_id for lease in self._jobs)}
+        found = [self._models[model_id] for model_id in self._stirred | moving if model_id in self._models]
+        statuses = [self._status(model) for model in found]
+        self._stirred = moving | {status.spec.id for status in statuses if status.wait_s is not None}
+        return statuses
 
     def status(self, model_id: str) -> ModelStatus:
         spec = self._directory.get(model_id)
-        status = self._status(self._models[spec.id], self._ungranted_items()[spec.id])
-        return msgspec.structs.replace(status, spec=spec)
+        return msgspec.structs.replace(self._status(self._models[spec.id]), spec=spec)
 
     async def load(self, model_id: str) -> AsyncIterator[Progress | ModelStatus]:
         model = self._get(model_id)
@@ -462,7 +502,7 @@ class Fleet:
             entry.replicas.drop_adapter(adapter)
             raise
         self._forget_adapter(entry, adapter.id)
-        entry.become(msgspec.structs.replace(entry.spec, adapters=(*entry.spec.adapters, adapter)))
+        self._become(entry, msgspec.structs.replace(entry.spec, adapters=(*entry.spec.adapters, adapter)))
 
     def _check_adapter(self, spec: ModelSpec, adapter: AdapterSpec, *, in_place: bool) -> None:
         """Whether its id can be given to it, and there is room. Raises InvalidInput."""
@@ -492,20 +532,23 @@ class Fleet:
         old = model.spec.find_adapter(name)
         if old is not None:
             kept = tuple(one for one in model.spec.adapters if one is not old)
-            model.become(msgspec.structs.replace(model.spec, adapters=kept))
+            self._become(model, msgspec.structs.replace(model.spec, adapters=kept))
             model.replicas.drop_adapter(old)
+
+    def _become(self, model: _Model, spec: ModelSpec) -> None:
+        """The same entry, of which more is known, or with other adapters."""
+        model.become(spec)
+        if not model.is_removed:
+            self._directory.put(spec)
 
     def _get(self, name: str) -> _Model:
         return self._models[self._directory.get(name).id]
 
-    def _ungranted_items(self) -> Counter[str]:
-        counts: Counter[str] = Counter()
-        for lease, job in self._jobs.items():
-            if not lease.is_granted:
-                counts[lease.model_id] += job.num_items
-        return counts
+    def _ungranted_items(self, model_id: str) -> int:
+        jobs = (self._jobs.get(lease) for lease in self._residency.waiting(model_id))
+        return sum(job.num_items for job in jobs if job is not None)
 
-    def _status(self, model: _Model, ungranted_items: int) -> ModelStatus:
+    def _status(self, model: _Model) -> ModelStatus:
         model_id = model.spec.id
         error = self._residency.error(model_id)
         state = self._residency.state(model_id)
@@ -524,11 +567,100 @@ class Fleet:
             loaded_at=model.loaded_at if ready is not None else None,
             in_flight=self._admission.in_use(model_id),
             wait_s=self._admission.wait_s(model_id, self._clock.now()),
-            queued=ungranted_items + model.replicas.queued_items(),
+            queued=self._ungranted_items(model_id) + model.replicas.queued_items(),
             replicas=model.replicas.num_ready,
             adapter_problems=ready.adapter_problems if ready is not None else {},
             cached_bytes=model.answers.num_bytes,
         )
+
+    # Another catalogue
+
+    def reload(self, catalog: Catalog) -> Reloaded:
+        if not self._is_accepting:
+            raise Draining(_DRAINING, retry_after_s=_DRAINING_RETRY_S)
+        declared = {spec.id: spec for spec in catalog.models}
+        removed = [model for model in self._models.values() if model.spec.id not in declared and not model.is_removed]
+        added: list[_Model] = []
+        changed: dict[str, Difference] = {}
+        for spec in catalog.models:
+            if (model := self._models.get(spec.id)) is None:
+                model = self._models[spec.id] = self._add(spec)
+                added.append(model)
+            elif (found := difference(model.declared, model.spec, spec)).keys or model.is_removed:
+                changed[spec.id] = found
+                self._change(model, spec, found)
+        for model in removed:
+            model.is_removed = True
+        in_order = [self._models[model_id] for model_id in declared]
+        self._models = {model.spec.id: model for model in (*in_order, *self._models.values())}
+        self._directory = Directory(model.spec for model in in_order)
+        others = [*added, *(self._models[model_id] for model_id in changed)]
+        self._events.declare([model.spec for model in others])
+        self._stirred.update(model.spec.id for model in others)
+        self._perform_changes(added, changed, removed)
+        self._apply_limits(catalog)
+        return Reloaded(
+            added=[model.spec.id for model in added],
+            changed=list(changed),
+            removed=[model.spec.id for model in removed],
+            num_unchanged=len(declared) - len(added) - len(changed),
+            problems={model.spec.id: model.spec.problem for model in others if model.spec.problem is not None},
+        )
+
+    def _change(self, model: _Model, spec: ModelSpec, found: Difference) -> None:
+        """All but what becomes of its workers."""
+        before = model.spec.adapters
+        taken = {adapter.id for adapter in spec.adapters}
+        at_run_time = (one for one in before if one.serial and one.id not in taken and spec.takes_adapters)
+        adapters = (*spec.adapters, *at_run_time)
+        model.is_removed = False
+        model.declared = spec
+        if found.needs_load:
+            model.become_another(msgspec.structs.replace(spec, adapters=adapters))
+        else:
+            changes = {key: getattr(spec, key) for key in found.keys}
+            model.become(msgspec.structs.replace(model.spec, **{**changes, "adapters": adapters}))
+            for adapter in before:
+                if adapter not in adapters:
+                    model.replicas.drop_adapter(adapter)
+        model.answers.resize(spec.cache_bytes or 0)
+        self._admit(model.spec)
+
+    def _perform_changes(
+        self, added: Iterable[_Model], changed: Mapping[str, Difference], removed: Iterable[_Model]
+    ) -> None:
+        now = self._clock.now()
+        for model_id, found in changed.items():
+            model = self._models[model_id]
+            self._perform(self._residency.change(model.spec, now, needs_load=found.needs_load))
+            if "preload" in found.keys and model.spec.preload:
+                self._perform(self._residency.want(model_id, now))
+        for model in removed:
+            self._perform(self._residency.remove(model.spec.id, now))
+        for model in added:
+            self._begin_with(model)
+
+    def _apply_limits(self, catalog: Catalog) -> None:
+        self._admission.resize(catalog.queue_items(self._settings.max_queue_items))
+        if catalog.budget != self._budget:
+            self._budget = catalog.budget
+            self._spawn(self._share_out_anew(), "share out the memory of the devices")
+
+    async def _share_out_anew(self) -> None:
+        assert self._devices is not None, "A fleet that was not started was given other budgets. This is a bug."
+        await asyncio.shield(self._devices)
+        budgets = self._memory.share_out_anew(self._budget)
+        self._perform(self._residency.set_budgets(budgets, self._clock.now()))
+
+    def _forget(self, model: _Model) -> None:
+        """The last of it is over."""
+        model_id = model.spec.id
+        del self._models[model_id]
+        self._residency.forget(model_id)
+        self._admission.remove(model_id)
+        self._events.forget(model_id)
+        model.tell_rest()
+        model.tell_end(NotServed(f'"{model_id}" was removed from models.yaml.', param="model"))
 
     # What residency decides
 
@@ -562,6 +694,8 @@ class Fleet:
                 self._start_load(self._models[model_id])
             case StopWorkers():
                 self._stop_workers(self._models[action.model_id], action)
+            case Removed(model_id):
+                self._forget(self._models[model_id])
 
     def _grant(self, lease: Lease) -> None:
         """Its job may have ended between the decision and now; then its lease is given back."""
@@ -595,7 +729,7 @@ class Fleet:
         model.progress = None
         model.answers.clear()
         self._events.load_started(model.spec.id)
-        model.replicas.start(model.places)
+        model.start()
 
     def _stop_workers(self, model: _Model, action: StopWorkers) -> None:
         if action.is_loaded:
@@ -608,9 +742,10 @@ class Fleet:
     def _changed(self, model: _Model, state: State) -> None:
         """Tell those who wait for it, unless it is on its way somewhere else already."""
         model_id = model.spec.id
+        self._stirred.add(model_id)
         error = self._residency.error(model_id)
         if state is State.READY:
-            model.tell_end(msgspec.structs.replace(self.status(model_id), state=State.READY.value))
+            model.tell_end(msgspec.structs.replace(self._status(model), state=State.READY.value))
             return
         model.progress = None
         model.tell_rest()
@@ -631,7 +766,7 @@ class Fleet:
         model.loaded_at = self._clock.unix_time()
         self._finish_load(model, "ready")
         for taken in {tuple(ready.memory): ready.memory for ready in readies}.values():
-            self._spawn(self._memory.keep(model.spec, taken), f"keep the size of {model.spec.id}")
+            self._spawn(self._memory.keep(model.replicas.spec, taken), f"keep the size of {model.spec.id}")
         self._perform(self._residency.ready(model.spec.id, _taken(model, readies), now))
 
     def _on_lost(self, model: _Model) -> None:
@@ -684,29 +819,42 @@ class Fleet:
     async def _estimate(self, model: _Model) -> None:
         if self._devices is None:
             raise RuntimeError("A model is to be loaded by a fleet that was not started. This is a bug.")
+        version = model.version
         devices = await asyncio.shield(self._devices)
-        model.places = devices.place(model.spec)
+        places = devices.place(model.spec)
         try:
-            needs = [await self._memory.estimate(model.spec, place) for place in model.places]
+            needs = [await self._memory.estimate(model.spec, place) for place in places]
         except Exception:  # a task's boundary: the load waits for an answer
             logger.exception("the need of %s cannot be estimated", model.spec.id)
             needs = []
-        need = _total([*(one or {} for one in needs), *(dict.fromkeys(place, 0) for place in model.places)])
+        if not self._is_still(model, version):
+            return
+        model.places = places
+        need = _total([*(one or {} for one in needs), *(dict.fromkeys(place, 0) for place in places)])
         self._perform(self._residency.estimated(model.spec.id, need, self._clock.now()))
 
+    def _is_still(self, model: _Model, version: int) -> bool:
+        """Whether what was found out is about what the entry is now; else it is found out anew."""
+        return self._models.get(model.spec.id) is model and model.version == version
+
     async def _resolve(self, model: _Model) -> None:
+        version, asked = model.version, model.spec
+        found: ModelSpec | ErrorInfo
         try:
-            spec = await self._resolved_spec(model.spec)
+            found = await self._resolved_spec(asked)
         except PipeserveError as error:
-            self._perform(self._residency.unresolvable(model.spec.id, ErrorInfo.of(error)))
+            found = ErrorInfo.of(error)
         except Exception:  # a task's boundary: requests wait for an answer
-            logger.exception("%s cannot be resolved", model.spec.id)
-            error_info = ErrorInfo(code=ModelFailed.code, message=f'What "{model.spec.id}" is cannot be found out.')
-            self._perform(self._residency.unresolvable(model.spec.id, error_info))
-        else:
-            spec = msgspec.structs.replace(spec, adapters=model.spec.adapters)  # others may have come meanwhile
-            model.become(spec)
-            self._perform(self._residency.resolved(spec, self._clock.now()))
+            logger.exception("%s cannot be resolved", asked.id)
+            found = ErrorInfo(code=ModelFailed.code, message=f'What "{asked.id}" is cannot be found out.')
+        if not self._is_still(model, version):
+            return
+        if isinstance(found, ErrorInfo):
+            self._perform(self._residency.unresolvable(asked.id, found))
+            return
+        spec = with_changes(found, asked, model.spec)  # other adapters or aliases may have come meanwhile
+        self._become(model, spec)
+        self._perform(self._residency.resolved(spec, self._clock.now()))
 
     async def _resolved_spec(self, spec: ModelSpec) -> ModelSpec:
         """The entry with its tasks; one that had a problem is looked at anew. Raises PipeserveError."""

@@ -205,7 +205,7 @@ class EnvironmentsLauncher:
         self._worker = worker
         self._log_level = log_level
         self._cache_dir = cache_dir
-        self._spawning: dict[str, SpawnLauncher] = {}
+        self._spawning: dict[str, SpawnLauncher] = {}  # by interpreter
 
     async def start(self) -> None:
         await self._own.start()
@@ -216,16 +216,17 @@ class EnvironmentsLauncher:
             return await self._own.launch(spec)
         if (problem := self._environments.problem(spec.env)) is not None:
             raise ModelFailed(f"{spec.id}: {problem}")
-        if spec.env not in self._spawning:
-            self._spawning[spec.env] = self._launcher_in(spec.env)
-        return await self._spawning[spec.env].launch(spec)
+        python = str(self._environments.python(spec.env))  # a reload may declare another
+        if python not in self._spawning:
+            self._spawning[python] = self._launcher_with(python)
+        return await self._spawning[python].launch(spec)
 
     async def stop(self) -> None:
         await asyncio.gather(self._own.stop(), *(launcher.stop() for launcher in self._spawning.values()))
 
-    def _launcher_in(self, env: str) -> SpawnLauncher:
+    def _launcher_with(self, python: str) -> SpawnLauncher:
         return SpawnLauncher(
-            python=str(self._environments.python(env)),
+            python=python,
             package_path=package_path(self._environments.folder),
             worker=self._worker,
             log_level=self._log_level,

@@ -78,8 +78,11 @@ def placed(spec: ModelSpec, devices: tuple[str, ...]) -> ModelSpec:
 
 def measure_devices(budget: Mapping[str, int | float]) -> Devices:
     """What there is now, and how much of it models may take. budget: as the catalog says, by device."""
-    found = {"cpu": cpu_memory(), **cuda_memory(os.environ)}
-    return share_out(found, budget)
+    return share_out(find_devices(), budget)
+
+
+def find_devices() -> dict[str, DeviceMemory]:
+    return {"cpu": cpu_memory(), **cuda_memory(os.environ)}
 
 
 def share_out(found: Mapping[str, DeviceMemory], budget: Mapping[str, int | float]) -> Devices:
@@ -240,6 +243,10 @@ class Memory(Protocol):
 
     async def devices(self) -> Devices: ...
 
+    def share_out_anew(self, budget: Mapping[str, int | float]) -> Mapping[str, int | None]:
+        """The budgets of the devices as they were before any model was loaded, by another `budget:`."""
+        ...
+
     async def estimate(self, spec: ModelSpec, devices: tuple[str, ...]) -> Mapping[str, int] | None:
         """Bytes that one replica takes on each of its devices; None: unknown."""
         ...
@@ -254,11 +261,16 @@ class MachineMemory:
 
     def __init__(self, budget: Mapping[str, int | float], cache_dir: Path) -> None:
         self._budget = budget
+        self._found: dict[str, DeviceMemory] = {}  # at the start
         self._measurements = Measurements(cache_dir / "memory.json")
         self._turn = asyncio.Lock()
 
     async def devices(self) -> Devices:
-        return await asyncio.to_thread(measure_devices, self._budget)
+        self._found = await asyncio.to_thread(find_devices)
+        return share_out(self._found, self._budget)
+
+    def share_out_anew(self, budget: Mapping[str, int | float]) -> Mapping[str, int | None]:
+        return share_out(self._found, budget).budgets
 
     async def estimate(self, spec: ModelSpec, devices: tuple[str, ...]) -> dict[str, int] | None:
         async with self._turn:

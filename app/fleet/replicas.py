@@ -97,7 +97,8 @@ class Replicas(HandleOwner):
         threads: Threads,
         owner: ReplicasOwner,
     ) -> None:
-        self.spec = spec
+        self.spec = spec  # of the workers that are started from now on
+        self.version = 0  # of it, for the owner
         self._launcher = launcher
         self._clock = clock
         self._limits = limits

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any, Protocol
 
 import msgspec
 
-from app.catalog import AdapterSpec, ModelSpec
+from app.catalog import AdapterSpec, Catalog, ModelSpec
 from app.channel.messages import Progress, Timings
 from app.fairness import NORMAL, Flow, weight_of
 from app.tasks.completion import Delta
@@ -93,6 +93,18 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
         return sum(self.memory.values()) if self.memory else None
 
 
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the entries of a catalogue that was read again: their ids. problems: why some of them cannot be
+    served. restart_needed: a sentence for each key that counts only from the next start on."""
+
+    added: list[str] = []
+    changed: list[str] = []
+    removed: list[str] = []
+    num_unchanged: int = 0
+    problems: dict[str, str] = {}
+    restart_needed: list[str] = []
+
+
 class ModelsAPI(Protocol):
     """What a request may ask for. Owned by the API process's event loop; every method is called on it."""
 
@@ -112,7 +124,13 @@ class ModelsAPI(Protocol):
         """
         ...
 
-    def statuses(self) -> list[ModelStatus]: ...
+    def entries(self) -> Iterable[ModelSpec]:
+        """Of all entries, in the order of their declaration."""
+        ...
+
+    def statuses(self) -> list[ModelStatus]:
+        """The same with their states, which takes a while where many are declared."""
+        ...
 
     def status(self, model_id: str) -> ModelStatus:
         """By id or alias, or by the name of an adapter: then its model's, with `spec.adapter`. Raises NotServed."""
@@ -149,6 +167,15 @@ class ModelsAPI(Protocol):
 
 class FleetAPI(ModelsAPI, Protocol):
     """And what its owner asks for."""
+
+    def changed_statuses(self) -> list[ModelStatus]:
+        """Of the models that are, or since the last call were, anything but at rest. All, at the first call."""
+        ...
+
+    def reload(self, catalog: Catalog) -> Reloaded:
+        """Serve these entries in the place of those that are served now. No request is lost: what has begun goes on
+        with the workers that it has, what waits for a load gets the entry as it is now. Raises Draining."""
+        ...
 
     async def start(self) -> None:
         """Begin: forkserver, preloads, resolving. Returns at once; readiness waits for none of it."""

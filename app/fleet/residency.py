@@ -8,6 +8,9 @@ Every method takes what happened and returns what is to be done (`Action`s, for 
 
 Bytes are reserved when a load starts and come back when the model's last process is reaped (`stopped`, `failed`).
 A model with a lease is never evicted; at most it is told to take no new ones and ends after its last (`_drain`).
+
+An entry may become another one at any time (`change`), or be none any more (`remove`): leases that workers serve go on
+with these, and those that wait for a load get one.
 """
 
 from __future__ import annotations
@@ -104,7 +107,14 @@ class Changed:
     state: State
 
 
-Action = Resolve | Estimate | StartLoad | StopWorkers | Grant | Refuse | Changed
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Nobody has to do with the entry that was to be removed: answer with `forget`."""
+
+    model_id: str
+
+
+Action = Resolve | Estimate | StartLoad | StopWorkers | Grant | Refuse | Changed | Removed
 
 
 @dataclass(eq=False, slots=True)
@@ -131,6 +141,8 @@ class _Entry:
     has_retried: bool = False  # after running out of memory
     evicts_more: bool = False  # that retry is to make room first
     waits_for: set[str] = field(default_factory=set)  # evicted for that retry, not reaped yet
+    is_changed: bool = False  # its workers are those of what the entry was before
+    is_removed: bool = False
 
     @property
     def num_granted(self) -> int:
@@ -169,6 +181,8 @@ class _Room:
 
 
 _Rooms = dict[str, _Room]
+_RESTING = (State.UNRESOLVED, State.UNLOADED, State.FAILED)
+"""Nothing is there of it, and nothing comes."""
 
 
 class Residency:
@@ -176,6 +190,7 @@ class Residency:
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
+        self._live: dict[str, _Entry] = {}  # those that do not rest: few, however many are declared
         self._budgets: Mapping[str, int | None] | None = None
         self._waiting: list[_Entry] = []
         self._is_over = False  # more is in use than a budget says
@@ -185,6 +200,34 @@ class Residency:
     def add(self, spec: ModelSpec, state: State, error: ErrorInfo | None = None) -> None:
         """state: UNRESOLVED, UNLOADED, or FAILED with its error."""
         self._entries[spec.id] = _Entry(spec, state, spec.keep_alive_s, error=error)
+
+    def change(self, spec: ModelSpec, now: float, *, needs_load: bool) -> list[Action]:
+        """The entry is another from now on, or is none to be removed any more.
+
+        needs_load: its workers were told otherwise. They end after the leases that they have; it is loaded again where
+        it was loaded, and for all leases that wait.
+        """
+        entry = self._entries[spec.id]
+        if entry.keep_alive_s == entry.spec.keep_alive_s:  # or a request asked for another
+            entry.keep_alive_s = spec.keep_alive_s
+        entry.spec = spec
+        entry.is_removed = False
+        return self._renew(entry, now) if needs_load else self.tick(now)
+
+    def remove(self, model_id: str, now: float) -> list[Action]:
+        """It gets no more leases; `Removed` follows when those that it has, or that wait for it, are over."""
+        entry = self._entries[model_id]
+        entry.is_removed = True
+        entry.is_wanted = False
+        if entry.state is State.READY:
+            return self._drain(entry, "reload")
+        if entry.state is State.LOADING:
+            entry.is_leaving, entry.leaving_for = True, "reload"
+            return self._forget_load(entry, now)
+        return self._gone(entry)
+
+    def forget(self, model_id: str) -> None:
+        del self._entries[model_id]
 
     def state(self, model_id: str) -> State:
         return self._entries[model_id].state
@@ -196,12 +239,20 @@ class Residency:
     def num_leases(self, model_id: str) -> int:
         return len(self._entries[model_id].leases)
 
+    def waiting(self, model_id: str) -> list[Lease]:
+        """Those that are not granted yet."""
+        return [lease for lease in self._entries[model_id].leases if not lease.is_granted]
+
+    def live(self) -> list[str]:
+        """The models that are loaded, or on their way in or out."""
+        return list(self._live)
+
     def reserved_bytes(self, device: str) -> int:
-        return sum(entry.taken.get(device, 0) for entry in self._entries.values())
+        return sum(entry.taken.get(device, 0) for entry in self._live.values())
 
     def next_due(self, now: float) -> float | None:
         """When `tick` has something to do that it had not at `now`."""
-        dues = [due for entry in self._entries.values() if (due := entry.idle_until) is not None]
+        dues = [due for entry in self._live.values() if (due := entry.idle_until) is not None]
         dues += [entry.waiting_since + PATIENCE_S for entry in self._waiting if not _is_impatient(entry, now)]
         return min(dues, default=None)
 
@@ -211,6 +262,7 @@ class Residency:
     def set_budgets(self, budgets: Mapping[str, int | None], now: float) -> list[Action]:
         """Bytes by device; None or absent: no limit is known."""
         self._budgets = budgets
+        self._is_over = True  # perhaps: `_make_room` looks
         return self._make_room(now)
 
     # Uses
@@ -236,11 +288,13 @@ class Residency:
         entry.keep_alive_s = entry.spec.keep_alive_s if lease.keep_alive_s is None else lease.keep_alive_s
         entry.idle_since = now
         entry.was_used = True
+        if entry.state is State.LOADING and entry.is_changed and not entry.num_granted:
+            return self._stop(entry, "reload", is_loaded=False)  # nobody is left who wants it as it was
         if entry.state is State.LOADING:
             return self._forget_load(entry, now)
         if entry.state is State.UNLOADING:
             return self._stop_if_unused(entry)
-        return [] if entry.leases else [*self._expire_one(entry, now), *self._make_room(now)]
+        return [] if entry.leases else [*self._expire_one(entry, now), *self._make_room(now), *self._gone(entry)]
 
     def want(self, model_id: str, now: float, *, retry: bool = False) -> list[Action]:
         """Load it for nobody in particular. retry: also when it FAILED."""
@@ -249,7 +303,8 @@ class Residency:
             return []
         if entry.state is State.FAILED:
             entry.error = None
-            entry.state = State.UNLOADED if entry.spec.is_resolved and not entry.spec.problem else State.UNRESOLVED
+            is_known = entry.spec.is_resolved and not entry.spec.problem
+            self._become(entry, State.UNLOADED if is_known else State.UNRESOLVED)
         entry.is_wanted = True
         return self._begin(entry, now)
 
@@ -278,7 +333,7 @@ class Residency:
         entry = self._entries[spec.id]
         entry.is_resolving = False
         entry.spec = spec
-        entry.state = State.UNLOADED
+        self._become(entry, State.UNLOADED)
         return self._begin(entry, now) if entry.leases or entry.is_wanted else [Changed(spec.id, entry.state)]
 
     def unresolvable(self, model_id: str, error: ErrorInfo) -> list[Action]:
@@ -302,7 +357,7 @@ class Residency:
             return []
         entry.taken = entry.need = taken
         self._is_over = True  # perhaps: `_make_room` looks
-        if (error := self._too_big(entry)) is not None:
+        if (error := self._too_big(entry)) is not None and not entry.is_changed:
             return self._give_up(entry, error)
         if entry.state is not State.LOADING:
             return self._make_room(now)
@@ -310,10 +365,11 @@ class Residency:
         if not entry.is_restarting:
             entry.idle_since = entry.ready_since = now
         entry.is_restarting = False
-        entry.state = State.READY
+        self._become(entry, State.READY)
         actions: list[Action] = [Changed(model_id, State.READY)]
-        actions += self._grant_all(entry)
-        if entry.is_leaving:
+        if not entry.is_changed:
+            actions += self._grant_all(entry)
+        if entry.is_leaving or entry.is_removed:
             actions += self._drain(entry, entry.leaving_for)
         return actions + self.tick(now)
 
@@ -321,14 +377,15 @@ class Residency:
         """Its workers died and are being replaced; its leases and its bytes stay."""
         entry = self._entries[model_id]
         if entry.state is State.READY:
-            entry.state, entry.phase = State.LOADING, _Phase.STARTING
+            self._become(entry, State.LOADING)
+            entry.phase = _Phase.STARTING
             entry.is_restarting = True
         return []
 
     def failed(self, model_id: str, error: ErrorInfo, now: float) -> list[Action]:
         """The load, or the replacement, did not work; no process is left."""
         entry = self._entries[model_id]
-        if entry.is_stopping:
+        if entry.is_stopping or entry.is_changed:
             return self.stopped(model_id, now)
         entry.taken = {}
         if error.code == OutOfMemory.code and not entry.has_retried and entry.state is State.LOADING:
@@ -342,14 +399,62 @@ class Residency:
         entry = self._entries[model_id]
         entry.taken = {}
         entry.is_stopping = entry.is_leaving = entry.is_restarting = False
-        entry.state = State.UNLOADED
+        self._become(entry, State.UNLOADED)
         if entry.failure is not None:
             actions = self._fail(entry, entry.failure)
+        elif entry.is_changed:
+            actions = self._renew(entry, now)
         else:
             actions = [Changed(model_id, State.UNLOADED)]
             if entry.leases or entry.is_wanted:
                 actions += self._begin(entry, now)
-        return actions + self._freed(entry, now)
+        return [*actions, *self._freed(entry, now), *self._gone(entry)]
+
+    # What becomes of an entry
+
+    def _become(self, entry: _Entry, state: State) -> None:
+        entry.state = state
+        if state in _RESTING:
+            self._live.pop(entry.spec.id, None)
+        else:
+            self._live[entry.spec.id] = entry
+
+    def _renew(self, entry: _Entry, now: float) -> list[Action]:
+        """It is to be what its spec says now: at once if it rests, else as soon as it does."""
+        entry.is_changed = True
+        entry.failure = None
+        if entry.state is State.READY:
+            entry.is_wanted = True
+            return self._drain(entry, "reload")
+        if entry.state is State.LOADING and entry.phase is _Phase.STARTING:
+            entry.is_wanted = entry.is_wanted or entry.is_restarting
+            if not entry.num_granted:
+                return self._stop(entry, "reload", is_loaded=False)
+            entry.is_leaving, entry.leaving_for = True, "reload"
+            return []
+        if entry.state is State.UNLOADING:
+            return []
+        return [*self._anew(entry, now), *self._make_room(now)]
+
+    def _anew(self, entry: _Entry, now: float) -> list[Action]:
+        self._forget_wait(entry)
+        entry.is_changed = entry.is_resolving = False
+        entry.error = None
+        spec = entry.spec
+        if spec.problem is not None:
+            return self._fail(entry, ErrorInfo(code=ModelFailed.code, message=spec.problem))
+        self._become(entry, State.UNLOADED if spec.is_resolved else State.UNRESOLVED)
+        actions: list[Action] = [Changed(spec.id, entry.state)]
+        if entry.leases or entry.is_wanted:
+            return actions + self._begin(entry, now)
+        return actions + self.resolve(spec.id)
+
+    def _gone(self, entry: _Entry) -> list[Action]:
+        """Whether it is to be removed, and nobody has to do with it any more."""
+        if not entry.is_removed or entry.leases or entry.state not in _RESTING:
+            return []
+        entry.is_removed = False  # it is told once
+        return [Removed(entry.spec.id)]
 
     # Loading
 
@@ -359,7 +464,8 @@ class Residency:
             return self.resolve(entry.spec.id)
         if entry.state is not State.UNLOADED:
             return []
-        entry.state, entry.phase = State.LOADING, _Phase.ESTIMATING
+        self._become(entry, State.LOADING)
+        entry.phase = _Phase.ESTIMATING
         entry.is_leaving = entry.was_used = entry.is_restarting = entry.has_retried = entry.evicts_more = False
         entry.keep_alive_s = entry.spec.keep_alive_s
         return [Estimate(entry.spec.id)]
@@ -374,13 +480,17 @@ class Residency:
         if entry.leases or entry.is_wanted:
             return []
         if entry.phase is _Phase.STARTING:
-            return self._stop(entry, entry.leaving_for, is_loaded=False) if entry.is_leaving else []
+            is_to_end = entry.is_leaving or entry.is_removed
+            return self._stop(entry, entry.leaving_for, is_loaded=False) if is_to_end else []
+        self._forget_wait(entry)
+        entry.is_leaving = False
+        self._become(entry, State.UNLOADED)
+        return [Changed(entry.spec.id, State.UNLOADED), *self._make_room(now), *self._gone(entry)]
+
+    def _forget_wait(self, entry: _Entry) -> None:
         if entry in self._waiting:
             self._waiting.remove(entry)
         entry.waits_for.clear()
-        entry.is_leaving = False
-        entry.state = State.UNLOADED
-        return [Changed(entry.spec.id, State.UNLOADED), *self._make_room(now)]
 
     def _grant_all(self, entry: _Entry) -> list[Action]:
         actions: list[Action] = []
@@ -395,13 +505,14 @@ class Residency:
     def _give_up(self, entry: _Entry, error: ErrorInfo) -> list[Action]:
         """FAILED, as soon as its processes are gone."""
         entry.failure = error
-        entry.state = State.UNLOADING
+        self._become(entry, State.UNLOADING)
         return [*self._refuse_all(entry, error), *self._stop(entry, "memory", is_loaded=False)]
 
     def _fail(self, entry: _Entry, error: ErrorInfo) -> list[Action]:
-        entry.state, entry.error, entry.failure = State.FAILED, error, None
+        self._become(entry, State.FAILED)
+        entry.error, entry.failure = error, None
         entry.is_wanted = entry.is_leaving = entry.is_restarting = False
-        return [*self._refuse_all(entry, error), Changed(entry.spec.id, State.FAILED)]
+        return [*self._refuse_all(entry, error), Changed(entry.spec.id, State.FAILED), *self._gone(entry)]
 
     def _refuse_all(self, entry: _Entry, error: ErrorInfo) -> list[Action]:
         entry.error = error
@@ -417,7 +528,7 @@ class Residency:
     # Unloading
 
     def _drain(self, entry: _Entry, reason: str) -> list[Action]:
-        entry.state = State.UNLOADING
+        self._become(entry, State.UNLOADING)
         entry.leaving_for = reason
         return self._stop_if_unused(entry)
 
@@ -427,13 +538,13 @@ class Residency:
         return self._stop(entry, entry.leaving_for, is_loaded=True)
 
     def _stop(self, entry: _Entry, reason: str, *, is_loaded: bool) -> list[Action]:
-        entry.state = State.UNLOADING
+        self._become(entry, State.UNLOADING)
         entry.is_stopping = True
         return [StopWorkers(entry.spec.id, reason, is_loaded)]
 
     def _expire(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        for entry in self._entries.values():
+        for entry in list(self._live.values()):
             actions += self._expire_one(entry, now)
         return actions
 
@@ -453,7 +564,7 @@ class Residency:
         return math.inf if limit is None else limit
 
     def _on(self, device: str) -> list[_Entry]:
-        return [entry for entry in self._entries.values() if device in entry.taken]
+        return [entry for entry in self._live.values() if device in entry.taken]
 
     def _idle_on(self, device: str) -> list[_Entry]:
         """Evictable, the least recently used first."""
@@ -486,7 +597,7 @@ class Residency:
         """
         if self._budgets is None or not (self._waiting or self._is_over):
             return []
-        devices = [device for entry in self._entries.values() for device in (*entry.taken, *entry.need)]
+        devices = [device for entry in self._live.values() for device in (*entry.taken, *entry.need)]
         rooms = {device: self._room(device) for device in dict.fromkeys(devices)}
         actions: list[Action] = []
         for device, room in rooms.items():  # where more was measured than estimated

@@ -87,6 +87,10 @@ class MediaFetcher:
         self._ssl_context = ssl_context
         self._timeout_s = timeout_s
 
+    def become(self, limits: MediaLimits) -> None:
+        """For the fetches that begin from now on."""
+        self._limits = limits
+
     async def fetch(self, url: str, *, param: str) -> bytes:
         """The file as it is, never decompressed. Raises InvalidInput with the reason, InputTooLarge."""
         if not self._limits.allow_urls:

@@ -13,7 +13,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from app.api.server import Server, bind, url_of
+from app.catalog import Catalog
 from app.main import build_app
+from app.reloading import Reloader
 from app.settings import Settings
 from app.telemetry import Telemetry
 from tests.api.fake_fleet import CATALOG, FakeFleet
@@ -21,8 +23,12 @@ from tests.api.fake_fleet import CATALOG, FakeFleet
 MAX_BODY_BYTES = 100_000
 
 
+def read_nothing_new() -> Catalog:
+    return CATALOG
+
+
 class LiveServer:
-    """The server under test, and a client for it."""
+    """The server under test, and a client for it. read: what models.yaml is when it is read again."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.fleet = FakeFleet()
@@ -31,7 +37,9 @@ class LiveServer:
         telemetry = Telemetry(CollectorRegistry())
         settings = settings if settings is not None else Settings(max_body_bytes=MAX_BODY_BYTES)
         self.url = url_of(self._listener, "http" if settings.tls is None else "https")
-        self.app = build_app(settings, CATALOG, self.fleet, telemetry)
+        self.read = read_nothing_new
+        reloader = Reloader(lambda: self.read(), CATALOG, self.fleet, telemetry, settings)
+        self.app = build_app(settings, CATALOG, self.fleet, telemetry, reloader)
         self._server = Server(
             self.app,
             self.fleet,
@@ -89,6 +97,7 @@ def _running_server() -> Iterator[LiveServer]:
 def server(_running_server: LiveServer) -> LiveServer:
     """One server for all tests, its fleet as new for each."""
     _running_server.fleet.reset()
+    _running_server.read = read_nothing_new
     return _running_server
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ from app.catalog import AdapterSpec, Catalog, ModelSpec
 from app.channel.messages import Progress, Timings
 from app.errors import Draining, ModelFailed, ModelLoading, NotServed, PipeserveError
 from app.fleet.directory import Directory
-from app.fleet.requests import JobRequest, JobResult, ModelStatus
+from app.fleet.requests import JobRequest, JobResult, ModelStatus, Reloaded
 from app.tasks.completion import Completion, Delta, Token
 from app.tasks.registry import ALL_TASKS
 from app.tasks.transcription import Transcription
@@ -181,6 +181,20 @@ class FakeFleet:
     def release(self) -> None:
         self._released.set()
 
+    def entries(self) -> Iterable[ModelSpec]:
+        return self.specs.values()
+
+    def changed_statuses(self) -> list[ModelStatus]:
+        return self.statuses()
+
+    def reload(self, catalog: Catalog) -> Reloaded:
+        """As if nothing had begun."""
+        before, self.specs = self.specs, {spec.id: spec for spec in catalog.models}
+        self.states = {model_id: self.states.get(model_id, "unloaded") for model_id in self.specs}
+        added = [model_id for model_id in self.specs if model_id not in before]
+        removed = [model_id for model_id in before if model_id not in self.specs]
+        return Reloaded(added=added, removed=removed, num_unchanged=len(before) - len(removed))
+
     def statuses(self) -> list[ModelStatus]:
         return [self.status(model_id) for model_id in self.specs]
 
@@ -204,7 +218,7 @@ class FakeFleet:
         )
 
     def _spec(self, name: str) -> ModelSpec:
-        return Directory(self.specs.values).get(name)
+        return Directory(self.entries()).get(name)
 
     def find(self, task: str, model: str | None) -> ModelSpec:
         if model is not None:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from app.logs import configure_logging
 from app.main import build_app, run
+from app.reloading import Reloader
 from app.settings import Settings
 from app.telemetry import Telemetry
 from tests.api.fake_fleet import CATALOG, FakeFleet
@@ -26,7 +27,9 @@ def main() -> None:
     settings = Settings(port=int(sys.argv[1]), drain_s=30)
     fleet = HoldingFleet()
     telemetry = Telemetry(CollectorRegistry())
-    run(settings, build_app(settings, CATALOG, fleet, telemetry), fleet, telemetry)
+    reloader = Reloader(lambda: CATALOG, CATALOG, fleet, telemetry, settings)
+    app = build_app(settings, CATALOG, fleet, telemetry, reloader)
+    run(settings, app, fleet, telemetry, reload=reloader.reload)
 
 
 if __name__ == "__main__":

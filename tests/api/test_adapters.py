@@ -62,7 +62,7 @@ def test_names_agree_where_one_says_more() -> None:
     """Path, query and body: the model in one and its adapter in another is the adapter."""
     adapters = (AdapterSpec(id="sql", path="/sql"), AdapterSpec(id="poet", path="/poet"))
     specs = [ModelSpec(id="m", model="m", adapters=adapters), ModelSpec(id="other", model="m")]
-    get = Directory(lambda: specs).get
+    get = Directory(specs).get
     assert agreed(get, [None, "m"]) == "m" and agreed(get, [None, ""]) is None
     assert agreed(get, ["m", "sql"]) == agreed(get, ["m:sql", "m", "sql"]) == "m:sql"
     for names in (["m", "other"], ["m:sql", "poet"], ["sql", "other"]):

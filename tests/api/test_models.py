@@ -9,7 +9,9 @@ import orjson
 import pytest
 
 from app import errors
-from tests.api.conftest import LiveServer
+from app.catalog import Catalog, ModelSpec
+from app.media.limits import MediaLimits
+from tests.api.conftest import LiveServer, read_nothing_new
 from tests.api.fake_fleet import MODELS
 
 
@@ -97,6 +99,44 @@ def test_unload_answers_the_card(server: LiveServer) -> None:
     """The model is unloaded when the answer comes."""
     server.fleet.states["acme/labels"] = "ready"
     assert server.post("/v1/models/acme/labels/unload").json()["state"] == "unloaded"
+
+
+def test_reload_tells_what_became_of_the_entries(server: LiveServer) -> None:
+    """Ids, and what needs a restart."""
+    new = ModelSpec(id="new", model="acme/new", tasks=("fill-mask",))
+    server.read = lambda: Catalog(models=(*MODELS[1:], new), max_queue_items=10_000)
+    told = server.post("/v1/models/reload").json()
+    assert (told["added"], told["changed"], told["removed"]) == (["new"], [], ["reviews"])
+    assert told["unchanged"] == len(MODELS) - 1 and told["problems"] == {}
+    assert "no single request may have more than 8192" in told["restart_needed"][0]
+    assert server.get("/v1/models/new").status_code == 200
+    assert server.get("/v1/models/reviews").status_code == 404
+    assert 'pipeserve_reloads_total{outcome="ok"}' in server.get("/metrics").text
+
+
+def test_reload_of_a_broken_file_says_why(server: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
+    """In the answer and in the log; nothing is changed."""
+
+    def read() -> Catalog:
+        raise errors.CatalogError('models.yaml:3: models[0] "reviews": unknown key "taks".')
+
+    server.read = read
+    response = server.post("/v1/models/reload")
+    assert (response.status_code, response.json()["error"]["code"]) == (409, "catalog")
+    assert response.json()["error"]["message"] == 'models.yaml:3: models[0] "reviews": unknown key "taks".'
+    assert "nothing is changed: models.yaml:3" in caplog.text
+    assert server.get("/v1/models/reviews").status_code == 200
+
+
+def test_reload_changes_what_urls_are_fetched(server: LiveServer) -> None:
+    """`media:` of the file counts from the next request on."""
+    body = {"inputs": "http://127.0.0.1:1/cat.png"}
+    assert "fetches no URLs" in server.post("/v1/image-classification", body).text
+    server.read = lambda: Catalog(models=MODELS, media=MediaLimits(allow_urls=True))
+    server.post("/v1/models/reload")
+    assert "fetches no URLs" not in server.post("/v1/image-classification", body).text
+    server.read = read_nothing_new
+    server.post("/v1/models/reload")
 
 
 @pytest.mark.parametrize("what", ["load", "unload"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -98,6 +99,21 @@ def test_second_signal_ends_at_once(process: ServerProcess, wait_until: Callable
         process.process.send_signal(signal.SIGTERM)
         assert process.process.wait(20) == 128 + signal.SIGTERM
         assert isinstance(running.exception(), httpx.HTTPError)
+
+
+def test_closed_terminal_ends_the_server() -> None:
+    """Whoever started it there sees nothing of it any more; any other SIGHUP asks for a reload."""
+    ours, theirs = os.openpty()
+    command = ["setsid", "--ctty", sys.executable, "-m", "tests.api.fake_server", "0"]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as it:
+        os.close(theirs)
+        assert it.stdout is not None and it.stderr is not None
+        assert it.stdout.readline().startswith(b"serving on")
+        it.send_signal(signal.SIGHUP)
+        assert b"reloaded" in it.stderr.readline()
+        os.close(ours)
+        assert it.wait(20) == 0
+        assert b"SIGHUP: draining" in it.stderr.read()
 
 
 def test_taken_port_is_a_sentence() -> None:

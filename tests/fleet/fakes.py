@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,7 @@ from app.errors import PipeserveError
 from app.fleet.fleet import Fleet, Resolver
 from app.fleet.memory import Devices
 from app.fleet.processes import Connection, WorkerProcess
-from app.fleet.requests import JobRequest, JobResult
+from app.fleet.requests import JobRequest, JobResult, Reloaded
 from app.settings import Settings
 
 TASK = "text-classification"
@@ -318,6 +318,9 @@ class FakeMemory:
     async def devices(self) -> Devices:
         return Devices(budgets=self._budgets, accelerators=tuple(name for name in self._budgets if name != "cpu"))
 
+    def share_out_anew(self, budget: Mapping[str, int | float]) -> Mapping[str, int | None]:
+        return {**self._budgets, **{device: int(limit) for device, limit in budget.items()}}
+
     async def estimate(self, spec: ModelSpec, devices: tuple[str, ...]) -> dict[str, int] | None:
         """As much on each device."""
         each = self.estimates.get(spec.id, self._launcher.size_of(spec))
@@ -347,6 +350,13 @@ class RecordedEvents:
 
     def of(self, kind: str) -> list[tuple[Any, ...]]:
         return [event[1:] for event in self.all if event[0] == kind]
+
+    def declare(self, models: Iterable[ModelSpec]) -> None:
+        for spec in models:
+            self._add("declared", spec.id)
+
+    def forget(self, model: str) -> None:
+        self._add("forgotten", model)
 
     def load_started(self, model: str) -> None:
         self._add("load_started", model)
@@ -456,6 +466,12 @@ class House:
         if not call.done():
             self.launcher.of(model_id).answer()
         return await call
+
+    async def reload(self, *specs: ModelSpec, **catalog: Any) -> Reloaded:
+        """These are declared from now on; what follows from it without time or a worker's doing has happened."""
+        reloaded = self.fleet.reload(Catalog(models=specs, **catalog))
+        await settle()
+        return reloaded
 
     async def advance(self, seconds: float) -> None:
         """Time passes; living workers send their heartbeats."""

@@ -24,7 +24,7 @@ def directory() -> Directory:
         spec_of("base:sql:7b"),
         spec_of("qwen:7b", adapters=(AdapterSpec(id="a:b", path="/ab"),)),
     ]
-    return Directory(lambda: specs)
+    return Directory(specs)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Whatever happens in whatever order: no request is lost or answered twice, and nothing is used that is not there.
 
 A hypothesis state machine drives a fleet on fake workers: requests (equal ones too), cancellations, loads and unloads
-by hand, time, and workers that become ready, run out of memory, answer, die, hang and are reaped late.
+by hand, reloads of the catalogue (models are others, go and come back), time, and workers that become ready, run out of
+memory, answer, die, hang and are reaped late.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from app.catalog import ModelSpec
 from app.channel.messages import Progress
-from app.errors import PipeserveError
+from app.errors import NotServed, PipeserveError
 from app.fleet.requests import JobRequest, JobResult, ModelStatus
 from tests.fleet.fakes import TASK, FakeWorker, House, settle, spec_of
 
@@ -34,6 +37,10 @@ LIMIT_S = 400.0
 """Longer than any deadline, back-off and limit together: after it everything is answered."""
 
 
+def spec_at(spec: ModelSpec, version: int) -> ModelSpec:
+    return msgspec.structs.replace(spec, model=f"{spec.id}.{version}")
+
+
 class FleetMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -42,9 +49,12 @@ class FleetMachine(RuleBasedStateMachine):
         self.number = 0
         self.others: list[asyncio.Task[Any]] = []
         self.outcomes: dict[str, object] = {}
+        self.versions = dict.fromkeys(SIZES, 0)
+        self.declared = set(SIZES)
+        self.asked_at: dict[str, int] = {}  # the version of its model that was declared when the request came
 
     async def make(self) -> House:
-        house = House(*SPECS, sizes=SIZES, budget=BUDGET, loads=False)
+        house = House(*(spec_at(spec, 0) for spec in SPECS), sizes=SIZES, budget=BUDGET, loads=False)
         house.launcher.on_worker = lambda worker: setattr(worker, "reaps_slowly", True)
         return await house.__aenter__()
 
@@ -94,15 +104,18 @@ class FleetMachine(RuleBasedStateMachine):
         self.run(self.begin(name, request))
 
     async def begin(self, name: str, request: JobRequest) -> None:
-        self.house.calls.append(asyncio.create_task(self.call(name, request)))
+        is_declared = request.model_id in self.declared
+        self.asked_at[name] = self.versions[request.model_id]
+        self.house.calls.append(asyncio.create_task(self.call(name, request, is_declared=is_declared)))
         await settle()
 
-    async def call(self, name: str, request: JobRequest) -> JobResult:
-        """One request, and that its answer is its own, and the only one."""
+    async def call(self, name: str, request: JobRequest, *, is_declared: bool) -> JobResult:
+        """One request, and that its answer is its own, and the only one; and that no reload loses it."""
         try:
             result: JobResult = await self.house.fleet.submit(request)
         except (PipeserveError, asyncio.CancelledError) as error:
             self.note(name, error)
+            assert not (is_declared and isinstance(error, NotServed))
             raise
         self.note(name, result)
         assert result.outputs == [f'"{request.model_id} {one}"'.encode() for one in request.inputs]
@@ -118,6 +131,15 @@ class FleetMachine(RuleBasedStateMachine):
         if running:
             running[choice % len(running)].cancel()
             self.run(settle())
+
+    @rule(renewed=st.sets(MODELS), gone=st.sampled_from([None, None, *sorted(SIZES)]))
+    def reload(self, renewed: set[str], gone: str | None) -> None:
+        """renewed: workers of these models know another one."""
+        for model in renewed:
+            self.versions[model] += 1
+        specs = [spec_at(spec, self.versions[spec.id]) for spec in SPECS if spec.id != gone]
+        self.declared = {spec.id for spec in specs}
+        self.run(self.house.reload(*specs))
 
     @rule(model=MODELS)
     def load(self, model: str) -> None:
@@ -214,9 +236,16 @@ class FleetMachine(RuleBasedStateMachine):
                 assert worker.is_ready
 
     @invariant()
+    def no_job_is_computed_by_what_its_model_was_before_it_came(self) -> None:
+        for worker in self.house.launcher.alive:
+            for job in worker.jobs.values():
+                name = job.inputs[0].partition(".")[0]
+                assert self.asked_at.get(name, 0) <= int(worker.spec.model.partition(".")[2])
+
+    @invariant()
     def permits_are_those_of_open_requests(self) -> None:
         is_anything_open = any(not call.done() for call in self.house.calls)
-        in_flight = sum(status.in_flight for status in self.house.fleet.statuses())
+        in_flight = sum(status.in_flight for status in self.house.fleet.changed_statuses())  # with those that leave
         assert (in_flight > 0) == is_anything_open
 
     # What holds when everything has come to rest

@@ -17,6 +17,7 @@ from app.catalog import Catalog, ModelSpec
 from app.logs import configure_logging
 from app.main import build_app, run
 from app.media.limits import MediaLimits
+from app.reloading import Reloader
 from app.settings import Settings
 from app.tasks.registry import ALL_TASKS
 from app.telemetry import Telemetry
@@ -39,9 +40,10 @@ _NO_URLS = MediaLimits()
 def every_app(
     settings: Settings, media: MediaLimits = _NO_URLS, telemetry: Telemetry | None = None
 ) -> tuple[Application, FakeFleet]:
-    fleet = FakeFleet(MODELS)
-    telemetry = Telemetry(CollectorRegistry()) if telemetry is None else telemetry
-    return build_app(settings, Catalog(models=MODELS, media=media), fleet, telemetry), fleet
+    fleet, catalog = FakeFleet(MODELS), Catalog(models=MODELS, media=media)
+    telemetry = telemetry if telemetry is not None else Telemetry(CollectorRegistry())
+    reloader = Reloader(lambda: catalog, catalog, fleet, telemetry, settings)
+    return build_app(settings, catalog, fleet, telemetry, reloader), fleet
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, suppress
+from itertools import islice
 
 from app.access.clients import Client
 from app.access.keys import INFER, Key
@@ -12,11 +13,12 @@ from app.access.usage import Used
 from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import Progress
 from app.errors import Forbidden, NotServed
-from app.fleet.directory import Directory
+from app.fleet.directory import Directory, first_for
 from app.fleet.requests import JobRequest, JobResult, ModelsAPI, ModelStatus
 from app.tasks.completion import Delta
 
 _MAX_NAMED = 20
+_MAX_SHOWN = 200  # characters of a name that nothing has
 
 
 class AllowedFleet:
@@ -27,8 +29,7 @@ class AllowedFleet:
         self._client = client
         self._key: Key = client.key
         self._is_restricted = client.key.is_restricted
-        self._may_use: dict[str, bool] = {}  # by the ids of entries, whose names stay as they were declared
-        self._directory = Directory(lambda: [status.spec for status in self.statuses()])
+        self._may_use: dict[tuple[str, ...], bool] = {}  # by the names of entries
 
     # Jobs
 
@@ -70,6 +71,10 @@ class AllowedFleet:
 
     # Models
 
+    def entries(self) -> Iterable[ModelSpec]:
+        specs = self._fleet.entries()
+        return (one for one in specs if self._may_see(one)) if self._is_restricted else specs
+
     def statuses(self) -> list[ModelStatus]:
         statuses = self._fleet.statuses()
         return [one for one in statuses if self._may_see(one.spec)] if self._is_restricted else statuses
@@ -82,7 +87,12 @@ class AllowedFleet:
         try:
             spec = self._fleet.get(name)
         except NotServed:
-            return self._directory.get(name)  # which says what else there is
+            if not self._is_restricted:
+                raise
+            if ":" in name:  # it may be the adapter of a model that is the key's
+                return Directory(self.entries()).get(name)
+            text = f'There is no model "{name[:_MAX_SHOWN]}" here; there is {self._mine() or "nothing"}.'
+            raise NotServed(text, param="model") from None
         self._check_model(spec)
         return spec
 
@@ -99,24 +109,28 @@ class AllowedFleet:
                 return spec
         if model is not None:
             self.get(model)
-        return self._directory.find(task, model)
+        elif (first := first_for(task, self.entries())) is not None:
+            return first
+        return Directory(self.entries()).find(task, model)
 
     def _may_see(self, spec: ModelSpec) -> bool:
-        may = self._may_use.get(spec.id)
+        names = (spec.id, *spec.aliases)
+        may = self._may_use.get(names)
         if may is None:
-            may = self._may_use[spec.id] = self._key.may_use((spec.id, *spec.aliases))
+            may = self._may_use[names] = self._key.may_use(names)
         return may and self._key.may_see(spec.all_tasks)
 
     def _check_model(self, spec: ModelSpec) -> None:
         if not self._is_restricted or self._may_see(spec):
             return
-        mine = [status.spec.id for status in self.statuses()]
-        more = ", ..." if len(mine) > _MAX_NAMED else ""
-        raise Forbidden(
-            f'The key "{self._key.name}" may not use the model "{spec.name}"; it may use'
-            f" {', '.join(mine[:_MAX_NAMED]) or 'none that is here'}{more}.",
-            param="model",
-        )
+        mine = self._mine() or "none that is here"
+        text = f'The key "{self._key.name}" may not use the model "{spec.name}"; it may use {mine}.'
+        raise Forbidden(text, param="model")
+
+    def _mine(self) -> str:
+        """The models that the key may use, for people."""
+        ids = [one.id for one in islice(self.entries(), _MAX_NAMED + 1)]
+        return ", ".join(ids[:_MAX_NAMED]) + (", ..." if len(ids) > _MAX_NAMED else "")
 
     def load(self, model_id: str) -> AsyncIterator[Progress | ModelStatus]:
         return self._fleet.load(self.get(model_id).name)

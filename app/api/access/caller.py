@@ -18,12 +18,13 @@ _NO_ADMIN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """name: of their key, "" on a server without keys. fleet: as they may see and use it. priority: the highest that
-    they may ask for. weight: their share among others of the same."""
+    """name: of their key, "" on a server without keys. fleet: as they may see and use it. is_restricted: they may not
+    use all of it. priority: the highest that they may ask for. weight: their share among others of the same."""
 
     name: str
     fleet: ModelsAPI
     scopes: frozenset[KeyScope]
+    is_restricted: bool = False
     priority: int = NORMAL
     weight: float = 1.0
 

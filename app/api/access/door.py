@@ -81,6 +81,7 @@ class Door:
                 name=key.name,
                 fleet=AllowedFleet(self._fleet, client),
                 scopes=key.scopes,
+                is_restricted=key.is_restricted,
                 priority=key.priority,
                 weight=key.weight,
             )

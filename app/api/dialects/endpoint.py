@@ -88,11 +88,10 @@ class Dialects:
         wanted = dict.fromkeys(tasks)
         if (name := agreed(fleet.get, names)) is not None:
             return await self._named(wanted, name, call, fleet)
-        specs = [status.spec for status in fleet.statuses()]
-        for spec in specs:
+        for spec in fleet.entries():
             if any(task in wanted for task in spec.all_tasks):
                 return spec
-        for spec in specs:
+        for spec in fleet.entries():
             if not spec.tasks and spec.problem is None:
                 return await self._named(wanted, spec.id, call, fleet)
         raise NotServed(f"No model here answers this: it is for {_listed(wanted)}.", param="model")

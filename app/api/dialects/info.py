@@ -107,7 +107,7 @@ MODEL = query_parameter("model", "A declared model.")
 def _status(fleet: ModelsAPI, name: str | None) -> ModelStatus:
     if name is not None:
         return fleet.status(name)
-    statuses = fleet.statuses()
-    if not statuses:
+    first = next(iter(fleet.entries()), None)
+    if first is None:
         raise NotServed("No model is declared here.", param="model")
-    return statuses[0]
+    return fleet.status(first.id)

@@ -84,7 +84,7 @@ class OpenAIModerations:
 async def _choose(names: Sequence[str | None], call: Call, fleet: ModelsAPI) -> tuple[ModelSpec, ModerationSpec]:
     """The entry that path, query and body agree on, else the first that moderates. Raises NotAvailable,
     NotServed, InvalidInput, and what loading raises for an entry whose task is not known yet."""
-    moderating = [status.spec for status in fleet.statuses() if status.spec.moderation is not None]
+    moderating = [spec for spec in fleet.entries() if spec.moderation is not None]
     if not moderating:
         raise NotAvailable(
             "No model here moderates: `moderations:` in models.yaml says which entry for text-classification does,"

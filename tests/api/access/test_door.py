@@ -27,6 +27,7 @@ ADMIN_ROUTES = [
     ("POST", "/v1/models/reviews/load"),
     ("POST", "/v1/models/reviews/unload"),
     ("POST", "/v1/models/acme/labels/load"),
+    ("POST", "/v1/models/reload"),
     ("POST", "/v2/repository/models/reviews/load"),
     ("POST", "/v2/repository/models/reviews/unload"),
     ("POST", "/v2/repository/models/reviews/unload/"),
@@ -383,6 +384,13 @@ def test_administrators_are_audited(locked: LockedServer, caplog: pytest.LogCapt
         ("reviews", "127.0.0.1", "forbidden"),
     ]
     assert fields[0]["model"] == "reviews" and all(one["request_id"] for one in fields)
+
+
+def test_key_for_some_models_does_not_reload(locked: LockedServer) -> None:
+    """What is in models.yaml concerns all of them, and the answer would name them."""
+    refused = locked.as_("reviews", "POST", "/v1/models/reload")
+    assert refused.status_code == 403 and "for some models or tasks" in refused.text
+    assert locked.as_("all", "POST", "/v1/models/reload").status_code == 200
 
 
 def test_document_says_that_a_key_is_needed(locked: LockedServer, server: LiveServer) -> None:
