@@ -1,0 +1,1 @@
+"""A thousand nodes and a hundred thousand models, simulated: what routing by residency gives (docs/scaling.md)."""
