@@ -1,7 +1,8 @@
 """`python -m bench.declared`: what a request costs by how many models are declared, in microseconds of the event loop.
 
 The whole way through the app and the fleet, before a worker that answers at once: neither a socket nor a model is in
-it. Of the rounds the lowest. Besides: what a scrape of `/metrics` and a reload of the same entries hold up.
+it. Of the rounds the lowest. Besides: what a scrape of `/metrics` and a reload of the same entries hold up, and what
+`GET /v1/models` and `/metrics` weigh after these requests, which used one model.
 """
 
 from __future__ import annotations
@@ -31,16 +32,22 @@ def entries(number: int) -> tuple[ModelSpec, ...]:
     return tuple(spec_of(f"acme/model-{index}", keep_alive_s=-1) for index in range(number))
 
 
-async def request(app: Application, body: bytes, expected: int) -> None:
+async def request(app: Application, body: bytes, expected: int, *, method: str = "POST", url: str = URL) -> int:
+    """Returns the bytes of the answer's body."""
+    num_bytes = 0
+
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Any) -> None:
+        nonlocal num_bytes
         assert message.get("status", expected) == expected, message
+        num_bytes += len(message.get("body", b""))
 
     headers = [(b"host", b"x"), (b"content-length", b"%d" % len(body)), (b"user-agent", b"bench")]
-    scope = {"type": "http", "method": "POST", "path": URL, "raw_path": URL.encode(), "query_string": b""}
+    scope = {"type": "http", "method": method, "path": url, "raw_path": url.encode(), "query_string": b""}
     await app({**scope, "headers": headers, "client": ("127.0.0.1", 1)}, receive, send)
+    return num_bytes
 
 
 async def lowest(work: Callable[[], Awaitable[object]], times: int, rounds: int) -> float:
@@ -74,12 +81,17 @@ async def measure(number: int, rounds: int, times: int) -> str:
 
         await scrape()
         told += [f"{await lowest(work, 1, rounds) / 1000:.1f}" for work in (scrape, reload)]
+        sizes = [await request(app, b"", 200, method="GET", url=url) for url in ("/v1/models", "/metrics")]
+        told += [f"{size / 1e6:.2f}" for size in sizes]
     return f"| {number:,} | {' | '.join(told)} |"
 
 
 async def run(numbers: list[int], rounds: int, times: int) -> None:
-    say("| declared | no model named, µs | the last, µs | an unknown one, µs | scrape, ms | reload, ms |")
-    say("|---|---|---|---|---|---|")
+    say(
+        "| declared | no model named, µs | the last, µs | an unknown one, µs | scrape, ms | reload, ms | list, MB"
+        " | metrics, MB |"
+    )
+    say("|---|---|---|---|---|---|---|---|")
     for number in numbers:
         say(await measure(number, rounds, times))
 
