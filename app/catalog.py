@@ -715,15 +715,23 @@ def cached_files(spec: ModelSpec) -> FindFile:
     """Finds a model's files in its folder, or in the Hub's cache; asks nobody."""
     if Path(spec.model).is_absolute():
         return lambda name: path if (path := Path(spec.model, name)).is_file() else None
+    is_absent = False  # the repository: most of very many are, and each is asked for several files
 
     def find(name: str) -> Path | None:
-        from huggingface_hub import try_to_load_from_cache
+        nonlocal is_absent
+        if is_absent:
+            return None
+        from huggingface_hub import constants, try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.file_download import repo_folder_name
 
         try:
             found = try_to_load_from_cache(spec.model, name, revision=spec.revision)
         except HFValidationError:
             raise ModelFilesError("this is neither a folder nor the id of a repository on the Hub.") from None
-        return Path(found) if isinstance(found, str) else None
+        if isinstance(found, str):
+            return Path(found)
+        is_absent = not Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=spec.model, repo_type="model")).is_dir()
+        return None
 
     return find

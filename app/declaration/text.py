@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 MAX_NODES = 100_000
-"""Values in a file, aliases counted each time: a few lines of nested aliases would fill any memory."""
+"""Values in a file, aliases counted each time: a few lines of nested aliases would fill any memory. Longer files, in
+which more are written, may have as many as characters."""
 
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _TEXT_TAG = "tag:yaml.org,2002:str"
@@ -45,11 +46,11 @@ class YamlDocument:
 
 def read_yaml(text: str) -> YamlDocument:
     """Values are dict, list, str, int, float, bool, None and dates. Raises YamlError."""
-    loader = yaml.SafeLoader("")
+    loader = yaml.CSafeLoader("")
     try:
-        loader = yaml.SafeLoader(text)
+        loader = yaml.CSafeLoader(text)
         root = loader.get_single_node()
-        builder = _Builder(loader)
+        builder = _Builder(loader, max_nodes=max(MAX_NODES, len(text)))
         value = None if root is None else builder.build(root, ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -66,16 +67,17 @@ def read_yaml(text: str) -> YamlDocument:
 class _Builder:
     """Turns the nodes of one text into values."""
 
-    def __init__(self, loader: yaml.SafeLoader) -> None:
+    def __init__(self, loader: yaml.CSafeLoader, *, max_nodes: int) -> None:
         self.lines: dict[Path, int] = {}
         self._loader = loader
         self._open: set[int] = set()
         self._num_nodes = 0
+        self._max_nodes = max_nodes
 
     def build(self, node: yaml.Node, path: Path) -> Any:
         self._num_nodes += 1
-        if self._num_nodes > MAX_NODES:
-            raise YamlError(f"it holds more than {MAX_NODES} values, aliases included.", _line(node))
+        if self._num_nodes > self._max_nodes:
+            raise YamlError(f"it holds more than {self._max_nodes} values, aliases included.", _line(node))
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
         if node.tag not in _COLLECTION_TAGS:
