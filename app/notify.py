@@ -20,6 +20,7 @@ class Notifier:
     def __init__(self, address: str | None = None, *, watchdog_s: float | None = None) -> None:
         self._address = f"\0{address[1:]}" if address is not None and address.startswith("@") else address
         self.watchdog_s = watchdog_s
+        self._status = "serving"
         self._socket: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -33,11 +34,16 @@ class Notifier:
         return cls(address, watchdog_s=int(microseconds) / 1e6 if is_ours else None)
 
     def ready(self, status: str) -> None:
-        """Also after `reloading`."""
+        self._status = status
         self._send("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def reloaded(self, problem: str = "") -> None:
+        """After `reloading`; problem: why nothing is different. It stands in the status until the next reload."""
+        why = f"; models.yaml is not reloaded: {' '.join(problem.split())}" if problem else ""
+        self._send("READY=1", f"STATUS={self._status}{why}")
 
     def stopping(self) -> None:
         self._send("STOPPING=1")

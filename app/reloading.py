@@ -70,16 +70,18 @@ class Reloader:
         """Raises CatalogError: then nothing is changed, and it says why. Raises Draining."""
         async with self._turn:
             self._notifier.reloading()
+            problem = ""
             try:
                 catalog = await asyncio.to_thread(self._read)
                 reloaded = self._apply(catalog)
             except CatalogError as error:
+                problem = str(error)
                 self._telemetry.reloaded("failed", time.time())
                 logger.error("models.yaml is not reloaded, nothing is changed: %s", error)
                 raise
             finally:
                 if self._fleet.is_accepting:
-                    self._notifier.ready("serving")
+                    self._notifier.reloaded(problem)
             self._telemetry.reloaded("ok", time.time())
             self._tell(reloaded)
             return reloaded

@@ -52,8 +52,23 @@ def test_states_are_told(manager: Manager) -> None:
     told = manager.heard()
     assert told["RELOADING"] == "1"
     assert before <= int(told["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
+    notifier.reloaded()
+    assert manager.heard() == {"READY": "1", "STATUS": "serving on http://127.0.0.1:8000"}
     notifier.stopping()
     assert manager.heard() == {"STOPPING": "1"}
+    notifier.close()
+
+
+def test_failed_reload_stands_in_the_status(manager: Manager) -> None:
+    """`systemctl reload` itself cannot say it; in one line, for a line is what the protocol has."""
+    notifier = Notifier(manager.address)
+    notifier.ready("serving on http://127.0.0.1:8000")
+    manager.heard()
+    notifier.reloaded("models.yaml:2: unknown key\n  READY=0")
+    assert manager.heard() == {
+        "READY": "1",
+        "STATUS": "serving on http://127.0.0.1:8000; models.yaml is not reloaded: models.yaml:2: unknown key READY=0",
+    }
     notifier.close()
 
 
