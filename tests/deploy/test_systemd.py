@@ -51,3 +51,9 @@ def test_service_has_the_time_to_drain() -> None:
 def test_workers_are_not_told_to_stop() -> None:
     """The first signal is for the server alone, which drains while its workers go on."""
     assert setting("KillMode") == "mixed"
+
+
+def test_workers_may_bar_themselves() -> None:
+    """The unit's own filter of system calls leaves them seccomp, and Landlock, which @system-service lacks."""
+    allowed = setting("SystemCallFilter").split()
+    assert {"seccomp", "landlock_create_ruleset", "landlock_restrict_self"} <= set(allowed)
