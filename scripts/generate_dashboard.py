@@ -153,6 +153,24 @@ ROWS: dict[str, list[Panel]] = {
             unit="reqps",
             is_stacked=True,
         ),
+        Panel(
+            title="Connections cut",
+            queries=[(f"{rate('pipeserve_cut_connections_total', 'reason', SERVER)} > 0", "{{reason}}")],
+            text="Clients too slow with a head, a body or reading, or too many of them. A second.",
+            is_stacked=True,
+            width=12,
+        ),
+        Panel(
+            title="models.yaml read again",
+            queries=[
+                (
+                    f"sum by (outcome) (increase(pipeserve_reloads_total{{{SERVER}}}[$__rate_interval])) > 0",
+                    "{{outcome}}",
+                ),
+            ],
+            text="`failed`: the file was wrong, and nothing was changed.",
+            width=12,
+        ),
     ],
     "Where the time goes": [
         Panel(
