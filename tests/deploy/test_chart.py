@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import yaml
 from typer.testing import CliRunner
 
 from app import __version__
+from app.access.key_file import KeyFile
+from app.access.keys import Key
 from app.api.server import LAST_WRITES_S
 from app.cli import cli
 from app.durations import parse_duration
@@ -20,7 +24,7 @@ EVERYTHING = (
     "keys.secret=keys,tls.secret=cert,hub.tokenSecret=hub,gpu.count=2,image.pullSecrets={registry},ingress.enabled=true,"
     "ingress.tlsSecret=cert,ingress.className=nginx,serviceMonitor.enabled=true,serviceMonitor.keySecret.name=scraper,"
     "alerts.enabled=true,cache.accessMode=ReadWriteMany,cache.storageClass=shared,priorityClassName=high,"
-    "serviceAccount.name=pipeserve,nodeSelector.zone=a,podLabels.team=search"
+    "runtimeClassName=nvidia,serviceAccount.name=pipeserve,nodeSelector.zone=a,podLabels.team=search,podAnnotations.a=b"
 )
 AUTOSCALED = ("hpa", "keda")
 
@@ -131,14 +135,26 @@ def test_probes_ask_different_questions() -> None:
 
 
 def test_change_of_models_rolls_the_pods() -> None:
-    """The pods' template has a sum over models.yaml; with a ConfigMap of one's own it is not ours to know."""
+    """The pods' template has a sum over models.yaml."""
     before, after = rendered(), rendered("models.models[0].model=acme/other")
     sums = [
         one["Deployment"]["spec"]["template"]["metadata"]["annotations"]["checksum/models"] for one in (before, after)
     ]
     assert sums[0] != sums[1]
     assert "acme/other" in after["ConfigMap"]["data"]["models.yaml"]
-    assert "ConfigMap" not in rendered("modelsConfigMap=mine")
+
+
+def test_change_of_ones_own_config_map_reaches_the_pods_and_rolls_nothing() -> None:
+    """It is mounted as a folder, which the kubelet brings up to date, and the template says nothing about it."""
+    documents = rendered("modelsConfigMap=mine")
+    assert "ConfigMap" not in documents
+    assert "annotations" not in documents["Deployment"]["spec"]["template"]["metadata"]
+    pod = pod_of(documents)
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "models"]
+    assert volume["configMap"] == {"name": "mine"}
+    (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "models"]
+    assert "subPath" not in mount
+    assert environment_of(documents)["PIPESERVE_MODELS"] == f"{mount['mountPath']}/models.yaml"
 
 
 def test_default_models_are_right(tmp_path: Path) -> None:
@@ -150,11 +166,14 @@ def test_default_models_are_right(tmp_path: Path) -> None:
 
 
 def test_pods_that_share_no_volume_are_replaced_one_after_the_other() -> None:
-    """A new pod would wait for ever for a volume that the old one holds; otherwise no request is turned away."""
+    """A new pod would wait for ever for a volume that the old one holds; otherwise no request is turned away, unless
+    there is no room for a pod more than there are."""
     assert rendered()["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
     shared = rendered("cache.accessMode=ReadWriteMany,replicas=3")["Deployment"]["spec"]
     assert shared["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
     assert shared["replicas"] == 3
+    crowded = rendered("cache.enabled=false,rollingUpdate.maxSurge=0,rollingUpdate.maxUnavailable=1")
+    assert crowded["Deployment"]["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
 
 
 def test_gpus_are_asked_for_beside_the_other_limits() -> None:
@@ -173,6 +192,32 @@ def test_keys_come_from_a_secret_that_is_followed() -> None:
     (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "keys"]
     assert "subPath" not in mount
     assert environment_of(documents)["PIPESERVE_KEYS_FILE"] == f"{mount['mountPath']}/keys.yaml"
+
+
+async def test_servers_reader_of_keys_follows_a_secret_as_the_kubelet_mounts_it(tmp_path: Path) -> None:
+    """What `pipeserve keys` wrote is the Secret; its change is another folder that the link `..data` leads to."""
+    written, mounted = tmp_path / "keys.yaml", tmp_path / "mounted"
+    mounted.mkdir()
+    (mounted / "keys.yaml").symlink_to("..data/keys.yaml")
+
+    def create(name: str, *options: str) -> None:
+        command = ["keys", "create", name, "--keys-file", str(written), *options]
+        assert CliRunner().invoke(cli, command).exit_code == 0
+        (mounted / f"..{name}").mkdir()
+        (mounted / f"..{name}" / "keys.yaml").write_bytes(written.read_bytes())
+        (mounted / "..data_tmp").symlink_to(f"..{name}")
+        (mounted / "..data_tmp").replace(mounted / "..data")
+
+    create("website", "--rpm", "60")
+    file = KeyFile(mounted / "keys.yaml")
+    (website,) = file.read()
+    assert website.scopes == {"infer"} and website.allowance.requests_per_minute == 60
+    told: asyncio.Queue[Sequence[Key]] = asyncio.Queue()
+    following = asyncio.create_task(file.watch(told.put_nowait, every_s=0.01))
+    create("scraper", "--scope", "metrics")
+    keys = await asyncio.wait_for(told.get(), 10)
+    following.cancel()
+    assert [(key.name, set(key.scopes)) for key in keys] == [("website", {"infer"}), ("scraper", {"metrics"})]
 
 
 @pytest.mark.parametrize("engine", AUTOSCALED)
