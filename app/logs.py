@@ -1,4 +1,5 @@
-"""Logging: one line per record, as text for people or JSON for machines. Bodies, keys and queries are never logged."""
+"""Logging: one line per record, as text for people or JSON for machines, in workers too. Bodies, keys and queries are
+never logged."""
 
 from __future__ import annotations
 
@@ -13,12 +14,15 @@ ACCESS_LOGGER = "pipeserve.access"
 AUDIT_LOGGER = "pipeserve.audit"
 """Of what administrators do, whatever the level of all other lines."""
 FORMATS = ("text", "json")
+LOG_LEVEL_VARIABLE = "PIPESERVE_LOG_LEVEL"
+LOG_FORMAT_VARIABLE = "PIPESERVE_LOG_FORMAT"
 
 
-def configure_logging(*, level: str, form: str, stream: TextIO | None = None) -> None:
-    """Send every logger of this process to one stream (stderr). form: "text" or "json"."""
+def configure_logging(*, level: str, form: str, stream: TextIO | None = None, process: str = "") -> None:
+    """Send every logger of this process to one stream (stderr). form: "text" or "json". process: what each line is to
+    call it, where it is not the server itself."""
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter(process) if form == "json" else TextFormatter(process))
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -31,23 +35,36 @@ def configure_logging(*, level: str, form: str, stream: TextIO | None = None) ->
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-23T10:00:00.123Z INFO pipeserve.access message key=value ...`, tracebacks on lines of their own."""
+    """`2026-11-23T10:00:00.123Z INFO pipeserve.access message key=value ...`, tracebacks on lines of their own. A
+    process with a name has that before the logger's."""
+
+    def __init__(self, process: str = "") -> None:
+        super().__init__()
+        self._process = f"{process} " if process else ""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={_plain(value)}" for name, value in _fields(record).items())
-        line = f"{_time(record)} {record.levelname} {record.name} {_one_line(record.getMessage())}{fields}"
+        said = f"{self._process}{record.name} {_one_line(record.getMessage())}"
+        line = f"{_time(record)} {record.levelname} {said}{fields}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per record; a traceback is one of its strings."""
+    """One JSON object per record; a traceback is one of its strings. What a caller passed as `extra={"what": {...}}` is
+    what the message says already, for machines."""
+
+    def __init__(self, process: str = "") -> None:
+        super().__init__()
+        self._process = {"process": process} if process else {}
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
             "time": _time(record),
             "level": record.levelname.lower(),
+            **self._process,
             "logger": record.name,
             "message": record.getMessage(),
+            **getattr(record, "what", {}),
             **_fields(record),
         }
         if record.exc_info:

@@ -179,7 +179,11 @@ def serve(settings: Settings) -> None:
         raise SystemExit(str(error)) from None
     telemetry = Telemetry(CollectorRegistry())
     launcher = EnvironmentsLauncher(
-        make_launcher(settings), source.environments, log_level=settings.log_level, cache_dir=settings.cache_dir
+        make_launcher(settings),
+        source.environments,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+        cache_dir=settings.cache_dir,
     )
 
     turns = asyncio.Semaphore(_MAX_RESOLVING)

@@ -44,6 +44,28 @@ def test_json_is_one_object_with_its_fields(stream: io.StringIO) -> None:
     assert "ValueError: oh" in entry["traceback"]
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_lines_of_other_processes_name_them(stream: io.StringIO, form: str) -> None:
+    """Workers write to the same stream, in the same form."""
+    configure_logging(level="info", form=form, stream=stream, process="worker[7]")
+    logging.getLogger("x").info("hello")
+    line = stream.getvalue()
+    if form == "json":
+        assert orjson.loads(line)["process"] == "worker[7]"
+    else:
+        assert line.endswith(" INFO worker[7] x hello\n")
+
+
+def test_json_has_what_the_message_says_as_fields_too(stream: io.StringIO) -> None:
+    """For machines; a person reads it once."""
+    for form in ("text", "json"):
+        configure_logging(level="info", form=form, stream=stream)
+        logging.getLogger("x").info("GET /a 200", extra={"what": {"status": 200}, "fields": {"request_id": "r1"}})
+    text, entry = stream.getvalue().splitlines()
+    assert text.endswith("x GET /a 200 request_id=r1")
+    assert orjson.loads(entry)["status"] == 200
+
+
 def test_level_holds_for_everyone(stream: io.StringIO) -> None:
     """`--log-level error` silences warnings; uvicorn's own start and stop are never told."""
     configure_logging(level="error", form="text", stream=stream)

@@ -27,6 +27,7 @@ from app.environments.places import PACKAGE, Environments, is_checkout, package_
 from app.errors import Draining, ModelFailed
 from app.fleet.processes import Connection, Launcher, WorkerProcess
 from app.hub import TOKEN_VARIABLES
+from app.logs import LOG_FORMAT_VARIABLE, LOG_LEVEL_VARIABLE
 from app.settings import CACHE_DIR_VARIABLE, Settings, default_cache_dir
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,10 @@ logger = logging.getLogger(__name__)
 _WORKER_MODULE = "app.worker.__main__"
 _FORKSERVER_MODULE = "app.worker.forkserver"
 _OWN_VARIABLES = "PIPESERVE_"
+_COLLECTOR_HEADERS = tuple(
+    f"OTEL_EXPORTER_OTLP_{signal}HEADERS" for signal in ("", "TRACES_", "METRICS_", "LOGS_")
+)  # where the key for it stands
+_SECRETS = frozenset({*TOKEN_VARIABLES, *_COLLECTOR_HEADERS})
 _PR_SET_CHILD_SUBREAPER = 36
 _CHILD_FD = 3
 _MAX_ATTEMPTS = 3
@@ -46,8 +51,10 @@ _ORPHAN_POLL_S = 0.05
 def make_launcher(settings: Settings) -> Launcher:
     """As `settings.launcher` says: "forkserver", "spawn", or "auto"."""
     if settings.launcher == "spawn" or (settings.launcher == "auto" and not has_forkserver()):
-        return SpawnLauncher(log_level=settings.log_level, cache_dir=settings.cache_dir)
-    return ForkserverLauncher(log_level=settings.log_level, cache_dir=settings.cache_dir)
+        return SpawnLauncher(log_level=settings.log_level, log_format=settings.log_format, cache_dir=settings.cache_dir)
+    return ForkserverLauncher(
+        log_level=settings.log_level, log_format=settings.log_format, cache_dir=settings.cache_dir
+    )
 
 
 def has_forkserver() -> bool:
@@ -143,10 +150,12 @@ class _Children:
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What every worker learns from its environment."""
+class Told:
+    """What every worker learns from its environment. package_path: for another environment's Python, where that finds
+    our package; it sees nothing else of ours."""
 
     log_level: str
+    log_format: str
     cache_dir: Path
     package_path: Path | None = None
 
@@ -162,10 +171,11 @@ class SpawnLauncher:
         package_path: Path | None = None,
         worker: str = _WORKER_MODULE,
         log_level: str = "info",
+        log_format: str = "text",
         cache_dir: Path | None = None,
     ) -> None:
         self._python = python
-        self._told = _Told(log_level, cache_dir or default_cache_dir(), package_path)
+        self._told = Told(log_level, log_format, cache_dir or default_cache_dir(), package_path)
         self._worker = worker
         self._children = _Children()
 
@@ -198,12 +208,14 @@ class EnvironmentsLauncher:
         *,
         worker: str = _WORKER_MODULE,
         log_level: str = "info",
+        log_format: str = "text",
         cache_dir: Path | None = None,
     ) -> None:
         self._own = own
         self._environments = environments
         self._worker = worker
         self._log_level = log_level
+        self._log_format = log_format
         self._cache_dir = cache_dir
         self._spawning: dict[str, SpawnLauncher] = {}  # by interpreter
 
@@ -230,6 +242,7 @@ class EnvironmentsLauncher:
             package_path=package_path(self._environments.folder),
             worker=self._worker,
             log_level=self._log_level,
+            log_format=self._log_format,
             cache_dir=self._cache_dir,
         )
 
@@ -308,15 +321,16 @@ class ForkserverLauncher:
         preload: Sequence[str] | None = None,
         forkserver: str = _FORKSERVER_MODULE,
         log_level: str = "info",
+        log_format: str = "text",
         cache_dir: Path | None = None,
     ) -> None:
-        self._told = _Told(log_level, cache_dir or default_cache_dir())
+        self._told = Told(log_level, log_format, cache_dir or default_cache_dir())
         self._arguments = ["--worker", worker]
         if preload is not None:
             self._arguments += ["--preload", ",".join(preload)]
         self._module = forkserver
         self._children = _Children()
-        self._fallback = SpawnLauncher(worker=worker, log_level=log_level, cache_dir=cache_dir)
+        self._fallback = SpawnLauncher(worker=worker, log_level=log_level, log_format=log_format, cache_dir=cache_dir)
         self._starting: asyncio.Task[_Forkserver] | None = None
         self._server: _Forkserver | None = None
         self._num_failed_starts = 0
@@ -481,7 +495,7 @@ def _spawn(
     python: str,
     module: str,
     sock: socket.socket,
-    told: _Told,
+    told: Told,
     *arguments: str,
     lent: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
@@ -494,7 +508,7 @@ def _spawn(
     return os.posix_spawn(
         python,
         [python, "-P", "-m", module, "--fd", str(_CHILD_FD), *arguments],
-        {**child_environment(os.environ, told.log_level, told.cache_dir, told.package_path), **lent},
+        {**child_environment(os.environ, told), **lent},
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, sock.fileno(), _CHILD_FD),
@@ -504,20 +518,16 @@ def _spawn(
     )
 
 
-def child_environment(
-    environ: Mapping[str, str], log_level: str, cache_dir: Path, package_path: Path | None = None
-) -> dict[str, str]:
+def child_environment(environ: Mapping[str, str], told: Told) -> dict[str, str]:
     """Variables for a process that finds our package in any folder, and keeps libraries from starting threads. Without
-    secrets: the server's own settings, keys among them, and the Hub's token, which `lent_to` gives.
-
-    package_path: for another environment's Python, where that finds our package; it sees nothing else of ours.
-    """
+    secrets: the server's own settings, keys among them, the key for a collector of traces, and the Hub's token, which
+    `lent_to` gives."""
     changed = {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith(_OWN_VARIABLES) and name not in TOKEN_VARIABLES
+        name: value for name, value in environ.items() if not name.startswith(_OWN_VARIABLES) and name not in _SECRETS
     }
-    changed |= {"PIPESERVE_LOG_LEVEL": log_level, CACHE_DIR_VARIABLE: str(cache_dir.absolute())}
+    cache_dir, package_path = told.cache_dir, told.package_path
+    changed |= {LOG_LEVEL_VARIABLE: told.log_level, LOG_FORMAT_VARIABLE: told.log_format}
+    changed |= {CACHE_DIR_VARIABLE: str(cache_dir.absolute())}
     root = PACKAGE.parent
     if package_path is not None:
         changed.pop("PYTHONHOME", None)

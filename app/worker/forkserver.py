@@ -20,7 +20,7 @@ import time
 from typing import NoReturn
 
 from app.channel.forks import MAX_REQUEST_BYTES, REPLY, read_request
-from app.worker.process import close_inherited_fds, die_with_parent, ignore_terminal_signals, reseed
+from app.worker.process import begin_log, close_inherited_fds, die_with_parent, ignore_terminal_signals, reseed
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ def main() -> NoReturn:
     arguments = parser.parse_args()
     die_with_parent()
     ignore_terminal_signals()
+    begin_log("forkserver")
     preload([name for name in arguments.preload.split(",") if name])
     worker = importlib.import_module(arguments.worker)
     fd = serve_forks(socket.socket(fileno=arguments.fd))

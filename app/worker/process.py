@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from app.catalog import ModelSpec
 from app.channel.connection import WorkerConnection
+from app.logs import LOG_FORMAT_VARIABLE, LOG_LEVEL_VARIABLE, configure_logging
 from app.worker.confinement import confine
 from app.worker.stage_threads import LoadModel
 from app.worker.worker import Worker
@@ -30,11 +31,7 @@ _SWITCH_INTERVAL_S = 0.0005
 def serve(fd: int, load: LoadModel) -> NoReturn:
     """Be the worker at this socket until the connection ends or `Stop`. Ends the process; never returns."""
     ignore_terminal_signals()
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=_log_level(),
-        format=f"%(asctime)s %(levelname)s worker[{os.getpid()}] %(name)s: %(message)s",
-    )
+    begin_log("worker")
     confine()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     events: SimpleQueue[Any] = SimpleQueue()
@@ -51,10 +48,11 @@ def serve(fd: int, load: LoadModel) -> NoReturn:
     os._exit(exit_code)
 
 
-def _log_level() -> int:
-    """The API process's; its server knows words that logging does not ("trace")."""
-    level = logging.getLevelName(os.environ.get("PIPESERVE_LOG_LEVEL", "info").upper())
-    return level if isinstance(level, int) else logging.INFO
+def begin_log(name: str) -> None:
+    """In the API process's form, each line with this name and the process id."""
+    level = os.environ.get(LOG_LEVEL_VARIABLE, "info")
+    form = os.environ.get(LOG_FORMAT_VARIABLE, "text")
+    configure_logging(level=level, form=form, process=f"{name}[{os.getpid()}]")
 
 
 def become_spawned_worker() -> int:

@@ -23,6 +23,7 @@ from app.fleet.launcher import (
     EnvironmentsLauncher,
     ForkserverLauncher,
     SpawnLauncher,
+    Told,
     child_environment,
     has_forkserver,
     make_launcher,
@@ -303,22 +304,23 @@ async def test_a_worker_finds_the_package_in_any_folder(tmp_path: Path, monkeypa
 
 def test_the_environment_of_children_is_extended() -> None:
     """The package is found first, what the operator set is kept."""
-    operators = {"PYTHONPATH": "/elsewhere", "OPENBLAS_NUM_THREADS": "2", "HOME": "/root"}
-    environment = child_environment(operators, "debug", Path("cache"))
-    assert environment["PIPESERVE_LOG_LEVEL"] == "debug"
+    key = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20x", "HF_TOKEN": "x", "PIPESERVE_API_KEYS": "x"}
+    operators = {"PYTHONPATH": "/elsewhere", "OPENBLAS_NUM_THREADS": "2", "HOME": "/root", **key}
+    environment = child_environment(operators, Told("debug", "json", Path("cache")))
+    assert environment["PIPESERVE_LOG_LEVEL"] == "debug" and environment["PIPESERVE_LOG_FORMAT"] == "json"
     assert cache_dir_of(environment) == Path("cache").absolute()  # a worker may live in another folder
     assert environment["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/elsewhere"]
     assert environment["TORCHINDUCTOR_CACHE_DIR"] == str(Path("cache/torchinductor").absolute())  # not below /tmp
     assert environment["OPENBLAS_NUM_THREADS"] == "2"
     assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # as nvidia-smi counts, whose numbers the budgets have
     assert environment["HOME"] == "/root"
+    assert not environment.keys() & key.keys()
 
 
 def test_another_environment_sees_nothing_of_ours() -> None:
     """Its Python finds our package in the given folder, and no libraries that the operator's variables lead to."""
-    environment = child_environment(
-        {"PYTHONPATH": "/ours", "PYTHONHOME": "/ours"}, "info", Path("/c"), Path("/package")
-    )
+    told = Told("info", "text", Path("/c"), Path("/package"))
+    environment = child_environment({"PYTHONPATH": "/ours", "PYTHONHOME": "/ours"}, told)
     assert environment["PYTHONPATH"] == "/package"
     assert "PYTHONHOME" not in environment
 
