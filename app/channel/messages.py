@@ -40,6 +40,15 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
     finish_s: float
 
 
+class StageTime(msgspec.Struct, frozen=True, array_like=True):
+    """When a job was in a stage: "prepare", "finish"; "prefill" (until a text's first token) or "decode" (until its
+    last). Seconds of the clock that all processes of a machine share: `time.perf_counter`."""
+
+    stage: str
+    began_at: float
+    ended_at: float
+
+
 # API process -> worker
 
 
@@ -54,7 +63,8 @@ class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """One job: a validated request of one or more inputs for one task. media_type: of each input's answer. adapter: of
     the model, to be loaded if it is not there. has_begun: the worker has nothing else, so the job counts as announced
     for the stage `ARRIVAL` from when this is sent. flow, weight: whose it is among others that wait
-    (`app/fairness.py`). time_left_s: until nobody waits for its answer; None: no limit."""
+    (`app/fairness.py`). time_left_s: until nobody waits for its answer; None: no limit. request_id: for the log.
+    is_traced: when it was in which stage is wanted."""
 
     job_id: int
     task: str
@@ -68,6 +78,8 @@ class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     flow: Flow = NOBODY
     weight: float = 1.0
     time_left_s: float | None = None
+    request_id: str = ""
+    is_traced: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -165,7 +177,8 @@ class StageBegan(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 class BatchDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """One forward, for the metrics. tokens: real ones; padded_tokens: what was computed, padding included. num_misfits:
-    calls of the model that its compiled code did not fit."""
+    calls of the model that its compiled code did not fit. began_at: as in `StageTime`. traced: the jobs of these that
+    it had items of."""
 
     task: str
     num_items: int
@@ -174,6 +187,8 @@ class BatchDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     forward_s: float
     reason: str = "ok"  # ok, error, out_of_memory (a bisected batch reports each forward)
     num_misfits: int = 0
+    began_at: float = 0.0
+    traced: list[int] = []
 
 
 class InputsDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -214,7 +229,8 @@ class EngineReport(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class JobDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """The answer of a job: one fragment per input, of the media type asked for, encoded where it was made."""
+    """The answer of a job: one fragment per input, of the media type asked for, encoded where it was made. stages: of a
+    traced job, but for its forwards, which are each a `BatchDone` before this."""
 
     job_id: int
     outputs: list[bytes]
@@ -223,11 +239,15 @@ class JobDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     num_tokens: int  # that were read
     num_generated: int = 0  # that were written, of texts
     wait_s: float = 0.0  # from its arrival until its last item was begun; of a text, until its first token
+    stages: list[StageTime] = []
 
 
 class JobFailed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """stages: as in `JobDone`, until then."""
+
     job_id: int
     error: ErrorInfo
+    stages: list[StageTime] = []
 
 
 class Measured(msgspec.Struct, frozen=True, tag=True, kw_only=True):

@@ -305,7 +305,9 @@ class Fleet:
             model = self._get(request.model_id)  # a reload may have come between
         if key is not None and (kept := model.answers.find(key)) is not None:
             self._events.answer_looked_up(model.spec.id, "hit")
-            return _kept_result(kept)
+            result = _kept_result(kept)
+            request.journal.ended(result, None)
+            return result
         now = self._clock.now()
         queue = model.spec.queue
         time_left_s = queue.deadline_s if request.deadline_s is None else request.deadline_s
@@ -321,10 +323,13 @@ class Fleet:
         job = Job(next(self._job_ids), request, lease, permit, now, now + time_left_s, stream)
         job.key = key
         self._jobs[job.lease] = job
+        request.journal.began(is_stream=stream is not None)
         is_answered = False
         waited_s: float | None = None
         try:
             self._perform(self._residency.acquire(job.lease, now))
+            if not job.lease.is_granted:
+                request.journal.waits_for_load()
             self._set_deadline(model, job)
             done = await job.answered
             is_answered = True
@@ -336,14 +341,17 @@ class Fleet:
                 waited_s = self._clock.now() - job.granted_at if job.lease.is_granted else None
             model.answers.failed(job, error)
             self._events.job_failed(model.spec.id, request.task, error.code)
+            request.journal.ended(None, error.code)
             raise
         except asyncio.CancelledError:
             self._events.job_failed(model.spec.id, request.task, Cancelled.code)
+            request.journal.ended(None, Cancelled.code)
             raise
         finally:
             self._leave(model, job, is_answered=is_answered, waited_s=waited_s)
         result = self._result(job, done)
         self._events.job_done(model.spec.id, request.task, result)
+        request.journal.ended(result, None)
         return result
 
     def _has_begun(self, model: _Model, job: Job) -> bool:
@@ -704,6 +712,7 @@ class Fleet:
             return
         model = self._models[lease.model_id]
         job.granted_at = self._clock.now()
+        job.request.journal.granted()
         try:
             self._check_task(model, job.request.task)
         except NotServed as error:
@@ -717,6 +726,8 @@ class Fleet:
         if job.key is None:
             return True
         leads = model.answers.leads(job)
+        if not leads:
+            job.request.journal.shared()
         self._events.answer_looked_up(model.spec.id, "miss" if leads else "shared")
         return leads
 

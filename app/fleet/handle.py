@@ -174,6 +174,8 @@ class WorkerHandle:
             flow=request.flow,
             weight=request.flow_weight,
             time_left_s=job.due_at - self._clock.now(),
+            request_id=request.request_id,
+            is_traced=request.journal.is_kept,
         )
         self._process.connection.send(message)
         if has_begun:
@@ -314,6 +316,8 @@ class WorkerHandle:
                 self._on_deltas(message)
             case BatchDone():
                 self._owner.on_batch(message)
+                if message.traced:
+                    self._tell_journals(message)
             case InputsDone():
                 self._on_inputs(message)
             case EngineReport():
@@ -330,6 +334,11 @@ class WorkerHandle:
             case LoadFailed():
                 self._load_error = message.error
                 self.kill("the process could not load the model")
+
+    def _tell_journals(self, batch: BatchDone) -> None:
+        journals = [self.in_flight[job_id].request.journal for job_id in batch.traced if job_id in self.in_flight]
+        if journals:
+            journals[0].forwarded(batch, journals)
 
     def _on_inputs(self, message: InputsDone) -> None:
         for job_id, num_inputs in message.num_inputs.items():

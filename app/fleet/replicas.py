@@ -250,6 +250,7 @@ class Replicas(HandleOwner):
         slot = self._slot_of(handle)
         slot.num_failures = 0
         self._left(slot, job)
+        job.request.journal.computed(answer.stages)
         if isinstance(answer, JobDone):
             job.finish(answer)
         else:
@@ -314,6 +315,7 @@ class Replicas(HandleOwner):
         suspects: list[Job] = []
         others: list[Job] = []
         for job in jobs:
+            job.request.journal.returned(end.reason)
             if job.is_open and job.has_streamed:
                 job.fail(WorkerLost(f'The worker of "{self.spec.id}" ended in the midst of this stream: {end.reason}.'))
             elif job.is_open:
@@ -364,6 +366,7 @@ class Replicas(HandleOwner):
         if not handle.in_flight:
             self._threads.begin(handle)
         job.sent_at = self._clock.now()
+        job.request.journal.sent(alone=alone)
         try:
             handle.submit(job, alone=alone)
         except PipeserveError as error:

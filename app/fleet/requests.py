@@ -10,6 +10,7 @@ import msgspec
 from app.catalog import AdapterSpec, Catalog, ModelSpec
 from app.channel.messages import Progress, Timings
 from app.fairness import NORMAL, Flow, weight_of
+from app.fleet.journal import NOBODYS, Journal
 from app.tasks.completion import Delta
 
 
@@ -33,6 +34,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     client: str = ""  # the name of the API key; "" where the server has none
     priority: int = NORMAL  # of `app/fairness.py`
     weight: float = 1.0  # the client's share among those of its priority
+    journal: Journal = NOBODYS
 
     @property
     def flow(self) -> Flow:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.channel.messages import FIRST_CREDIT, JobDelta, JobDone, Submit, Timings
+from app.channel.messages import FIRST_CREDIT, JobDelta, JobDone, StageTime, Submit, Timings
 from app.runtime.base import Item
 from app.worker.batch_queue import Entry
 
@@ -43,6 +43,7 @@ class Job:
     held: deque[JobDelta] = field(default_factory=deque)  # parts of its stream that nobody has room for yet
     credit: int = FIRST_CREDIT
     is_complete: bool = False
+    stages: dict[str, StageTime] = field(default_factory=dict)  # of a traced job, by their names
     _inputs: list[_Input] = field(default_factory=list)
 
     @property
@@ -96,6 +97,22 @@ class Job:
         self.num_unfinished -= 1
         return self.num_unfinished == 0
 
+    def was_in(self, stage: str, began_at: float, ended_at: float) -> None:
+        """For whoever traces it. In a stage that it is in several times, it was from the first to the last of them."""
+        if self.submit.is_traced:
+            known = self.stages.get(stage)
+            self.stages[stage] = StageTime(stage, began_at if known is None else known.began_at, ended_at)
+
+    def wrote_first(self, joined_at: float, now: float) -> None:
+        """One of its texts, which joined the engine then, has its first token."""
+        if "prefill" not in self.stages:
+            self.was_in("prefill", joined_at, now)
+
+    def wrote_last(self, now: float) -> None:
+        """One of its texts has its last token."""
+        if (prefill := self.stages.get("prefill")) is not None:
+            self.was_in("decode", prefill.ended_at, now)
+
     def take_parts(self) -> list[JobDelta]:
         """Of its stream, as many as its reader has room for."""
         parts = [self.held.popleft() for _ in range(min(self.credit, len(self.held)))]
@@ -117,4 +134,5 @@ class Job:
             num_tokens=self.num_tokens,
             num_generated=self.num_generated,
             wait_s=0.0 if self.begun_at is None else self.begun_at - self.arrived_at,
+            stages=list(self.stages.values()),
         )

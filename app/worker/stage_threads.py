@@ -96,9 +96,12 @@ class AdapterLoaded:
 
 @dataclass(frozen=True, slots=True)
 class PreparedJob:
+    """seconds: its share, from `began_at` on, of the time for several that were prepared together."""
+
     job_id: int
     items: list[list[Item]]
-    seconds: float
+    began_at: float
+    seconds: float = 0.0
     error: ErrorInfo | None = None
 
 
@@ -158,6 +161,7 @@ class Forwarded:
     """outputs: one per entry, unless the forward raised `error`. num_misfits: as in `BatchDone`."""
 
     batch: Batch
+    began_at: float
     outputs: list[Any] = field(default_factory=list)
     seconds: float = 0.0
     error: BaseException | None = None
@@ -169,6 +173,7 @@ class FinishWork:
     """An input that has all its outputs."""
 
     job_id: int
+    request_id: str
     task: str
     input_index: int
     items: list[Item]
@@ -183,6 +188,7 @@ class StreamWork:
     """Steps of one sequence that somebody reads along. sequence_id: of the worker's; parameters: the job's."""
 
     job_id: int
+    request_id: str
     task: str
     sequence_id: int
     item: Item
@@ -198,6 +204,7 @@ class FinishedInput:
     job_id: int
     input_index: int
     fragment: bytes
+    began_at: float
     seconds: float
     error: ErrorInfo | None = None
 
@@ -381,15 +388,19 @@ class Preparer:
         except BaseException:
             return [self._prepare(job) for job in jobs]  # whose fault it is shows one by one
         seconds = (self._clock() - began_at) / len(jobs)
-        return [PreparedJob(job.job_id, list(islice(items, len(job.inputs))), seconds) for job in jobs]
+        return [
+            PreparedJob(job.job_id, list(islice(items, len(job.inputs))), began_at + index * seconds, seconds)
+            for index, job in enumerate(jobs)
+        ]
 
     def _prepare(self, job: Submit) -> PreparedJob:
         began_at = self._clock()
         try:
             items = self._items(job)
         except BaseException as error:
-            return PreparedJob(job.job_id, [], 0.0, error_info(error, job.job_id, "prepare"))
-        return PreparedJob(job.job_id, items, self._clock() - began_at)
+            info = error_info(error, job, "prepare")
+            return PreparedJob(job.job_id, [], began_at, self._clock() - began_at, info)
+        return PreparedJob(job.job_id, items, began_at, self._clock() - began_at)
 
     def _items(self, job: Submit) -> list[list[Item]]:
         items = self._stages.of(job.task).prepare(job.inputs, job.parameters)
@@ -443,7 +454,7 @@ class Finisher:
         try:
             delta = self._writer(work).write(work.advances)
         except BaseException as error:
-            finished.failed[work.job_id] = error_info(error, work.job_id, "finish")
+            finished.failed[work.job_id] = error_info(error, work, "finish")
             return
         if work.advances[-1].is_last:
             self._writers.pop(work.sequence_id, None)
@@ -464,9 +475,9 @@ class Finisher:
             answer = self._stages.of(work.task).finish(work.items, work.outputs, work.parameters)
             fragment = encode(answer, work.media_type)
         except BaseException as error:
-            info = error_info(error, work.job_id, "finish")
-            return FinishedInput(work.job_id, work.input_index, b"", 0.0, info)
-        return FinishedInput(work.job_id, work.input_index, fragment, self._clock() - began_at)
+            info = error_info(error, work, "finish")
+            return FinishedInput(work.job_id, work.input_index, b"", began_at, self._clock() - began_at, info)
+        return FinishedInput(work.job_id, work.input_index, fragment, began_at, self._clock() - began_at)
 
 
 class BatchWatch:
@@ -566,9 +577,9 @@ class Device:
             _clear_frames(error)
             if is_out_of_memory(error):
                 empty_cache()
-            return Forwarded(batch, seconds=self._clock() - began_at, error=error)
+            return Forwarded(batch, began_at, seconds=self._clock() - began_at, error=error)
         num_misfits = 0 if self._model.compiled is None else self._model.compiled.take_misfits()
-        return Forwarded(batch, outputs, self._clock() - began_at, num_misfits=num_misfits)
+        return Forwarded(batch, began_at, outputs, self._clock() - began_at, num_misfits=num_misfits)
 
     def _adapted(self, adapter: Any) -> AbstractContextManager[None]:
         if adapter is None or self._model is None:
@@ -606,11 +617,20 @@ class _StagesByTask:
         return self._stages[task]
 
 
-def error_info(error: BaseException, job_id: int, stage: str) -> ErrorInfo:
+class OfJob(Protocol):
+    @property
+    def job_id(self) -> int: ...
+
+    @property
+    def request_id(self) -> str: ...
+
+
+def error_info(error: BaseException, work: OfJob, stage: str) -> ErrorInfo:
     """What the client reads. An error that is no PipeserveError is logged here, once, and hidden from the client."""
     if isinstance(error, PipeserveError):
         return ErrorInfo.of(error)
-    logger.error("job %d failed in %s", job_id, stage, exc_info=error)
+    fields = {"request_id": work.request_id}
+    logger.error("job %d failed in %s", work.job_id, stage, exc_info=error, extra={"fields": fields})
     if is_out_of_memory(error):
         return ErrorInfo.of(BackendFailed("the model ran out of memory on this input"))
     return ErrorInfo.of(BackendFailed("the model failed on this request; the server's log has the details"))

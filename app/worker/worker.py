@@ -305,7 +305,7 @@ class Worker:
             if event.error is None:
                 self._wait_for_prepare(job)
             else:
-                self._fail(job.job_id, error_info(event.error, job.job_id, "load-adapter"))
+                self._fail(job.job_id, error_info(event.error, job.submit, "load-adapter"))
 
     def _on_drop_adapter(self, adapter: AdapterSpec) -> None:
         if self._adapters is None:
@@ -325,9 +325,9 @@ class Worker:
             del self._early_cancels[next(iter(self._early_cancels))]
 
     def _fail(self, job_id: int, error: ErrorInfo) -> None:
-        if job_id in self._jobs:
+        if (job := self._jobs.get(job_id)) is not None:
             self._forget(job_id)
-            self._announcer.send(JobFailed(job_id=job_id, error=error))
+            self._announcer.send(JobFailed(job_id=job_id, error=error, stages=list(job.stages.values())))
 
     def _answer(self, job: Job) -> None:
         self._forget(job.job_id)
@@ -351,6 +351,7 @@ class Worker:
             job = self._jobs.get(prepared.job_id)
             if job is None:
                 continue
+            job.was_in("prepare", prepared.began_at, prepared.began_at + prepared.seconds)
             if prepared.error is not None:
                 self._fail(job.job_id, prepared.error)
                 continue
@@ -383,6 +384,7 @@ class Worker:
         self._unfinished.append(
             FinishWork(
                 job.job_id,
+                submit.request_id,
                 submit.task,
                 input_index,
                 items,
@@ -403,6 +405,7 @@ class Worker:
             job = self._jobs.get(finished.job_id)
             if job is None:
                 continue
+            job.was_in("finish", finished.began_at, finished.began_at + finished.seconds)
             if finished.error is not None:
                 self._fail(job.job_id, finished.error)
                 continue
@@ -482,17 +485,19 @@ class Worker:
                 continue
             job, entry = self._jobs[text.entry.job_id], text.entry
             if advance.error is not None:
-                self._fail(job.job_id, error_info(advance.error, job.job_id, "forward"))
+                self._fail(job.job_id, error_info(advance.error, job.submit, "forward"))
                 continue
             if advance.tokens:
                 if text.advanced_at is None:
                     job.begun_at = now
+                    job.wrote_first(text.arrived_at, now)
                 self._report.waited(text, now)
             if job.submit.is_stream:
                 self._write(job, entry, advance)
             if advance.output is not None:
                 del self._texts[advance.key]
                 job.forward_s = max(job.forward_s, now - text.arrived_at)
+                job.wrote_last(now)
                 job.batch_size = max(job.batch_size, event.state.num_running + 1)
                 job.num_generated += num_generated_in(advance.output)
                 if job.add_output(entry.input_index, entry.position, advance.output):
@@ -506,6 +511,7 @@ class Worker:
             return
         self._unwritten[advance.key] = work = StreamWork(
             job_id=job.job_id,
+            request_id=job.submit.request_id,
             task=job.submit.task,
             sequence_id=advance.key,
             item=entry.item,
@@ -559,7 +565,8 @@ class Worker:
         reason, error = "ok", event.error
         if error is not None:
             reason = "out_of_memory" if memory.is_out_of_memory(error) else "error"
-        self._announcer.note(_batch_done(event, reason))
+        traced = [job.job_id for job in self._jobs_of(event.batch) if job.submit.is_traced]
+        self._announcer.note(_batch_done(event, reason, traced))
         if error is None:
             if len(event.outputs) == len(event.batch.entries):
                 self._pace.learn(event.batch.task, event.batch.padded_tokens, event.seconds)
@@ -589,11 +596,11 @@ class Worker:
         for entry in batch.entries:
             job = self._jobs.get(entry.job_id)
             if job is not None and (entry.input_index, entry.position) in job.readings:
-                self._fail(job.job_id, error_info(error, job.job_id, "forward"))
+                self._fail(job.job_id, error_info(error, job.submit, "forward"))
 
     def _fail_all(self, batch: Batch, error: BaseException) -> None:
         for job in self._jobs_of(batch):
-            self._fail(job.job_id, error_info(error, job.job_id, "forward"))
+            self._fail(job.job_id, error_info(error, job.submit, "forward"))
 
     # Handing work to the stages
 
@@ -760,7 +767,7 @@ def _ready(model: LoadedModel, load_s: float) -> Ready:
     )
 
 
-def _batch_done(event: Forwarded, reason: str) -> BatchDone:
+def _batch_done(event: Forwarded, reason: str, traced: list[int]) -> BatchDone:
     batch = event.batch
     return BatchDone(
         task=batch.task,
@@ -770,4 +777,6 @@ def _batch_done(event: Forwarded, reason: str) -> BatchDone:
         forward_s=event.seconds,
         reason=reason,
         num_misfits=event.num_misfits,
+        began_at=event.began_at,
+        traced=traced,
     )

@@ -703,3 +703,38 @@ def test_a_forward_that_goes_on_is_announced_again(worker: RunningWorker) -> Non
     for _ in range(2):
         worker.until(lambda message: message == StageBegan(stage="forward", job_ids=[1]))
     worker.tell(Cancel(job_id=1))
+
+
+def test_stages_of_a_traced_job_are_told(worker: RunningWorker) -> None:
+    """When it was in them, on the clock of all processes; its forwards name it, and nobody else."""
+    worker.tell(Submit(job_id=1, task=TASK, inputs=[{"text": "a"}], parameters={}, is_traced=True))
+    worker.submit(2, {"text": "b"})
+    answer, untraced = worker.answer(1), worker.answer(2)
+    assert [one.stage for one in answer.stages] == ["prepare", "finish"]
+    prepare, finish = answer.stages
+    batch = next(message for message in worker.received if isinstance(message, BatchDone) and message.traced)
+    assert batch.traced == [1]
+    assert prepare.began_at <= prepare.ended_at <= batch.began_at
+    assert batch.began_at + batch.forward_s <= finish.began_at <= finish.ended_at <= time.monotonic()
+    assert untraced.stages == []
+
+
+@pytest.mark.parametrize("stage", ["prepare", "forward", "finish"])
+def test_traced_job_that_fails_tells_how_far_it_came(worker: RunningWorker, stage: str) -> None:
+    """The stage that it failed in included."""
+    order = {"text": "a", stage: "raise"}
+    worker.tell(Submit(job_id=1, task=TASK, inputs=[order], parameters={}, is_traced=True))
+    expected = {"prepare": ["prepare"], "forward": ["prepare"], "finish": ["prepare", "finish"]}
+    assert [one.stage for one in worker.failure(1).stages] == expected[stage]
+    batches = [message for message in worker.received if isinstance(message, BatchDone)]
+    assert [batch.traced for batch in batches] == ([] if stage == "prepare" else [[1]])
+
+
+def test_error_in_the_log_names_its_request(worker: RunningWorker, caplog: pytest.LogCaptureFixture) -> None:
+    """The client is told the same id."""
+    for job_id, stage in enumerate(("prepare", "forward", "finish"), start=1):
+        order = {"text": "a", stage: "raise"}
+        worker.tell(Submit(job_id=job_id, task=TASK, inputs=[order], parameters={}, request_id=f"request-{job_id}"))
+        worker.failure(job_id)
+    told = [vars(record)["fields"]["request_id"] for record in caplog.records if "failed in" in record.getMessage()]
+    assert told == ["request-1", "request-2", "request-3"]
