@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -30,7 +31,7 @@ from app.api.application import Application
 from app.api.dialects.document import dialect_document
 from app.api.dialects.endpoint import Dialects, dialect_routes
 from app.api.dialects.info import info_router
-from app.api.errors import exception_handlers
+from app.api.errors import exception_handlers, is_failure
 from app.api.generating import Generating
 from app.api.middleware import RequestMiddleware
 from app.api.models import model_pages_router, models_router, reload_router
@@ -66,6 +67,10 @@ from app.reloading import Reloader, Source
 from app.resolving import resolve
 from app.settings import Settings
 from app.telemetry import KeyCollector, Telemetry
+from app.tracing.environment import tracing_from
+
+if TYPE_CHECKING:
+    from app.tracing.tracing import Tracing
 
 _MAX_RESOLVING = 16  # entries that the Hub is asked about at a time
 
@@ -73,14 +78,21 @@ logger = logging.getLogger(__name__)
 
 
 def build_app(
-    settings: Settings, catalog: Catalog, fleet: FleetAPI, telemetry: Telemetry, reloader: Reloader | None = None
+    settings: Settings,
+    catalog: Catalog,
+    fleet: FleetAPI,
+    telemetry: Telemetry,
+    reloader: Reloader | None = None,
+    tracing: Tracing | None = None,
 ) -> Application:
-    """The app's lifespan starts the fleet and stops it. Raises KeyFileProblem."""
+    """The app's lifespan starts the fleet and stops it, and sends the last spans. Raises KeyFileProblem."""
     keyring = Keyring(settings.keys, settings.keys_file) if settings.keys or settings.keys_file is not None else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            if tracing is not None:
+                stack.push_async_callback(tracing.close)
             if keyring is not None:
                 await stack.enter_async_context(keyring.followed())
             await fleet.start()
@@ -93,7 +105,7 @@ def build_app(
         if settings.cors_origins:
             inner = cors(inner, settings.cors_origins)
         caller = anybody(fleet, host=settings.host) if keyring is None else nobody(fleet)
-        return RequestMiddleware(inner, caller=caller, telemetry=telemetry, clock=time.perf_counter)
+        return RequestMiddleware(inner, caller=caller, telemetry=telemetry, clock=time.perf_counter, tracing=tracing)
 
     telemetry.declare(catalog.models)
     app = Application(
@@ -195,8 +207,9 @@ def serve(settings: Settings) -> None:
 
     fleet = Fleet(catalog, settings, launcher, events=telemetry, resolver=resolve_and_decide)
     reloader = Reloader(source.read, catalog, fleet, telemetry, settings, notifier)
+    tracing = tracing_from(os.environ, is_failure=is_failure)
     try:
-        app = build_app(settings, catalog, fleet, telemetry, reloader)
+        app = build_app(settings, catalog, fleet, telemetry, reloader, tracing)
     except KeyFileProblem as problem:
         raise SystemExit(str(problem)) from None
     if settings.keys_file is None and not settings.keys and not is_loopback(settings.host):

@@ -97,6 +97,11 @@ def row_of(error: PipeserveError) -> Row:
     return next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
 
 
+def is_failure(code: str) -> bool:
+    """Whether an error of this code is the server's, and not its client's."""
+    return row_of(errors.error_classes()[code]("")).status >= 500
+
+
 OPENAI_PREFIXES = (
     "/v1/audio/",
     "/v1/chat/",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,8 +15,11 @@ from app.errors import PipeserveError
 from app.logs import ACCESS_LOGGER, AUDIT_LOGGER
 from app.telemetry import Telemetry
 
+if TYPE_CHECKING:
+    from app.tracing.tracing import Tracing
+
 QUIET_ROUTES = frozenset({"/livez", "/readyz", "/health", "/ping", "/metrics"})
-"""Asked every few seconds by machines: logged at DEBUG."""
+"""Asked every few seconds by machines: logged at DEBUG, and not traced."""
 
 CLIENT_HAD_LEFT = 499
 
@@ -30,12 +34,21 @@ _NO_SNIFF = (b"x-content-type-options", b"nosniff")
 class RequestMiddleware:
     """Pure ASGI. While the server drains every answer ends its connection.
 
-    caller: who asks, until a key says who it is.
+    caller: who asks, until a key says who it is. clock: `time.perf_counter`, for traces too.
     """
 
-    def __init__(self, app: ASGIApp, *, caller: Caller, telemetry: Telemetry, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        caller: Caller,
+        telemetry: Telemetry,
+        clock: Callable[[], float],
+        tracing: Tracing | None = None,
+    ) -> None:
         self._app = app
         self._telemetry = telemetry
+        self._tracing = tracing
         self._caller = caller
         self._clock = clock
 
@@ -48,11 +61,21 @@ class RequestMiddleware:
             request_id=request_id_from(headers), headers=headers, began_at=self._clock(), caller=self._caller
         )
         scope.setdefault("state", {})["record"] = record
+        if self._tracing is not None and scope["path"] not in QUIET_ROUTES:
+            record.trace = self._tracing.begin(
+                method=scope["method"],
+                path=_path(scope),
+                scheme=scope["scheme"],
+                headers=headers,
+                began_at=record.began_at,
+            )
         fleet = self._caller.fleet
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
+                if record.trace is not None:
+                    record.trace.answer_begins()
                 message["headers"] = [*message["headers"], _NO_SNIFF, (b"x-request-id", record.request_id.encode())]
                 if record.rate_limits is not None:
                     message["headers"] += record.rate_limits()
@@ -71,7 +94,7 @@ class RequestMiddleware:
     async def _answer_bug(self, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> None:
         """An answer that has begun cannot become another: uvicorn then closes the connection."""
         record.code = PipeserveError.code
-        logger.exception("A request failed. This is a bug.", extra={"fields": {"request_id": record.request_id}})
+        logger.exception("A request failed. This is a bug.", extra={"fields": record.ids})
         if record.status == 0:
             error = PipeserveError("The server failed on this request; its log has the details.")
             await error_response(error, path=scope["path"], request_id=record.request_id)(scope, receive, send)
@@ -87,7 +110,14 @@ class RequestMiddleware:
             audit_logger.info("%s %s %d", scope["method"], _path(scope), status, extra=_audited(record, scope))
         level = logging.DEBUG if route in QUIET_ROUTES else logging.INFO
         if access_logger.isEnabledFor(level):
-            access_logger.log(level, "%s %s %d", scope["method"], _path(scope), status, extra=_fields(record, seconds))
+            what = {"method": scope["method"], "path": _path(scope), "status": status}
+            access_logger.log(
+                level, "%s %s %d", *what.values(), extra={"fields": _fields(record, seconds), "what": what}
+            )
+        if record.trace is not None:
+            record.trace.end(
+                route=route, status=record.status or None, code=record.code, attributes=_attributes(record)
+            )
 
 
 def _path(scope: Scope) -> str:
@@ -97,17 +127,25 @@ def _path(scope: Scope) -> str:
 
 
 def _fields(record: RequestRecord, seconds: float) -> dict[str, object]:
-    fields: dict[str, object] = {"request_id": record.request_id, "total_ms": round(seconds * 1000, 3)}
-    if record.caller.name:
-        fields["key"] = record.caller.name
-    if record.model:
-        fields["model"] = record.model
-    if record.code is not None:
-        fields["code"] = record.code
-    if record.result is not None:
-        fields |= timings_of(record.result)
-        fields["batch_size"] = record.result.batch_size
-    return {"fields": fields}
+    fields: dict[str, object] = {**record.ids, "total_ms": round(seconds * 1000, 3)}
+    told = {"key": record.caller.name, "task": record.task, "model": record.model, "code": record.code}
+    fields |= {name: value for name, value in told.items() if value}
+    if (result := record.result) is not None:
+        fields |= timings_of(result)
+        fields |= {"batch_size": result.batch_size, "tokens": result.num_tokens}
+        if result.num_generated:
+            fields["generated"] = result.num_generated
+    return fields
+
+
+def _attributes(record: RequestRecord) -> dict[str, str]:
+    """Of the request's span; what is empty has no part in it."""
+    return {
+        "pipeserve.request_id": record.request_id,
+        "pipeserve.task": record.task,
+        "pipeserve.model": record.model,
+        "pipeserve.key": record.caller.name,
+    }
 
 
 def _audited(record: RequestRecord, scope: Scope) -> dict[str, object]:
@@ -116,7 +154,7 @@ def _audited(record: RequestRecord, scope: Scope) -> dict[str, object]:
     fields: dict[str, object] = {
         "key": record.caller.name or "none",
         "from": client[0] if client else "unknown",
-        "request_id": record.request_id,
+        **record.ids,
     }
     told = {"model": record.model, "adapter": record.adapter, "code": record.code}
     return {"fields": fields | {name: value for name, value in told.items() if value}}

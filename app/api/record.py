@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import Scope
 
@@ -14,6 +14,9 @@ from app.access.keys import ADMIN
 from app.api.access.caller import Caller
 from app.errors import Forbidden
 from app.fleet.requests import JobResult, ModelsAPI
+
+if TYPE_CHECKING:
+    from app.tracing.request import RequestTrace
 
 MAX_ID_LENGTH = 128
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._:=;/+@-]")
@@ -37,6 +40,12 @@ class RequestRecord:
     result: JobResult | None = None
     rate_limits: Callable[[], list[tuple[bytes, bytes]]] | None = None  # headers, of a caller that has limits
     is_admin: bool = False  # it is for who administers the server
+    trace: RequestTrace | None = None  # where requests are traced
+
+    @property
+    def ids(self) -> dict[str, object]:
+        """For the log."""
+        return {"request_id": self.request_id, **({} if self.trace is None else self.trace.ids)}
 
     @property
     def fleet(self) -> ModelsAPI:
@@ -77,9 +86,10 @@ def _sanitised(given: bytes) -> str:
 
 
 def timings_of(result: JobResult) -> dict[str, float]:
-    """Milliseconds, for the log."""
+    """Milliseconds, for the log. queue_ms: all waiting, that for a load included."""
     timings = result.timings
     seconds: dict[str, Any] = {
+        "load_ms": result.load_wait_s,
         "queue_ms": timings.queue_s,
         "prepare_ms": timings.prepare_s,
         "forward_ms": timings.forward_s,

@@ -33,6 +33,7 @@ from app.errors import (
     ModelLoading,
     NotServed,
 )
+from app.fleet.journal import NOBODYS
 from app.fleet.requests import JobRequest, JobResult, ModelsAPI
 from app.tasks.base import JSON, Task
 from app.tasks.completion import Delta
@@ -47,7 +48,7 @@ from app.telemetry import TASK_ROUTES
 class FetchFile(Protocol):
     """Gets the file of a URL, or says in an InvalidInput why not: `app/media/remote.py`."""
 
-    async def __call__(self, url: str, *, param: str) -> bytes: ...
+    async def __call__(self, url: str, *, param: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +149,7 @@ class TaskAnswerer:
         media_type = _media_type(task, parsed, accept)
         inputs = parsed.inputs
         if places := remote_places(inputs):
-            inputs = await until_disconnect(receive, self._with_files(inputs, places))
+            inputs = await until_disconnect(receive, self._with_files(inputs, places, record))
         adapter = _adapter(spec, parsed.parameters.pop(ADAPTER_ID, None))
         record.adapter = None if adapter is None else adapter.id
         return _job(task, spec, parsed, inputs, media_type, call, record, adapter), parsed
@@ -169,7 +170,9 @@ class TaskAnswerer:
         record.result = result = await until_disconnect(receive, record.fleet.submit(job))
         await self.send(send, result.outputs[0], result, spec, record)
 
-    async def _with_files(self, inputs: list[Any], places: list[tuple[str, RemoteMedia]]) -> list[Any]:
+    async def _with_files(
+        self, inputs: list[Any], places: list[tuple[str, RemoteMedia]], record: RequestRecord
+    ) -> list[Any]:
         """The inputs with their URLs replaced by files, which together may be as large as a body."""
         urls = {remote.url: place for place, remote in places}
         if len(urls) > MAX_URLS:
@@ -179,7 +182,11 @@ class TaskAnswerer:
 
         async def fetch(url: str, place: str) -> None:
             async with turns:
-                files[url] = await self._fetch_file(url, param=place)
+                if record.trace is None:
+                    files[url] = await self._fetch_file(url, param=place)
+                else:
+                    with record.trace.fetching(url) as headers:
+                        files[url] = await self._fetch_file(url, param=place, headers=headers)
             num_bytes = sum(map(len, files.values()))
             if num_bytes > self._max_body_bytes:
                 raise InputTooLarge(
@@ -294,6 +301,8 @@ def _job(
     adapter: AdapterSpec | None = None,
 ) -> JobRequest:
     in_body = read_keep_alive(parsed.keep_alive)
+    name = spec.id if adapter is None else f"{spec.id}:{adapter.id}"
+    journal = NOBODYS if record.trace is None else record.trace.journal(task.name, name, inputs, parsed.parameters)
     waits = call.wait_for_load if call.wait_for_load is not None else parsed.wait_for_model
     deadline_s = call.deadline_s
     return JobRequest(
@@ -311,6 +320,7 @@ def _job(
         client=record.caller.name,
         priority=record.caller.priority_of(call.priority),
         weight=record.caller.weight,
+        journal=journal,
     )
 
 

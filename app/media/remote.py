@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import httpcore2
 import httpx2
@@ -91,22 +91,23 @@ class MediaFetcher:
         """For the fetches that begin from now on."""
         self._limits = limits
 
-    async def fetch(self, url: str, *, param: str) -> bytes:
-        """The file as it is, never decompressed. Raises InvalidInput with the reason, InputTooLarge."""
+    async def fetch(self, url: str, *, param: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+        """The file as it is, never decompressed. headers: to be sent besides those of every fetch. Raises InvalidInput
+        with the reason, InputTooLarge."""
         if not self._limits.allow_urls:
             raise InvalidInput(
                 f"{param}: this server fetches no URLs; send the file itself, or base64 of it.", param=param
             )
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._follow(_parsed(url, param), param)
+                return await self._follow(_parsed(url, param), param, headers)
         except TimeoutError:
             raise InvalidInput(f"{param}: the URL took longer than {self._timeout_s:g} seconds.", param=param) from None
 
-    async def _follow(self, url: httpx2.URL, param: str) -> bytes:
+    async def _follow(self, url: httpx2.URL, param: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         for _ in range(_MAX_REDIRECTS + 1):
             self._require_allowed(url, param)
-            answer = await self._get(url, param)
+            answer = await self._get(url, param, headers)
             if isinstance(answer, bytes):
                 return answer
             url = _parsed(answer, param, base=url)
@@ -133,13 +134,14 @@ class MediaFetcher:
             for pattern in patterns
         )
 
-    async def _get(self, url: httpx2.URL, param: str) -> bytes | str:
+    async def _get(self, url: httpx2.URL, param: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes | str:
         """The file, or where it has moved to."""
         context = self._context() if url.scheme == "https" else None
+        all_headers = [*_headers(url), *headers]
         try:
             async with (
                 httpcore2.AsyncConnectionPool(ssl_context=context, network_backend=self._network) as pool,
-                pool.stream("GET", _core_url(url), headers=_headers(url), extensions=self._extensions()) as response,
+                pool.stream("GET", _core_url(url), headers=all_headers, extensions=self._extensions()) as response,
             ):
                 return await self._read(response, param)
         except _NotPublicError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -23,8 +24,10 @@ class Internet:
 
     def __init__(self) -> None:
         self.num_open = self.most_open = 0
+        self.headers: list[dict[bytes, bytes]] = []
 
-    async def fetch(self, url: str, *, param: str) -> bytes:
+    async def fetch(self, url: str, *, param: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+        self.headers.append(dict(headers))
         self.num_open += 1
         self.most_open = max(self.most_open, self.num_open)
         for _ in range(10):

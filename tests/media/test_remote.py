@@ -130,6 +130,14 @@ async def test_file_is_fetched() -> None:
     assert not any(line.startswith(("cookie", "authorization", "referer")) for line in lines)
 
 
+async def test_headers_of_the_caller_are_sent_along() -> None:
+    """That tell the other server of a trace."""
+    net = internet()
+    async with net.serving(answering()):
+        await net.fetcher().fetch("http://files.example.org/a", param=PARAM, headers=[(b"traceparent", b"00-1-2-01")])
+    assert "traceparent: 00-1-2-01" in net.requests[0].decode().lower().split("\r\n")
+
+
 async def test_urls_are_off_by_default() -> None:
     """The error says what to send instead; nothing is looked up."""
     net = internet()
