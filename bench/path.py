@@ -8,6 +8,7 @@ process of its own before the servers start.
 
 `--against FOLDER` measures a second checkout in turns with this one, `--rounds` times, and prints medians of both:
 short runs in turns say more than a long one on a machine where others work. `--only noop,short,mixed` chooses.
+`--traced` measures this checkout with traces as well, of all requests and of one in a hundred.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from bench.load import encode_requests
@@ -62,24 +64,35 @@ class Sample:
 
 
 @contextmanager
-def server(tree: Path, catalog: Path) -> Iterator[tuple[int, int]]:
-    """A server of the checkout, its port and process id."""
+def server(tree: Path, catalog: Path, variables: Mapping[str, str]) -> Iterator[tuple[int, int]]:
+    """A server of the checkout with these variables, its port and process id."""
     port = free_port()
     command = [sys.executable, "-m", "app", "serve", "--models", str(catalog), "--port", str(port)]
-    with started([*command, "--log-level", "warning"], tree) as process:
+    with started([*command, "--log-level", "warning"], tree, variables) as process:
         wait_until_up(port, "/readyz")
         yield port, process.pid
 
 
 @contextmanager
-def started(command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+def started(
+    command: Sequence[str], folder: Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **variables}
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
     try:
         yield process
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+def with_traces(stack: ExitStack) -> dict[str, dict[str, str]]:
+    """Variables by name, for a collector that is started with them."""
+    port = free_port()
+    stack.enter_context(started([sys.executable, "-m", "bench.sink", "--port", str(port)], REPOSITORY))
+    all_of_them = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
+    few = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
+    return {"traced": all_of_them, "traced 1 %": {**all_of_them, **few}}
 
 
 def bare_texts_per_s(texts: list[str], folder: str, seconds: float) -> dict[int, float]:
@@ -266,6 +279,7 @@ def ceiling_of(texts: list[str], folder: Path, seconds: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", type=Path, help="another checkout, measured in turns with this one")
+    parser.add_argument("--traced", action="store_true", help="and this one with traces, in turns")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--only", default="noop,short,mixed")
@@ -280,8 +294,12 @@ def main() -> None:
         chosen = {name: make()[:256] for name, make in TEXTS.items() if name in options.only.split(",")}
         ceilings = {name: ceiling_of(texts, minilm, options.seconds) for name, texts in chosen.items()}
         catalog = write_catalog(folder, minilm)
-        trees = {"here": REPOSITORY} | ({"against": options.against.resolve()} if options.against else {})
-        ours = {name: stack.enter_context(server(tree, catalog)) for name, tree in trees.items()}
+        who: dict[str, tuple[Path, Mapping[str, str]]] = {"here": (REPOSITORY, {})}
+        if options.against:
+            who["against"] = (options.against.resolve(), {})
+        if options.traced:
+            who |= {name: (REPOSITORY, variables) for name, variables in with_traces(stack).items()}
+        ours = {name: stack.enter_context(server(tree, catalog, given)) for name, (tree, given) in who.items()}
         if "noop" in options.only:
             bodies = [b'{"inputs": "hello"}']
             port = free_port()
