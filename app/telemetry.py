@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from app.fleet.requests import JobResult, ModelStatus
 
 TASK_ROUTES = ("/v1/{task}", "/models/{model}")
-STATUSES = (200, 400, 401, 403, 404, 405, 413, 415, 422, 429, 499, 500, 501, 503, 504)
+STATUSES = (200, 400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 499, 500, 501, 503, 504)
 STATES = ("unresolved", "unloaded", "loading", "ready", "unloading", "failed")
 JOB_OUTCOMES = ("done", "failed", "cancelled")
 BATCH_OUTCOMES = ("ok", "error", "out_of_memory")
