@@ -178,6 +178,10 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
             raise NotServed(f'"{self.id}" has no adapter "{name}"; there is {known}.', param="model")
         return msgspec.structs.replace(self, adapter=adapter)
 
+    def with_adapters(self) -> list[ModelSpec]:
+        """This one, and one for each adapter."""
+        return [self, *(self.with_adapter(one.id) for one in self.adapters)]
+
     @property
     def is_resolved(self) -> bool:
         """Whether it is known what serves it, and which tasks."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from app.access.clients import Clients
     from app.catalog import ModelSpec
     from app.channel.messages import BatchDone, EngineReport
-    from app.fleet.requests import JobResult, ModelStatus
+    from app.fleet.requests import DeviceUse, JobResult, ModelStatus
 
 TASK_ROUTES = ("/v1/{task}", "/models/{model}")
 STATUSES = (200, 400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 499, 500, 501, 503, 504)
@@ -50,8 +50,9 @@ TOKENS = (16, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 _TASK_MODEL = ("task", "model")
-EAGER_MODELS = 1000
-"""A model has about two hundred series: those of a hundred thousand would be gigabytes, and a scrape of minutes."""
+EAGER_MODELS = 100
+"""A model has two to four hundred series. Those of a hundred take a scrape 0.6 s of CPU time, those of a thousand more
+than six (Prometheus gives up after ten), those of a hundred thousand would be gigabytes."""
 _AT_REST = ("unresolved", "unloaded")
 
 
@@ -234,6 +235,18 @@ class Telemetry:
         )
         self._model_memory = Gauge(
             "pipeserve_model_memory_bytes", "Memory of the loaded model.", ("model", "device"), registry=registry
+        )
+        self._device_budget = Gauge(
+            "pipeserve_device_memory_budget_bytes",
+            "Memory of the device that models may take; absent where no limit is known.",
+            ("device",),
+            registry=registry,
+        )
+        self._device_used = Gauge(
+            "pipeserve_device_memory_used_bytes",
+            "Of the budget, what models have: loaded ones, and those on their way in or out.",
+            ("device",),
+            registry=registry,
         )
         self._loads = Counter(
             "pipeserve_loads_total", "Loads, by how they ended.", ("model", "outcome"), registry=registry
@@ -548,10 +561,13 @@ class Telemetry:
 
     # What a scrape reads
 
-    def refresh(self, statuses: Iterable[ModelStatus], *, num_tasks: int = 0) -> None:
+    def refresh(
+        self, statuses: Iterable[ModelStatus], devices: Iterable[DeviceUse] = (), *, num_tasks: int = 0
+    ) -> None:
         """Set the gauges to what the fleet says now. Called on the event loop, which has so many tasks, before each
         `render`."""
         self._process_tasks.set(num_tasks)
+        self._refresh_devices(devices)
         for status in statuses:
             model = status.spec.id
             self.declare([status.spec])
@@ -568,6 +584,14 @@ class Telemetry:
                 self._model_state.labels(model, state).set(state == status.state)
             self._refresh_memory(status)
 
+    def _refresh_devices(self, devices: Iterable[DeviceUse]) -> None:
+        for use in devices:
+            self._device_used.labels(use.device).set(use.used_bytes)
+            if use.budget_bytes is None:
+                self._device_budget.remove_by_labels({"device": use.device})
+            else:
+                self._device_budget.labels(use.device).set(use.budget_bytes)
+
     def _refresh_memory(self, status: ModelStatus) -> None:
         """A model that is not loaded has 0 bytes on every device it has been on, or would go to."""
         model, spec = status.spec.id, status.spec
@@ -577,10 +601,11 @@ class Telemetry:
         for device in devices:
             self._model_memory.labels(model, device).set(status.memory.get(device, 0) if is_there else 0)
 
-    def render(self, accept: str) -> tuple[bytes, str]:
-        """The exposition and its content type, in the form that `Accept` asks for. Any thread may call it."""
+    def render(self, accept: str, names: Sequence[str] = ()) -> tuple[bytes, str]:
+        """The exposition and its content type, in the form that `Accept` asks for; names: of these metrics alone. Any
+        thread may call it."""
         encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        return encode(self.registry.restricted_registry(names) if names else self.registry), content_type
 
 
 class ProcessCollector(Collector):
@@ -590,7 +615,8 @@ class ProcessCollector(Collector):
         self._process = process if process is not None else psutil.Process(os.getpid())
 
     def describe(self) -> Iterable[Metric]:
-        return []
+        """By which the registry knows whose names it has, to find them again where only some are asked for."""
+        return self.collect()
 
     def collect(self) -> Iterator[Metric]:
         with self._process.oneshot():
@@ -625,7 +651,7 @@ class KeyCollector(Collector):
         self._clients = clients
 
     def describe(self) -> Iterable[Metric]:
-        return []
+        return self.collect()
 
     def collect(self) -> Iterator[Metric]:
         key = ["key"]

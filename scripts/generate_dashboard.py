@@ -269,6 +269,21 @@ ROWS: dict[str, list[Panel]] = {
             is_stacked=True,
         ),
         Panel(
+            title="Memory of devices",
+            queries=[
+                (
+                    f"sum by (device, instance) (pipeserve_device_memory_used_bytes{{{SERVER}}})",
+                    "{{instance}} {{device}}",
+                ),
+                (
+                    f"sum by (device, instance) (pipeserve_device_memory_budget_bytes{{{SERVER}}})",
+                    "{{instance}} {{device}} budget",
+                ),
+            ],
+            text="What models have, and what they may take.",
+            unit="bytes",
+        ),
+        Panel(
             title="Replicas",
             queries=[(f"sum by (model) (pipeserve_model_replicas{{{MODEL}}})", "{{model}}")],
             text="Worker processes.",

@@ -13,7 +13,7 @@ import app
 from app.catalog import ModelSpec
 from app.channel.messages import BatchDone, EngineReport, Timings
 from app.fleet.events import FleetEvents
-from app.fleet.requests import JobResult, ModelStatus
+from app.fleet.requests import DeviceUse, JobResult, ModelStatus
 from app.telemetry import CUT_REASONS, EAGER_MODELS, Telemetry
 from tests.server import metric
 
@@ -136,6 +136,25 @@ def test_gauges_follow_the_statuses(telemetry: Telemetry) -> None:
     text = text_of(telemetry)
     assert metric(text, "pipeserve_model_state", state="unloaded") == metric(text, "pipeserve_model_state") == 1
     assert metric(text, "pipeserve_model_memory_bytes") == 0
+
+
+def test_budget_of_a_device_is_told(telemetry: Telemetry) -> None:
+    """And what of it models have; there is no line for a limit that is not known, or not any more."""
+    telemetry.refresh([], [DeviceUse(device="cpu", budget_bytes=9, used_bytes=2)])
+    text = text_of(telemetry)
+    assert metric(text, "pipeserve_device_memory_budget_bytes", device="cpu") == 9
+    assert metric(text, "pipeserve_device_memory_used_bytes", device="cpu") == 2
+    telemetry.refresh([], [DeviceUse(device="cpu", budget_bytes=None, used_bytes=3)])
+    text = text_of(telemetry)
+    assert "pipeserve_device_memory_budget_bytes{" not in text
+    assert metric(text, "pipeserve_device_memory_used_bytes", device="cpu") == 3
+
+
+def test_metrics_may_be_asked_for_by_name(telemetry: Telemetry) -> None:
+    """A scrape of a few is cheap; the process's own are among what can be asked for."""
+    names = ["pipeserve_model_state", "pipeserve_process_memory_bytes", "pipeserve_nothing"]
+    text = telemetry.render("", names)[0].decode()
+    assert set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)) == set(names[:2])
 
 
 def test_tasks_that_become_known_get_their_series(telemetry: Telemetry) -> None:

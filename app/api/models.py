@@ -12,6 +12,7 @@ from starlette.responses import Response
 from app.api.call import read_query
 from app.api.dialects.info import INFO, model_info_of
 from app.api.errors import openai_body
+from app.api.listing import LISTING_EXTRA, page_of, read_listing
 from app.api.names import split_name
 from app.api.openapi import ERRORS, OPENAI_ERRORS, query_parameter
 from app.api.record import RequestRecord, record_of
@@ -57,11 +58,12 @@ def models_router(*, created: int) -> APIRouter:
     """created: the unix time that OpenAI's `created` shows."""
     router = APIRouter(tags=["models"], responses=OPENAI_ERRORS)
 
-    @router.get("/v1/models", responses={200: {"model": ModelList}})
+    @router.get("/v1/models", responses={200: {"model": ModelList}}, openapi_extra=LISTING_EXTRA)
     async def list_models(request: Request) -> Response:
-        """Every declared model: state, tasks, device, memory, last use; behind each its adapters."""
-        found = [one for status in _fleet(request).statuses() for one in status.with_adapters()]
-        return json_response(ModelList(data=[model_card(status, created=created) for status in found]))
+        """Every declared model, or those in some states: tasks, device, memory, last use; behind each its adapters."""
+        page, has_more = page_of(_fleet(request), read_listing(request.query_params))
+        cards = [model_card(status, created=created) for status in page]
+        return json_response(ModelList(data=cards, has_more=has_more))
 
     @router.get("/v1/models/{model_id:path}", responses={200: {"model": ModelCard}})
     async def get_model(model_id: str, request: Request) -> Response:

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from app import __version__
 from app.api.models import json_response
-from app.api.openapi import ERRORS
+from app.api.openapi import ERRORS, query_parameter
 from app.api.record import record_of
 from app.api.schemas import Health, ServerInfo
 from app.errors import Draining
@@ -21,6 +21,7 @@ from app.tasks.registry import TASKS
 from app.telemetry import Telemetry
 
 ASSETS = "/docs/assets"
+METRICS_EXTRA = {"parameters": [query_parameter("name[]", "Only the metric of this name; it may stand several times.")]}
 _PAGE_HEADERS = {
     # The page has a script of its own, which only this server's files and answers go with.
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline';"
@@ -56,11 +57,12 @@ def ops_router(fleet: FleetAPI, telemetry: Telemetry, *, has_docs: bool) -> APIR
         """200 as long as the server answers at all, as Hugging Face's clients ask."""
         return json_response(Health(status="ok" if fleet.is_accepting else "draining"))
 
-    @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
+    @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, openapi_extra=METRICS_EXTRA)
     async def metrics(request: Request) -> Response:
         """Prometheus metrics; OpenMetrics for who asks in `Accept`."""
-        telemetry.refresh(fleet.changed_statuses(), num_tasks=len(asyncio.all_tasks()))
-        body, media_type = await asyncio.to_thread(telemetry.render, request.headers.get("accept", ""))
+        telemetry.refresh(fleet.changed_statuses(), fleet.device_uses(), num_tasks=len(asyncio.all_tasks()))
+        names = request.query_params.getlist("name[]")
+        body, media_type = await asyncio.to_thread(telemetry.render, request.headers.get("accept", ""), names)
         return Response(body, headers={"content-type": media_type})
 
     @router.get("/", responses={200: {"model": ServerInfo}})

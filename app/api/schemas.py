@@ -84,6 +84,9 @@ class ModelCard(BaseModel):
     )
     loaded_at: float | None = Field(description="Unix time.")
     last_used_at: float | None = Field(description="Unix time.")
+    unloads_at: float | None = Field(
+        description="Unix time, unless it is used before. null: not loaded, in use, or never."
+    )
     in_flight: int = Field(description="Items admitted and not yet answered.")
     queued: int = Field(description="Of these, items that wait.")
     replicas: int
@@ -95,6 +98,7 @@ class ModelCard(BaseModel):
 class ModelList(BaseModel):
     object: Literal["list"] = "list"
     data: list[ModelCard]
+    has_more: bool = Field(description="Whether `limit` cut it.")
 
 
 class ReloadAnswer(BaseModel):
@@ -168,6 +172,7 @@ def model_card(status: ModelStatus, *, created: int) -> ModelCard:
         largest_difference=status.largest_difference,
         loaded_at=status.loaded_at,
         last_used_at=status.last_used_at,
+        unloads_at=status.unloads_at,
         in_flight=status.in_flight,
         queued=status.queued,
         replicas=status.replicas,

@@ -6,7 +6,16 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+)
 from typing import Any
 
 import msgspec
@@ -39,7 +48,7 @@ from app.fleet.listener import Listener
 from app.fleet.memory import Devices, MachineMemory, Memory
 from app.fleet.processes import Launcher
 from app.fleet.replicas import Replicas
-from app.fleet.requests import JobRequest, JobResult, ModelStatus, Reloaded
+from app.fleet.requests import DeviceUse, JobRequest, JobResult, ModelStatus, Reloaded
 from app.fleet.residency import (
     Action,
     Changed,
@@ -447,8 +456,9 @@ class Fleet:
     def entries(self) -> Iterable[ModelSpec]:
         return self._directory
 
-    def statuses(self) -> list[ModelStatus]:
-        return [self._status(self._models[spec.id]) for spec in self._directory]
+    def statuses(self, states: Collection[str] | None = None) -> list[ModelStatus]:
+        found = self._models if states is None else self._residency.in_states(states)
+        return [self._status(self._models[spec.id]) for spec in self._directory if spec.id in found]
 
     def changed_statuses(self) -> list[ModelStatus]:
         moving = {*self._residency.live(), *(lease.model_id for lease in self._jobs)}
@@ -456,6 +466,13 @@ class Fleet:
         statuses = [self._status(model) for model in found]
         self._stirred = moving | {status.spec.id for status in statuses if status.wait_s is not None}
         return statuses
+
+    def device_uses(self) -> list[DeviceUse]:
+        budgets = self._residency.budgets()
+        return [
+            DeviceUse(device=device, budget_bytes=budget, used_bytes=self._residency.reserved_bytes(device))
+            for device, budget in budgets.items()
+        ]
 
     def status(self, model_id: str) -> ModelStatus:
         spec = self._directory.get(model_id)
@@ -573,6 +590,7 @@ class Fleet:
             largest_difference=ready.largest_difference if ready is not None else None,
             last_used_at=model.last_used_at,
             loaded_at=model.loaded_at if ready is not None else None,
+            unloads_at=self._unloads_at(model_id),
             in_flight=self._admission.in_use(model_id),
             wait_s=self._admission.wait_s(model_id, self._clock.now()),
             queued=self._ungranted_items(model_id) + model.replicas.queued_items(),
@@ -580,6 +598,10 @@ class Fleet:
             adapter_problems=ready.adapter_problems if ready is not None else {},
             cached_bytes=model.answers.num_bytes,
         )
+
+    def _unloads_at(self, model_id: str) -> float | None:
+        until = self._residency.idle_until(model_id)
+        return None if until is None else self._clock.unix_time() + until - self._clock.now()
 
     # Another catalogue
 
@@ -761,7 +783,7 @@ class Fleet:
         model.progress = None
         model.tell_rest()
         if state is State.FAILED and error is not None:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.message if model_id in error.message else f"{model_id}: {error.message}")
             model.tell_end(_failure(error))
         elif self._residency.state(model_id) is State.UNLOADED:
             model.tell_end(Unavailable(f'"{model_id}" was unloaded before it was ready.', retry_after_s=_MIN_RETRY_S))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable
 from typing import Any, Protocol
 
 import msgspec
@@ -73,6 +73,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     largest_difference: float | None = None  # of an export from torch, as a share of the largest output
     last_used_at: float | None = None  # unix time
     loaded_at: float | None = None
+    unloads_at: float | None = None  # unix time, unless it is used before; None: in use, not loaded, or never
     in_flight: int = 0  # permits in use
     queued: int = 0  # of these, how many wait for the model to load or for a forward
     wait_s: float | None = None  # that one more would wait, by what those before it waited; None: not known
@@ -82,8 +83,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     def with_adapters(self) -> list[ModelStatus]:
         """This one, and one for each adapter."""
-        specs = [self.spec, *(self.spec.with_adapter(one.id) for one in self.spec.adapters)]
-        return [msgspec.structs.replace(self, spec=spec) for spec in specs]
+        return [msgspec.structs.replace(self, spec=spec) for spec in self.spec.with_adapters()]
 
     @property
     def device(self) -> str | None:
@@ -93,6 +93,15 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def memory_bytes(self) -> int | None:
         return sum(self.memory.values()) if self.memory else None
+
+
+class DeviceUse(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory of a device, as models are given it. budget_bytes: what they may take; None: no limit is known.
+    used_bytes: what those have that are loaded, or on their way in or out."""
+
+    device: str
+    budget_bytes: int | None
+    used_bytes: int
 
 
 class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,8 +139,9 @@ class ModelsAPI(Protocol):
         """Of all entries, in the order of their declaration."""
         ...
 
-    def statuses(self) -> list[ModelStatus]:
-        """The same with their states, which takes a while where many are declared."""
+    def statuses(self, states: Collection[str] | None = None) -> list[ModelStatus]:
+        """The same with their states, which takes a while where many are declared. states: only those in one of
+        these."""
         ...
 
     def status(self, model_id: str) -> ModelStatus:
@@ -172,6 +182,10 @@ class FleetAPI(ModelsAPI, Protocol):
 
     def changed_statuses(self) -> list[ModelStatus]:
         """Of the models that are, or since the last call were, anything but at rest. All, at the first call."""
+        ...
+
+    def device_uses(self) -> list[DeviceUse]:
+        """None until the devices are measured, right after the start."""
         ...
 
     def reload(self, catalog: Catalog) -> Reloaded:

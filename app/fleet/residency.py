@@ -16,7 +16,7 @@ with these, and those that wait for a load get one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -247,8 +247,25 @@ class Residency:
         """The models that are loaded, or on their way in or out."""
         return list(self._live)
 
+    def in_states(self, states: Collection[str]) -> set[str]:
+        """The models in one of these. To find those that are loaded, or move, takes no look at those that rest."""
+        looks_at_all = any(state in states for state in _RESTING)
+        entries = (self._entries if looks_at_all else self._live).values()
+        return {entry.spec.id for entry in entries if entry.state in states}
+
     def reserved_bytes(self, device: str) -> int:
         return sum(entry.taken.get(device, 0) for entry in self._live.values())
+
+    def budgets(self) -> dict[str, int | None]:
+        """Bytes of every device that has a budget, or models; None: no limit is known. Empty until they are set."""
+        if self._budgets is None:
+            return {}
+        used = dict.fromkeys(device for entry in self._live.values() for device in entry.taken)
+        return {device: self._budgets.get(device) for device in (*self._budgets, *used)}
+
+    def idle_until(self, model_id: str) -> float | None:
+        """When it will be unloaded, if nobody uses it before; None: not by itself."""
+        return self._entries[model_id].idle_until
 
     def next_due(self, now: float) -> float | None:
         """When `tick` has something to do that it had not at `now`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ from app.catalog import AdapterSpec, Catalog, ModelSpec
 from app.channel.messages import Progress, Timings
 from app.errors import Draining, ModelFailed, ModelLoading, NotServed, PipeserveError
 from app.fleet.directory import Directory
-from app.fleet.requests import JobRequest, JobResult, ModelStatus, Reloaded
+from app.fleet.requests import DeviceUse, JobRequest, JobResult, ModelStatus, Reloaded
 from app.tasks.completion import Completion, Delta, Token
 from app.tasks.registry import ALL_TASKS
 from app.tasks.transcription import Transcription
@@ -195,8 +195,11 @@ class FakeFleet:
         removed = [model_id for model_id in before if model_id not in self.specs]
         return Reloaded(added=added, removed=removed, num_unchanged=len(before) - len(removed))
 
-    def statuses(self) -> list[ModelStatus]:
-        return [self.status(model_id) for model_id in self.specs]
+    def statuses(self, states: Collection[str] | None = None) -> list[ModelStatus]:
+        return [self.status(model_id) for model_id in self.specs if states is None or self.states[model_id] in states]
+
+    def device_uses(self) -> list[DeviceUse]:
+        return [DeviceUse(device="cpu", budget_bytes=1000, used_bytes=10)]
 
     def get(self, name: str) -> ModelSpec:
         return self._spec(name)

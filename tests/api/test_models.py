@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import openai
 import orjson
 import pytest
 
 from app import errors
-from app.catalog import Catalog, ModelSpec
+from app.catalog import AdapterSpec, Catalog, ModelSpec
 from app.media.limits import MediaLimits
 from tests.api.conftest import LiveServer, read_nothing_new
 from tests.api.fake_fleet import MODELS
@@ -33,6 +34,52 @@ def test_openai_client_lists_and_retrieves(server: LiveServer) -> None:
         with pytest.raises(openai.NotFoundError, match="nobody") as caught:
             client.models.retrieve("nobody")
     assert caught.value.code == "model_not_found"
+
+
+def test_list_may_be_of_some_states(server: LiveServer) -> None:
+    """Several are allowed; one that is none is refused by name."""
+    server.fleet.states |= {"reviews": "ready", "mask": "loading", "ner": "failed"}
+    listed = server.get("/v1/models?state=ready&state=loading").json()
+    assert [card["id"] for card in listed["data"]] == ["reviews", "mask"]
+    assert server.get("/v1/models?state=unloading").json()["data"] == []
+    response = server.get("/v1/models?state=reday")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "state")
+    assert '"reday" is none; there are unresolved, unloaded, loading' in response.json()["error"]["message"]
+
+
+def test_list_is_paged_on_request(server: LiveServer) -> None:
+    """As OpenAI's other lists, in any number of pages; adapters are on them."""
+    spec = server.fleet.specs["reviews"]
+    adapter = AdapterSpec(id="sql", path="acme/sql")
+    server.fleet.specs["reviews"] = msgspec.structs.replace(spec, adapters=(adapter,))
+    whole = [card["id"] for card in server.get("/v1/models").json()["data"]]
+    assert whole[:3] == ["reviews", "sql", "acme/labels/large"]
+    for limit in (1, 2, len(whole) - 1, len(whole)):
+        found: list[str] = []
+        has_more = True
+        while has_more:
+            after = f"&after={found[-1]}" if found else ""
+            page = server.get(f"/v1/models?limit={limit}{after}").json()
+            found += [card["id"] for card in page["data"]]
+            has_more = page["has_more"]
+        assert found == whole
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=-1", "limit=many", "limit=²", "after=nobody"])
+def test_wrong_page_is_refused(server: LiveServer, query: str) -> None:
+    """By the name of the parameter."""
+    response = server.get(f"/v1/models?{query}")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, query.partition("=")[0])
+
+
+def test_states_are_listed_page_by_page(server: LiveServer) -> None:
+    """Also behind a model that is in another state by now."""
+    server.fleet.states |= {"reviews": "ready", "mask": "ready", "vectors": "ready"}
+    first = server.get("/v1/models?state=ready&limit=1").json()
+    assert [card["id"] for card in first["data"]] == ["reviews"] and first["has_more"]
+    server.fleet.states["reviews"] = "unloaded"
+    second = server.get("/v1/models?state=ready&limit=2&after=reviews").json()
+    assert [card["id"] for card in second["data"]] == ["mask", "vectors"] and not second["has_more"]
 
 
 def test_folder_of_a_local_model_is_not_told(server: LiveServer) -> None:

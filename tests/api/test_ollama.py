@@ -376,10 +376,14 @@ def test_loaded_models_are_told(server: LiveServer, client: ollama.Client) -> No
 def test_expiry_and_size_are_the_models() -> None:
     """One that is never unloaded expires in a hundred years."""
     spec = ModelSpec(id="a", model="a", tasks=("text-generation",), keep_alive_s=60)
-    status = ModelStatus(spec=spec, state="ready", memory={"cuda:0": 9}, last_used_at=100, loaded_at=50)
+    status = ModelStatus(spec=spec, state="ready", memory={"cuda:0": 9}, unloads_at=160)
     told = running_of(status, now=110)
     assert (told["expires_at"], told["size_vram"]) == ("1970-01-01T00:02:40Z", 9)
-    status = msgspec.structs.replace(status, memory={"cpu": 9}, spec=msgspec.structs.replace(spec, keep_alive_s=-1))
+    told = running_of(msgspec.structs.replace(status, unloads_at=None), now=110)  # in use
+    assert told["expires_at"] == "1970-01-01T00:02:50Z"
+    status = msgspec.structs.replace(
+        status, unloads_at=None, memory={"cpu": 9}, spec=msgspec.structs.replace(spec, keep_alive_s=-1)
+    )
     told = running_of(status, now=110)
     assert told["expires_at"].startswith("2069") and told["size_vram"] == 0
 

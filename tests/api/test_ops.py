@@ -76,6 +76,14 @@ def test_metrics_are_complete_before_the_first_request(fresh_server: LiveServer)
         assert metric(before, "pipeserve_in_flight_items", model=spec.id) == 2
 
 
+def test_some_metrics_are_asked_for_by_name(server: LiveServer) -> None:
+    """As Prometheus' own clients allow it: `name[]`, as often as it takes."""
+    text = server.get("/metrics?name[]=pipeserve_model_state&name%5B%5D=pipeserve_device_memory_budget_bytes").text
+    assert metric(text, "pipeserve_model_state", model="reviews") == 1
+    assert metric(text, "pipeserve_device_memory_budget_bytes", device="cpu") == 1000
+    assert "pipeserve_queue_items" not in text
+
+
 def test_names_from_clients_never_become_labels(fresh_server: LiveServer) -> None:
     """Neither models, nor tasks, nor paths."""
     for path in ("/v1/text-classification/evil", "/v1/text-classification?model=evil", "/v1/evil", "/models/evil/x"):

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.access.clients import Clients
 from app.access.keys import keys_of_variable
 from app.catalog import ModelSpec
-from app.fleet.requests import ModelStatus
+from app.fleet.requests import DeviceUse, ModelStatus
 from app.telemetry import KeyCollector, Telemetry
 from tests.deploy.tools import DEPLOY, REPOSITORY, read
 
@@ -39,7 +39,8 @@ def samples() -> list[Sample]:
         ModelSpec(id="vectors", model="acme/vectors", tasks=("feature-extraction",), cache_bytes=1),
     ]
     telemetry.declare(specs)
-    telemetry.refresh([ModelStatus(spec=spec, state="unloaded") for spec in specs])
+    devices = [DeviceUse(device="cpu", budget_bytes=1, used_bytes=0)]
+    telemetry.refresh([ModelStatus(spec=spec, state="unloaded") for spec in specs], devices)
     families = text_string_to_metric_families(telemetry.render("")[0].decode())
     return [(sample.name, sample.labels) for family in families for sample in family.samples]
 

@@ -21,7 +21,7 @@ from app.errors import (
     Overloaded,
     Unavailable,
 )
-from app.fleet.requests import ModelStatus
+from app.fleet.requests import DeviceUse, ModelStatus
 from app.settings import Settings
 from tests.fleet.fakes import TASK, House, settle, spec_of
 
@@ -633,6 +633,30 @@ async def test_a_status_says_what_the_worker_said() -> None:
         worker.answer()
         await asyncio.gather(*house.calls)
         assert house.fleet.status("a").last_used_at is not None
+
+
+async def test_devices_say_what_models_have_of_their_budget() -> None:
+    """Nothing before they are measured; a load has its bytes from its start on."""
+    house = House(sizes={"a": 5}, budget=9, loads=False)
+    assert house.fleet.device_uses() == []
+    async with house:
+        assert house.fleet.device_uses() == [DeviceUse(device="cpu", budget_bytes=9, used_bytes=0)]
+        await house.ask()
+        assert house.fleet.device_uses() == [DeviceUse(device="cpu", budget_bytes=9, used_bytes=5)]
+
+
+async def test_a_status_says_when_the_model_will_be_unloaded() -> None:
+    """As long as nobody uses it, by the keep_alive of its last request."""
+    async with House(spec_of("a", keep_alive_s=60), spec_of("b", keep_alive_s=-1)) as house:
+        call = await house.ask(keep_alive_s=20)
+        assert house.fleet.status("a").unloads_at is None
+        house.launcher.of("a").answer()
+        await call
+        assert house.fleet.status("a").unloads_at == pytest.approx(house.clock.unix_time() + 20)
+        await house.answered("b")
+        assert house.fleet.status("b").unloads_at is None
+        assert [one.spec.id for one in house.fleet.statuses(("ready", "failed"))] == ["a", "b"]
+        assert house.fleet.statuses(("unloaded",)) == []
 
 
 async def test_a_measured_size_is_kept() -> None:

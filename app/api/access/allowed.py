@@ -3,7 +3,7 @@ stands which models and tasks they may use, and what that took."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable
 from contextlib import aclosing, suppress
 from itertools import islice
 
@@ -75,8 +75,8 @@ class AllowedFleet:
         specs = self._fleet.entries()
         return (one for one in specs if self._may_see(one)) if self._is_restricted else specs
 
-    def statuses(self) -> list[ModelStatus]:
-        statuses = self._fleet.statuses()
+    def statuses(self, states: Collection[str] | None = None) -> list[ModelStatus]:
+        statuses = self._fleet.statuses(states)
         return [one for one in statuses if self._may_see(one.spec)] if self._is_restricted else statuses
 
     def status(self, model_id: str) -> ModelStatus:

@@ -208,8 +208,8 @@ class Ollama:
     async def ps(self, scope: Scope, receive: Receive, send: Send) -> None:
         told = [
             running_of(status, now=self._clock())
-            for status in record_of(scope).fleet.statuses()
-            if status.state == "ready" and is_for_ollama(status.spec)
+            for status in record_of(scope).fleet.statuses(("ready",))
+            if is_for_ollama(status.spec)
         ]
         await _json({"models": told})(scope, receive, send)
 

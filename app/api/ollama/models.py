@@ -50,8 +50,9 @@ def tag_of(status: ModelStatus, *, modified_at: float) -> dict[str, Any]:
 def running_of(status: ModelStatus, *, now: float) -> dict[str, Any]:
     """One that is loaded."""
     spec, size = status.spec, status.memory_bytes or 0
-    used_at = max(status.last_used_at or 0.0, status.loaded_at or 0.0) or now
-    expires_at = now + NEVER_S if spec.keep_alive_s < 0 or spec.pinned else used_at + spec.keep_alive_s
+    expires_at = status.unloads_at
+    if expires_at is None:  # it is in use, or never unloaded
+        expires_at = now + (NEVER_S if spec.keep_alive_s < 0 or spec.pinned else spec.keep_alive_s)
     return {
         "name": spec.id,
         "model": spec.id,
