@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import httpx2 as httpx
+import msgspec
 import numpy as np
 import orjson
 import pytest
@@ -454,6 +455,27 @@ def test_model_that_is_not_loaded_is_ready_and_a_failed_one_is_not(server: LiveS
     assert server.get("/v2/models/reviews/ready").json() == {"name": "reviews", "ready": True}
     server.fleet.fail("reviews", "no weights.")
     assert error_of(server.get("/v2/models/reviews/ready")) == (503, "no weights.")
+
+
+@pytest.mark.parametrize(
+    ("preload", "state", "status"),
+    [
+        (False, "unresolved", 200),
+        (False, "loading", 200),
+        (True, "unresolved", 503),
+        (True, "loading", 503),
+        (True, "ready", 200),
+        (True, "unloading", 200),
+        (True, "unloaded", 200),
+    ],
+)
+def test_preloaded_model_is_ready_once_it_is_loaded(server: LiveServer, preload: bool, state: str, status: int) -> None:
+    """Any other is ready at once, since its first request loads it: so is one that was unloaded since."""
+    server.fleet.specs["reviews"] = msgspec.structs.replace(server.fleet.specs["reviews"], preload=preload)
+    server.fleet.states["reviews"] = state
+    response = server.get("/v2/models/reviews/ready")
+    assert response.status_code == status
+    assert ("retry-after" in response.headers) == (status == 503)
 
 
 def test_draining_server_is_live_and_not_ready(server: LiveServer) -> None:

@@ -118,7 +118,8 @@ def open_inference_document() -> Document:
         )  # fmt: skip
         paths[f"{base}/ready"] = _get(
             f"open_inference_model{name}_ready",
-            "Whether the model answers requests. One that is not loaded does: its first request loads it.",
+            "Whether the model answers requests. One that is not loaded does: its first request loads it. One with"
+            " `preload` does once it is loaded.",
             "Ready",
             {"name": "reviews", "ready": True},
             parameters_of,

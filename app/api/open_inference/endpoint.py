@@ -1,6 +1,7 @@
 """The routes below `/v2`: the protocol's own, and Triton's model repository extension.
 
-A model has one version. It is ready when it answers requests, which may mean that its first one loads it; whether it
+A model has one version. One that is loaded from the start (`preload`) is ready when that is done; any other is ready
+from the start, since its first request loads it, which a gateway that waits for it would never let through. Whether it
 is loaded is in the repository's index.
 """
 
@@ -26,7 +27,7 @@ from app.api.open_inference.messages import HEADER_LENGTH, InferAnswer, InferReq
 from app.api.record import record_of
 from app.api.tasks import TaskAnswerer, resolved
 from app.catalog import ModelSpec
-from app.errors import Draining, InvalidInput, MalformedBody, ModelFailed, NotServed
+from app.errors import Draining, InvalidInput, MalformedBody, ModelFailed, ModelLoading, NotServed
 from app.fleet.requests import ModelsAPI, ModelStatus
 from app.tasks.registry import ALIASES, TASKS, find_task
 
@@ -44,6 +45,10 @@ STATES: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 """Triton's words for a model's state, with the reason why it is unavailable."""
+_ON_THE_WAY = ("unresolved", "loading")
+"""Of a model with `preload`. Once it was unloaded (`keep_alive`, others that needed its memory) the next request loads
+it, as any other."""
+_RETRY_S = 1.0
 _HARMLESS = ("priority",)
 _SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
 
@@ -138,9 +143,8 @@ class OpenInference:
         only_ready = body.get("ready", False)
         if not isinstance(only_ready, bool):
             raise InvalidInput("ready must be true or false.", param="ready")
-        entries = [_entry(status) for status in record_of(scope).fleet.statuses()]
-        found = [entry for entry in entries if entry["state"] == "READY" or not only_ready]
-        await _json(found)(scope, receive, send)
+        statuses = record_of(scope).fleet.statuses(("ready",) if only_ready else None)
+        await _json([_entry(status) for status in statuses])(scope, receive, send)
 
     async def repository(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`load` and `unload`, which answer when it is done."""
@@ -183,6 +187,8 @@ def _readiness(fleet: ModelsAPI, model_id: str) -> dict[str, Any]:
     status = fleet.status(model_id)
     if status.state == "failed":
         raise ModelFailed(status.reason or f'"{model_id}" cannot start.')
+    if status.spec.preload and status.state in _ON_THE_WAY:
+        raise ModelLoading(f'"{model_id}" is loading.', retry_after_s=_RETRY_S)
     return {"name": model_id, "ready": True}
 
 
