@@ -6,6 +6,7 @@ the start, and the others serve. Nothing here imports torch or transformers, or 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -207,7 +208,9 @@ def read_catalog(path: Path) -> Catalog:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise CatalogError(f"{path}: there is no such file.") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise CatalogError(f"{path}: it cannot be read: {error.strerror or error}.") from None
+    except ValueError as error:
         raise CatalogError(f"{path}: it cannot be read: {error}.") from None
     try:
         document = read_yaml(text)
@@ -529,8 +532,8 @@ def _checked_id(name: str, *, key: str = "id") -> str:
 
 
 def _problem_of_adapter(folder: Path) -> str | None:
-    if not folder.is_dir():
-        return f"there is no folder {folder}."
+    if (problem := _problem_of_folder(folder)) is not None:
+        return problem[0].lower() + problem[1:]
     if not (folder / ADAPTER_CONFIG).is_file():
         return f"{folder} holds no {ADAPTER_CONFIG}, so it is no adapter of PEFT's."
     return None
@@ -657,8 +660,8 @@ def with_files(spec: ModelSpec, find: FindFile) -> ModelSpec:
     """The spec with its tasks, from the files that are on this disk; with `problem` when they say it cannot be."""
     preprocessors = (spec.tokenizer, spec.processor, spec.image_processor, spec.feature_extractor, spec.vocoder)
     for place in (spec.model, *preprocessors):
-        if place is not None and Path(place).is_absolute() and not Path(place).is_dir():
-            return msgspec.structs.replace(spec, problem=f"There is no folder {place}.")
+        if place is not None and Path(place).is_absolute() and (problem := _problem_of_folder(place)) is not None:
+            return msgspec.structs.replace(spec, problem=problem)
     try:
         tasks = tuple(task for task in spec.tasks if task != CUSTOM)
         if has_handler(find, declares_task=bool(tasks), trust_remote_code=spec.trust_remote_code):
@@ -673,6 +676,16 @@ def with_files(spec: ModelSpec, find: FindFile) -> ModelSpec:
         return msgspec.structs.replace(spec, tasks=tasks, implied_tasks=implied_tasks(tasks, find))
     except ModelFilesError as error:
         return msgspec.structs.replace(spec, problem=f"{spec.model}: {error}")
+
+
+def _problem_of_folder(place: str | Path) -> str | None:
+    try:
+        os.scandir(place).close()
+    except (FileNotFoundError, NotADirectoryError):
+        return f"There is no folder {place}."
+    except OSError as error:
+        return f"The folder {place} cannot be read: {error.strerror}. It must be readable by the server's user."
+    return None
 
 
 def _check_quantised(spec: ModelSpec, find: FindFile) -> None:
@@ -718,7 +731,7 @@ def with_right_keys(spec: ModelSpec) -> ModelSpec:
 def cached_files(spec: ModelSpec) -> FindFile:
     """Finds a model's files in its folder, or in the Hub's cache; asks nobody."""
     if Path(spec.model).is_absolute():
-        return lambda name: path if (path := Path(spec.model, name)).is_file() else None
+        return lambda name: path if os.path.isfile(path := Path(spec.model, name)) else None
     is_absent = False  # the repository: most of very many are, and each is asked for several files
 
     def find(name: str) -> Path | None:
@@ -735,7 +748,8 @@ def cached_files(spec: ModelSpec) -> FindFile:
             raise ModelFilesError("this is neither a folder nor the id of a repository on the Hub.") from None
         if isinstance(found, str):
             return Path(found)
-        is_absent = not Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=spec.model, repo_type="model")).is_dir()
+        folder = repo_folder_name(repo_id=spec.model, repo_type="model")
+        is_absent = not os.path.isdir(Path(constants.HF_HUB_CACHE, folder))
         return None
 
     return find

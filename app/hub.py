@@ -9,6 +9,7 @@ import errno
 
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 """In which huggingface_hub looks for the operator's token."""
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def refusal(error: BaseException, model: str, revision: str | None) -> str | None:
@@ -43,9 +44,15 @@ def refusal(error: BaseException, model: str, revision: str | None) -> str | Non
 
 
 def no_answer(error: BaseException) -> str:
-    """That the Hub answered with an error, or not at all: the middle of a sentence."""
+    """That the Hub answered with an error, or not at all, or that what it gives may not be put anywhere: the middle of
+    a sentence."""
     from huggingface_hub import constants
 
+    if (denied := _denied(error)) is not None:
+        return (
+            f"nothing can be downloaded: {denied.filename}: {denied.strerror}; let the server's user read and write all"
+            f" of {constants.HF_HOME}, or set HF_HOME to a folder where it may"
+        )
     status = _status(error)
     if status is not None:
         return f"{constants.ENDPOINT} answered {status}"
@@ -62,6 +69,16 @@ def _is_disk_full(error: BaseException) -> bool:
     """Or a quota is used up, or files may not be as large."""
     found = [one.errno for one in (error, _cause(error)) if isinstance(one, OSError)]
     return any(number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) for number in found)
+
+
+def _denied(error: BaseException) -> OSError | None:
+    """The file, or folder, that may not be touched; a network's refusals are about none."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.filename is not None and found.errno in _DENIED:
+            return found
+        found = found.__cause__ or found.__context__
+    return None
 
 
 def _status(error: BaseException) -> int | None:

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -52,13 +52,13 @@ from app.api.responses.document import responses_document
 from app.api.responses.endpoint import INPUT_TOKENS, Responses, kept_responses_routes
 from app.api.responses.store import ResponseStore
 from app.api.routing import Served, root_routes
-from app.api.server import Server, bind, make_room_for, url_of
+from app.api.server import Server, bind, make_room_for, url_of, why_not_bound
 from app.api.tasks import TaskAnswerer, task_routes
 from app.api.unserved import unserved_routes
 from app.catalog import Catalog, ModelSpec
 from app.errors import CatalogError
 from app.fleet.fleet import Fleet
-from app.fleet.launcher import EnvironmentsLauncher, make_launcher
+from app.fleet.launcher import EnvironmentsLauncher, folder_for_compiled_code, make_launcher
 from app.fleet.requests import FleetAPI
 from app.logs import configure_logging
 from app.media.remote import MediaFetcher
@@ -183,6 +183,15 @@ def serve(settings: Settings) -> None:
     be had."""
     configure_logging(level=settings.log_level, form=settings.log_format)
     signal.signal(signal.SIGHUP, lambda *_: None)  # until it is served, there is nothing to reload, and nothing to end
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_for_compiled_code(settings.cache_dir, os.environ))
+        except OSError as error:
+            raise SystemExit(f"there is no folder for temporary files (TMPDIR): {error.strerror or error}") from None
+        _serve(settings)
+
+
+def _serve(settings: Settings) -> None:
     notifier = Notifier.taken_from(os.environ)
     source = Source(settings.models, settings.cache_dir)
     try:
@@ -231,8 +240,7 @@ def run(
     try:
         listener = bind(settings.host, settings.port)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise SystemExit(f"cannot listen on {settings.host}:{settings.port}: {reason}") from None
+        raise SystemExit(why_not_bound(settings.host, settings.port, error)) from None
 
     def announce() -> None:
         told = f"serving on {url_of(listener, 'http' if settings.tls is None else 'https')}"

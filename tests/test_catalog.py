@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from app.tasks.architectures import ARCHITECTURES, AUTO_CLASSES
 from app.tasks.registry import TASKS
 from scripts import generate_architectures, generate_models_yaml_reference
 from tests.handlers import handler_folder
+from tests.unprivileged import as_nobody, public_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -706,3 +708,39 @@ def test_table_of_architectures_is_that_of_transformers() -> None:
 def test_reference_lists_exactly_the_accepted_keys() -> None:
     """Regenerate it with scripts/generate_models_yaml_reference.py."""
     assert (REPOSITORY / "docs" / "models-yaml.md").read_text() == generate_models_yaml_reference.page()
+
+
+def test_folder_that_may_not_be_read_is_a_problem_of_its_entry() -> None:
+    """A sentence with its name and whose rights are meant; nothing else of the file is touched by it."""
+    with public_folder() as folder:
+        (folder / "closed" / "model").mkdir(parents=True)
+        (folder / "closed").chmod(0o700 if os.geteuid() == 0 else 0o000)
+        file = folder / "models.yaml"
+        file.write_text("models: [{id: a, task: ner, model: ./closed/model, adapters: {b: ./closed/c}}, {task: ner}]")
+
+        def problems() -> str:
+            (spec, other) = read_catalog(file).models
+            return f"{spec.problem} {spec.adapters[0].problem} {other.problem}"
+
+        closed = folder / "closed"
+        said = as_nobody(problems)
+        closed.chmod(0o700)
+    rights = "Permission denied. It must be readable by the server's user."
+    assert (
+        said
+        == f"The folder {closed}/model cannot be read: {rights} the folder {closed}/c cannot be read: {rights} None"
+    )
+
+
+def test_file_that_may_not_be_read_is_a_sentence() -> None:
+    """The file of models itself."""
+    with public_folder() as folder:
+        file = folder / "models.yaml"
+        file.touch(0o600 if os.geteuid() == 0 else 0o000)
+
+        def complaint() -> str:
+            with pytest.raises(CatalogError) as caught:
+                read_catalog(file)
+            return str(caught.value)
+
+        assert as_nobody(complaint) == f"{file}: it cannot be read: Permission denied."

@@ -34,6 +34,11 @@ OWN_FILES = 256
 UNSENT_BYTES = 128 * 2**10
 """What the kernel takes of a connection beyond what is on its way, instead of megabytes: so that a client that does not
 read is noticed, and a stream made no faster than it is read."""
+_ADVICE_ON_ADDRESSES = {
+    errno.EADDRINUSE: "Another program has it; --port names another port, and 0 takes a free one.",
+    errno.EACCES: "Ports below 1024 are for root, or for who has CAP_NET_BIND_SERVICE; --port names another.",
+    errno.EADDRNOTAVAIL: "This machine does not have that address; --host 0.0.0.0 is all that it has.",
+}
 LAST_WRITES_S = 5  # for answers that are still being sent after the drain
 
 
@@ -50,6 +55,14 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def why_not_bound(host: str, port: int, error: OSError) -> str:
+    """And what to do about it."""
+    sentence = f"cannot listen on {host}:{port}: {error.strerror or error}."
+    if isinstance(error, socket.gaierror):
+        return f"{sentence} --host is an address of this machine, or a name for one."
+    return f"{sentence} {_ADVICE_ON_ADDRESSES.get(error.errno or 0, '')}".rstrip()
 
 
 def url_of(listener: socket.socket, scheme: str = "http") -> str:

@@ -123,7 +123,9 @@ def _read(find: FindFile, name: str) -> str | None:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ModelFilesError(f"its {name} is larger than {MAX_FILE_BYTES} bytes.")
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ModelFilesError(f"its {name} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
         raise ModelFilesError(f"its {name} cannot be read: {error}.") from None
 
 

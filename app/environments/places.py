@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -53,8 +54,8 @@ class Environments:
         """Why no worker can be started there; None: as far as can be seen, it can."""
         if name in self._declared:
             python = self.python(name)
-            return None if python.is_file() else f'environment "{name}": there is no Python {python}.'
-        if (self.folder / name / STATE).is_file():
+            return None if os.path.isfile(python) else f'environment "{name}": there is no Python {python}.'
+        if os.path.isfile(self.folder / name / STATE):
             return None
         if name in SHIPPED:
             return f'the environment "{name}" is not built yet; build it with `pipeserve env create {name}`.'

@@ -13,9 +13,10 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 _WORKER_MODULE = "app.worker.__main__"
 _FORKSERVER_MODULE = "app.worker.forkserver"
 _OWN_VARIABLES = "PIPESERVE_"
+COMPILED_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 _COLLECTOR_HEADERS = tuple(
     f"OTEL_EXPORTER_OTLP_{signal}HEADERS" for signal in ("", "TRACES_", "METRICS_", "LOGS_")
 )  # where the key for it stands
@@ -536,11 +538,35 @@ def child_environment(environ: Mapping[str, str], told: Told) -> dict[str, str]:
         changed["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), environ.get("PYTHONPATH"))))
     changed.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's BLAS starts its threads when it is imported
     # What torch.compile keeps are pickles. By default they lie below /tmp, where another user may have been first.
-    changed.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir.absolute() / "torchinductor"))
+    changed.setdefault(COMPILED_VARIABLE, str(cache_dir.absolute() / "torchinductor"))
     changed.setdefault("TOKENIZERS_PARALLELISM", "false")  # the prepare thread runs beside the device thread
     changed.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # CUDA counts devices as nvidia-smi does
     changed.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking for CUDA must not initialise it before a fork
     return changed
+
+
+@contextmanager
+def folder_for_compiled_code(cache_dir: Path, environ: MutableMapping[str, str]) -> Iterator[None]:
+    """Within it workers find a folder for what torch compiles. torch makes it when it is imported, also where nothing
+    is compiled, and cannot be imported where that fails: so where the cache folder cannot be written, it is a temporary
+    one of this user's own. Raises OSError where there is no such place either."""
+    kept = cache_dir.absolute() / "torchinductor"
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=kept):
+            pass
+    except OSError as error:
+        logger.warning(
+            "the cache folder %s cannot be written (%s): nothing is kept there; --cache-dir names another",
+            cache_dir,
+            error.strerror or error,
+        )
+    else:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="pipeserve-") as folder:
+        environ.setdefault(COMPILED_VARIABLE, folder)
+        yield
 
 
 def lent_to(spec: ModelSpec, environ: Mapping[str, str]) -> dict[str, str]:

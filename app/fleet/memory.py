@@ -293,7 +293,7 @@ def weights_estimate(spec: ModelSpec, in_cache: Callable[[ModelSpec], Path | Non
     """The safetensors headers × dtype × 1.2, or the size of the export that the backend will run × 1.2; None when there
     are no such files on disk. Never asks the network."""
     folder = Path(spec.model)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         found = (in_cache or cached_folder)(spec)
         if found is None:
             return None
@@ -333,7 +333,7 @@ def cached_folder(spec: ModelSpec, cache: Path = Path(HF_HUB_CACHE)) -> Path | N
     except (OSError, ValueError):
         pass  # a commit's hash is its own name
     folder = repository / "snapshots" / revision
-    return folder if folder.is_dir() else None
+    return folder if os.path.isdir(folder) else None  # unlike Path.is_dir, also where it may not be looked into
 
 
 def _weight_files(folder: Path) -> Iterable[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -175,7 +176,9 @@ def _local(folder: Path, stems: Stems, *, allow_pickle: bool, with_weights: bool
     if not folder.is_dir():
         raise ModelFailed(f"The folder {folder} does not exist.")
     if with_weights:
-        _weights(_names(folder), str(folder), stems, allow_pickle=allow_pickle)
+        for name in _weights(_names(folder), str(folder), stems, allow_pickle=allow_pickle):
+            if not os.access(folder / name, os.R_OK):  # of which safetensors says that there is no such file
+                raise ModelFailed(f"{folder / name} cannot be read: it must be readable by the server's user.")
     return folder
 
 

@@ -89,10 +89,19 @@ def existing_device(name: str) -> torch.device:
         device = torch.device(device.type, device.index or 0)
         count = getattr(torch, device.type).device_count()
         if device.index >= count:
-            raise NotAvailable(f"There is no device {name} here: {count} {device.type.upper()} devices are seen.")
+            raise NotAvailable(
+                f"There is no device {name} here: {count} {device.type.upper()} devices are seen{_why_none(device)}."
+                " Without `device` the entry takes what there is."
+            )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise NotAvailable("There is no device mps here.")
     return device
+
+
+def _why_none(device: torch.device) -> str:
+    if device.type == "cuda" and torch.version.cuda is None and torch.version.hip is None:
+        return f" by torch {torch.__version__}, which is built without CUDA"
+    return ""
 
 
 def _accelerators() -> tuple[torch.device, ...]:

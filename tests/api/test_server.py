@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from app.api.server import OWN_FILES, UNSENT_BYTES, bind, url_of
+from app.api.server import OWN_FILES, UNSENT_BYTES, bind, url_of, why_not_bound
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 CLASSIFY = "/v1/text-classification"
@@ -124,7 +125,8 @@ def test_taken_port_is_a_sentence() -> None:
             [sys.executable, "-m", "tests.api.fake_server", port], cwd=REPOSITORY, capture_output=True, text=True
         )
     assert ended.returncode == 1
-    assert ended.stderr.strip() == f"cannot listen on 127.0.0.1:{port}: Address already in use"
+    said = f"cannot listen on 127.0.0.1:{port}: Address already in use. Another program has it; --port names another"
+    assert ended.stderr.strip().startswith(said)
 
 
 def test_unread_answers_wait_in_the_server_not_in_the_kernel() -> None:
@@ -153,3 +155,26 @@ def test_limit_of_open_files_is_raised_for_connections(
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert ended.stdout.split() == [str(room), str(limit)]
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("192.0.2.1", "Cannot assign requested address. This machine does not have that address; --host 0.0.0.0"),
+        ("no such host", "--host is an address of this machine, or a name for one."),
+    ],
+)
+def test_address_that_cannot_be_had_is_a_sentence(host: str, told: str) -> None:
+    """With what to do."""
+    with pytest.raises(OSError) as caught:
+        bind(host, 0)
+    assert told in why_not_bound(host, 0, caught.value)
+
+
+def test_port_of_root_is_a_sentence() -> None:
+    """For everybody else."""
+    error = PermissionError(errno.EACCES, "Permission denied")
+    assert why_not_bound("0.0.0.0", 80, error) == (
+        "cannot listen on 0.0.0.0:80: Permission denied. Ports below 1024 are for root, or for who has"
+        " CAP_NET_BIND_SERVICE; --port names another."
+    )

@@ -32,4 +32,4 @@ def test_map_of_devices_reaches_the_worker(start_server: StartServer) -> None:
     assert nowhere.status_code == 501
     status = server.get("/v1/models/nowhere").json()
     assert status["state"] == "failed"
-    assert "There is no device cuda:98 here: 0 CUDA devices are seen." in status["reason"]
+    assert "There is no device cuda:98 here: 0 CUDA devices are seen" in status["reason"]

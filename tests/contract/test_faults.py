@@ -7,12 +7,13 @@ import signal
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.contract.conftest import StartServer
+from tests.contract.conftest import StartServer, write_catalog
 from tests.server import RunningServer, metric, wait_until
 
 REVIEWS: dict[str, Any] = {"id": "reviews", "task": "text-classification", "model": "sequence-classification"}
@@ -195,3 +196,18 @@ def test_livez_answers_while_a_model_loads(start_server: StartServer) -> None:
     while loading.is_alive():
         assert server.get("/livez").status_code == 200
     loading.join()
+
+
+def test_cache_folder_that_cannot_be_written_costs_a_warning(models_dir: Path, tmp_path: Path) -> None:
+    """Models are served; what would be kept is not, and an export that has to be kept fails with a sentence."""
+    (tmp_path / "file").touch()
+    entries = [REVIEWS, {**REVIEWS, "id": "exported", "backend": "onnx"}]
+    catalog = write_catalog(tmp_path / "models.yaml", models_dir, entries)
+    with RunningServer(catalog, cache_dir=tmp_path / "file" / "cache") as server:
+        assert server.post(URL, BODY).status_code == 200
+        refused = server.post("/models/exported", BODY)
+        told = "".join(server.log)
+    assert refused.status_code == 503
+    assert "cannot be kept" in refused.json()["error"] and "--cache-dir" in refused.json()["error"]
+    assert f"the cache folder {tmp_path}/file/cache cannot be written (Not a directory)" in told
+    assert "Traceback" not in told

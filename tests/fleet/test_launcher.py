@@ -25,6 +25,7 @@ from app.fleet.launcher import (
     SpawnLauncher,
     Told,
     child_environment,
+    folder_for_compiled_code,
     has_forkserver,
     make_launcher,
 )
@@ -366,3 +367,20 @@ def test_the_launcher_is_a_setting() -> None:
     assert isinstance(make_launcher(Settings(launcher="spawn")), SpawnLauncher)
     assert isinstance(make_launcher(Settings(launcher="forkserver")), ForkserverLauncher)
     assert isinstance(make_launcher(Settings()), ForkserverLauncher)
+
+
+def test_compiled_code_lies_in_the_cache_folder_or_in_a_temporary_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """torch cannot be imported where it may not make that folder, whether anything is compiled or not."""
+    environ: dict[str, str] = {}
+    with folder_for_compiled_code(tmp_path / "cache", environ):
+        assert (tmp_path / "cache" / "torchinductor").is_dir() and environ == {} and not caplog.text
+    (tmp_path / "file").touch()
+    with folder_for_compiled_code(tmp_path / "file" / "cache", environ):
+        temporary = Path(environ["TORCHINDUCTOR_CACHE_DIR"])
+        assert temporary.stat().st_mode & 0o777 == 0o700
+        assert child_environment(environ, Told("info", "text", tmp_path))["TORCHINDUCTOR_CACHE_DIR"] == str(temporary)
+    assert not temporary.exists()
+    assert f"the cache folder {tmp_path}/file/cache cannot be written (Not a directory)" in caplog.text
+    assert "--cache-dir" in caplog.text

@@ -14,9 +14,10 @@ import huggingface_hub
 import pytest
 
 from app.errors import ModelFailed
-from app.runtime.fetching import fetch_adapter
+from app.runtime.fetching import fetch, fetch_adapter
 from tests.fake_hub import COMMIT, TOKEN, FakeHub, Trouble, serve
 from tests.models import build
+from tests.unprivileged import as_nobody, public_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FETCH = """
@@ -238,3 +239,25 @@ def test_folder_of_an_adapter_is_complete(tmp_path: Path, missing: str, says: st
         fetch_adapter(str(folder), allow_pickle=False, **options)
     if missing.endswith(".safetensors"):
         assert fetch_adapter(str(folder), allow_pickle=True, **options) == folder
+
+
+def test_weights_that_may_not_be_read_are_told() -> None:
+    """safetensors says of them that there is no such file."""
+    with public_folder() as folder:
+        weights = folder / "model.safetensors"
+        weights.touch(0o600 if os.geteuid() == 0 else 0o000)
+
+        def complaint() -> str:
+            with pytest.raises(ModelFailed) as caught:
+                fetch(
+                    str(folder),
+                    revision=None,
+                    is_offline=True,
+                    allow_pickle=False,
+                    with_code=False,
+                    with_weights=True,
+                    report=lambda progress: None,
+                )
+            return str(caught.value)
+
+        assert as_nobody(complaint) == f"{weights} cannot be read: it must be readable by the server's user."
