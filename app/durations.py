@@ -8,6 +8,8 @@ from typing import Any
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 _DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)", re.ASCII)
+DURATION_PATTERN = r"^\s*(-1\s*s?|[0-9]+(\.[0-9]+)?\s*(ms|s|m|h|d)?)\s*$"
+"""For editors, as JSON schemas write patterns: what `parse_duration` takes."""
 
 
 def parse_duration(value: Any) -> float:
@@ -48,6 +50,9 @@ _SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?i?B|)", re.ASCII | re.IGNORECASE)
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
 _MAX_SIZE = 2**60
+SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*([kKmMgGtT]?[iI]?[bB])?$"
+SIZE_OR_SHARE_PATTERN = r"^\s*[0-9]+(\.[0-9]+)?\s*([kKmMgGtT]?[iI]?[bB]|%)?\s*$"
+"""For editors, as JSON schemas write patterns: what `parse_size` and `parse_size_or_share` take."""
 
 
 def parse_size(value: Any) -> int:

@@ -1,8 +1,10 @@
 # ruff: noqa: E501  # paragraphs of Markdown are one line each
-"""Writes docs/models-yaml.md from app/declaration/form.py: `python scripts/generate_models_yaml_reference.py`."""
+"""Writes docs/models-yaml.md and docs/models.schema.json from app/declaration/form.py:
+`python -m scripts.generate_models_yaml_reference`."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -22,8 +24,11 @@ from app.declaration.form import (
     QueueForm,
     TotalQueueForm,
 )
+from app.declaration.schema import models_schema
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "models-yaml.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+TARGET = DOCS / "models-yaml.md"
+SCHEMA = DOCS / "models.schema.json"
 INTRODUCTION = """# models.yaml
 
 Every key that this version takes. An unknown key is an error that names file, line, entry and key; `pipeserve check [FILE]` tells without starting anything. Generated from `app/declaration/form.py` by `scripts/generate_models_yaml_reference.py`; a test holds the two together.
@@ -33,6 +38,18 @@ Durations are seconds or text such as `500ms`, `20s`, `5m`, `1h`, `30d`; sizes a
 Errors of form (YAML, an unknown key or task, an id used twice) stop `serve`. Whatever is wrong with one model's files or with the Hub makes that entry FAILED with a sentence, in `/v1/models` and in answers; the others serve. SIGHUP and `POST /v1/models/reload` have a running server read the file again, without losing a request ([operations.md](operations.md)).
 
 Besides its own tasks an entry answers what its model implies: feature-extraction also sentence-similarity, a text-classification model of natural language inference also zero-shot-classification.
+
+## In an editor
+
+A JSON schema of the file completes its keys, shows what they mean and marks mistakes while you type. `pipeserve schema > models.schema.json` writes it; it is [models.schema.json](models.schema.json) here. Editors with the YAML language server (VS Code's YAML extension, Neovim, Helix, Zed) take it from the file's first line; JetBrains' find it under *JSON Schema Mappings*:
+
+```yaml
+# yaml-language-server: $schema=./models.schema.json
+models:
+  - {id: reviews, task: text-classification, keep_alive: 10m}
+```
+
+What no schema can say (a folder that is not there, an id used twice, keys that do not fit each other) `pipeserve check` says.
 """
 
 MODERATIONS = """Each of `moderations`, such as `toxicity: {labels: {toxic: harassment, threat: [harassment/threatening, violence]}, threshold: 0.7}`. A category's score is the greatest of its labels' scores, whether the model gives each label a chance of its own or all of them one between them; `parameters: {function_to_apply: sigmoid}` of the entry says which, where the model's config does not. Categories that no label means have 0; there are %s. An alias such as `omni-moderation-latest` lets clients that name OpenAI's model find yours.
@@ -57,6 +74,7 @@ def rows(form: type[Form], *, marks_defaults: bool = False) -> str:
 
 
 _TYPES = {
+    "auto_class": "string",
     "adapters": "object or list",
     "budget": "device: size or share",
     "device": "device",
@@ -80,7 +98,7 @@ def shown(value: Any) -> str:
 def type_of(name: str, schema: dict[str, Any]) -> str:
     if name in ("keep_alive", "deadline", "max_wait"):
         return "duration"
-    if name in ("memory", "memory_limit", "max_bytes"):
+    if name in ("memory", "memory_limit", "kv_cache", "cache", "max_bytes"):
         return "size"
     if name in _TYPES:
         return _TYPES[name]
@@ -113,5 +131,10 @@ def page() -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(parts))
 
 
+def schema() -> str:
+    return json.dumps(models_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
 if __name__ == "__main__":
     TARGET.write_text(page())
+    SCHEMA.write_text(schema())

@@ -278,6 +278,16 @@ cli.command()(top)
 
 
 @cli.command()
+def schema() -> None:
+    """Print the JSON schema of models.yaml, for editors."""
+    import json
+
+    from app.declaration.schema import models_schema
+
+    typer.echo(json.dumps(models_schema(), indent=1, ensure_ascii=False))
+
+
+@cli.command()
 def version() -> None:
     """Print the version."""
     typer.echo(f"pipeserve {__version__}")

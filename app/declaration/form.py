@@ -11,7 +11,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from app.declaration.backends import AUTO, BACKENDS
-from app.durations import parse_duration, parse_size, parse_size_or_share
+from app.durations import (
+    DURATION_PATTERN,
+    SIZE_OR_SHARE_PATTERN,
+    SIZE_PATTERN,
+    parse_duration,
+    parse_size,
+    parse_size_or_share,
+)
 from app.fairness import PriorityName
 from app.tasks.architectures import AUTO_CLASSES
 
@@ -95,13 +102,25 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-Size = Annotated[int, BeforeValidator(parse_size)]
-SizeOrShare = Annotated[int | float, BeforeValidator(parse_size_or_share)]
+# `json_schema_input_type`: what editors are told (app/declaration/schema.py) of values that a validator makes others.
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration, json_schema_input_type=float | Annotated[str, Field(pattern=DURATION_PATTERN)]),
+]
+Size = Annotated[
+    int, BeforeValidator(parse_size, json_schema_input_type=int | Annotated[str, Field(pattern=SIZE_PATTERN)])
+]
+SizeOrShare = Annotated[
+    int | float,
+    BeforeValidator(
+        parse_size_or_share, json_schema_input_type=int | Annotated[str, Field(pattern=SIZE_OR_SHARE_PATTERN)]
+    ),
+]
 Count = Annotated[int, Field(ge=1, le=2**40)]
 Text = Annotated[str, AfterValidator(_printable), StringConstraints(min_length=1, max_length=4096)]
 Name = Annotated[str, AfterValidator(_name), StringConstraints(min_length=1, max_length=512)]
-Device = Annotated[str, BeforeValidator(_device)]
+_DeviceInput = int | Annotated[str, Field(pattern=rf"^({_DEVICE.pattern})$")]
+Device = Annotated[str, BeforeValidator(_device, json_schema_input_type=_DeviceInput)]
 EnvironmentName = Annotated[str, AfterValidator(environment_name)]
 
 
@@ -167,9 +186,9 @@ class EntryForm(Form):
         description="what makes sound of a text-to-audio model's spectrograms, such as `microsoft/speecht5_hifigan`;"
         " unset: the folder `vocoder` among the model's files",
     )
-    auto_class: Annotated[str, AfterValidator(_auto_class)] | None = Field(
-        default=None, description="the transformers class that loads it; unset: the task's"
-    )
+    auto_class: (
+        Annotated[str, AfterValidator(_auto_class), Field(json_schema_extra={"enum": [*AUTO_CLASSES]})] | None
+    ) = Field(default=None, description="the transformers class that loads it; unset: the task's")
     device: Device | None = Field(default=None, description="unset: an accelerator where there is one")
     devices: list[Device] | None = Field(
         default=None,
@@ -177,7 +196,17 @@ class EntryForm(Form):
         description="such as `[0, 1]`: the accelerators that one model is spread over; with `replicas`, each has its"
         " share of them",
     )
-    device_map: Annotated[str | dict[str, str], BeforeValidator(_device_map)] | None = Field(
+    device_map: (
+        Annotated[
+            str | dict[str, str],
+            BeforeValidator(
+                _device_map,
+                json_schema_input_type=Annotated[str, Field(json_schema_extra={"enum": [*DEVICE_MAPS]})]
+                | dict[str, _DeviceInput],
+            ),
+        ]
+        | None
+    ) = Field(
         default=None,
         description="how a model is spread over `devices`, or over all accelerators: `auto` (the same as `balanced`),"
         " `balanced_low_0`, `sequential`; or its modules' devices, such as `{model.layers.0: 0, ...}`. Unset: `auto`",
@@ -185,7 +214,7 @@ class EntryForm(Form):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto", description="auto: as the checkpoint says; float32 on a CPU that does not compute in its type"
     )
-    backend: Annotated[str, BeforeValidator(_backend)] = Field(
+    backend: Annotated[str, BeforeValidator(_backend), Field(json_schema_extra={"enum": [*BACKENDS, AUTO]})] = Field(
         default="torch",
         description="what computes: "
         + "; ".join(f"`{one.name}`, {one.what}" for one in BACKENDS.values())
@@ -262,7 +291,10 @@ class EntryForm(Form):
     )
     normalize: bool | None = Field(default=None, description="scale those embeddings to length 1")
     parameters: dict[str, Any] = Field(default={}, description="parameters of requests that do not send them")
-    adapters: Annotated[list[AdapterForm], BeforeValidator(_adapters)] = Field(
+    adapters: Annotated[
+        list[AdapterForm],
+        BeforeValidator(_adapters, json_schema_input_type=dict[str, str | AdapterForm] | list[str | AdapterForm]),
+    ] = Field(
         default=[],
         description="PEFT adapters on this model: a mapping of names to folders or Hub ids, or a list; see below",
     )
@@ -335,7 +367,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ModerationForm(Form):
-    labels: dict[Text, Annotated[list[Category], BeforeValidator(_listed), Field(min_length=1)]] = Field(
+    labels: dict[
+        Text,
+        Annotated[
+            list[Category],
+            BeforeValidator(_listed, json_schema_input_type=Category | list[Category]),
+            Field(min_length=1),
+        ],
+    ] = Field(
         min_length=1, description="the model's labels: each with OpenAI's category that it means, or a list of these"
     )
     threshold: Share = Field(default=0.5, description="the score from which a category is flagged")
