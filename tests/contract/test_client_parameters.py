@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import InferenceClient
 
 from app.tasks.registry import TASKS
-from scripts.generate_tasks_reference import METHOD_NAMES
+from scripts.python_example import METHOD_NAMES
 
 INPUTS = frozenset(
     "self audio image text prompt question context sentence other_sentences table query model extra_body stream kwargs"

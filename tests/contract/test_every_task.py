@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from app.tasks.curl import FILES, curl_of
 from app.tasks.registry import TASKS
-from scripts.generate_tasks_reference import METHOD_NAMES
+from scripts.python_example import METHOD_NAMES
 from tests.contract.clients import METHODS
 from tests.server import RunningServer
 

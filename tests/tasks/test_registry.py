@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,8 +37,19 @@ def test_no_pipeline_is_missing() -> None:
 
 
 def test_documents_say_what_the_registry_says() -> None:
-    """Regenerate docs/tasks.md with `python -m scripts.generate_tasks_reference`."""
-    assert generate_tasks_reference.TARGET.read_text() == generate_tasks_reference.page()
+    """Regenerate docs/tasks.md and the tasks' pages with `python -m scripts.generate_tasks_reference`."""
+    pages = generate_tasks_reference.pages()
+    assert {path: path.read_text() for path in pages} == pages
+    assert set(generate_tasks_reference.FOLDER.glob("*.md")) == set(pages) - {generate_tasks_reference.TARGET}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_answer_of_the_documents_is_to_what_they_ask(name: str) -> None:
+    """An example that changed is asked again: `python -m scripts.record_task_examples NAME`. Its picture is small."""
+    recorded = json.loads(generate_tasks_reference.ANSWERS.read_text())[name]
+    assert recorded["asked"] == curl_of(TASKS[name])
+    picture = (generate_tasks_reference.FOLDER / "pictures" / f"{name}.svg").read_text()
+    assert picture.startswith("<svg ") and len(picture) < 30_000
 
 
 @pytest.mark.parametrize("name", ALL_TASKS)
