@@ -47,7 +47,7 @@ def samples() -> list[Sample]:
 
 def files() -> list[Path]:
     found = [path for path in DEPLOY.rglob("*") if path.is_file() and not path.is_symlink()]
-    return [*found, REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").glob("*.md")]
+    return [*found, REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").rglob("*.md")]
 
 
 def expressions() -> Iterator[str]:
