@@ -1,7 +1,7 @@
 # ARGS goes to the script: make test ARGS="tests/fleet -x", make demo ARGS=--once
 ARGS ?=
 
-.PHONY: help install demo test test-all check chaos audit sbom bench bench-all bench-backends bench-generation bench-media fuzz clean
+.PHONY: help install demo test test-all check docs chaos audit sbom bench bench-all bench-backends bench-generation bench-media fuzz clean
 
 help:      ## this list
 	@sed -nE 's/^([a-z-]+): .*## (.*)/make \1\t\2/p' Makefile
@@ -18,8 +18,11 @@ test: install      ## the tests, slow ones left out
 test-all: install  ## every test
 	@scripts/test --all $(ARGS)
 
-check: install     ## format, lint, types, layers, licences
+check: install     ## format, lint, types, layers, licences, links of the documents
 	@scripts/check $(ARGS)
+
+docs: install      ## the documentation site on http://127.0.0.1:8100, following changes
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs serve --dev-addr 127.0.0.1:8100 $(ARGS)
 
 chaos: install     ## inject every fault under load, half an hour: writes docs/reliability.md (ARGS=--short: a minute)
 	@.venv/bin/python -m tests.chaos --write $(ARGS)
