@@ -65,6 +65,22 @@ class QueueSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_wait_s: float | None = None  # None: each request's own deadline
 
 
+class ScalingSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a model on Ray. min_replicas: None: 1, or 0 where it is unloaded after a while."""
+
+    min_replicas: int | None = None
+    max_replicas: int = 1
+
+
+class RaySpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replica takes of a Ray cluster. None: what the other keys say."""
+
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+    resources: dict[str, float] = {}
+    upscale_delay_s: float = 10.0
+
+
 class ModerationSpec(msgspec.Struct, frozen=True, kw_only=True):
     """labels: of the model, each with the categories that it means. thresholds: of every one of these categories."""
 
@@ -128,7 +144,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     tuned: TunedSpec | None = None  # where the entry says `backend: auto` and a choice is stored: it is in the spec
     attn_implementation: str | None = None
     threads: int | None = None
-    replicas: int = 1
+    replicas: int = 1  # on this machine
+    scaling: ScalingSpec | None = None  # on Ray; None: always so many as on one machine
+    ray: RaySpec = RaySpec()
     batch: BatchSpec = BatchSpec()
     queue: QueueSpec = QueueSpec()
     priority: int = NORMAL  # of `app/fairness.py`
@@ -325,6 +343,14 @@ class _Reader:
             queue=QueueSpec(
                 max_items=form.queue.max_items, deadline_s=form.queue.deadline, max_wait_s=form.queue.max_wait
             ),
+            replicas=_replicas(form),
+            scaling=_scaling(form),
+            ray=RaySpec(
+                num_cpus=form.ray.num_cpus,
+                num_gpus=form.ray.num_gpus,
+                resources=form.ray.resources,
+                upscale_delay_s=form.ray.upscale_delay,
+            ),
             priority=PRIORITIES[form.priority],
             keep_alive_s=form.keep_alive,
             memory_bytes=form.memory,
@@ -438,7 +464,6 @@ _SAME_NAMES = {
     "attn_implementation",
     "compile",
     "threads",
-    "replicas",
     "pinned",
     "preload",
     "pooling",
@@ -463,12 +488,12 @@ class _FormError(Exception):
 
 
 def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """The entry's own keys win; inside `batch`, `queue` and `parameters` key by key. An entry that says where it goes
-    heeds no default about it."""
+    """The entry's own keys win; inside `batch`, `queue`, `parameters` and `ray` key by key. An entry that says where it
+    goes heeds no default about it."""
     if any(key in values for key in _PLACE_KEYS):
         defaults = {key: value for key, value in defaults.items() if key not in _PLACE_KEYS}
     merged = {**defaults, **values}
-    for key in ("batch", "queue", "parameters"):
+    for key in ("batch", "queue", "parameters", "ray"):
         if isinstance(defaults.get(key), dict) and isinstance(values.get(key), dict):
             merged[key] = {**defaults[key], **values[key]}
     return merged
@@ -489,9 +514,20 @@ def _declared_tasks(form: EntryForm) -> tuple[str, ...]:
     return tasks
 
 
+def _replicas(form: EntryForm) -> int:
+    return form.replicas if isinstance(form.replicas, int) else max(1, form.replicas.min or 1)
+
+
+def _scaling(form: EntryForm) -> ScalingSpec | None:
+    if isinstance(form.replicas, int):
+        return None
+    return ScalingSpec(min_replicas=form.replicas.min, max_replicas=form.replicas.max)
+
+
 def _checked_devices(form: EntryForm) -> tuple[str, ...]:
     """`devices`, if they, `device`, `device_map` and `replicas` agree."""
     devices = tuple(form.devices or ())
+    replicas = _replicas(form)
     spread = dict.fromkeys(form.device_map.values()) if isinstance(form.device_map, dict) else devices
     key = "device_map" if isinstance(form.device_map, dict) else "devices"
     other = "devices" if devices else "device_map"
@@ -504,14 +540,14 @@ def _checked_devices(form: EntryForm) -> tuple[str, ...]:
     if len({device.partition(":")[0] for device in spread}) > 1:
         named = ", ".join(spread)
         raise _FormError(key, f"{key}: {named}: a model is spread over devices of one kind.")
-    if form.device_map is not None and form.replicas > 1 and not spread:
+    if form.device_map is not None and replicas > 1 and not spread:
         raise _FormError("device_map", "device_map: with replicas, say which `devices` they share.")
-    is_spread = form.device_map is not None or len(devices) > form.replicas
+    is_spread = form.device_map is not None or len(devices) > replicas
     if is_spread and any((form.adapters, form.adapters_folder, form.adapters_allow)):
         key = "device_map" if form.device_map is not None else "devices"
         raise _FormError(key, f"{key}: a model that is spread over several devices takes no adapters.")
-    if devices and len(devices) % form.replicas and form.replicas % len(devices):
-        raise _FormError("devices", f"devices: {len(devices)} devices cannot be shared by {form.replicas} replicas.")
+    if devices and len(devices) % replicas and replicas % len(devices):
+        raise _FormError("devices", f"devices: {len(devices)} devices cannot be shared by {replicas} replicas.")
     return devices
 
 

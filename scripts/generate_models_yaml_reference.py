@@ -22,6 +22,8 @@ from app.declaration.form import (
     MediaForm,
     ModerationForm,
     QueueForm,
+    RayForm,
+    ReplicasForm,
     TotalQueueForm,
 )
 from app.declaration.schema import models_schema
@@ -58,6 +60,9 @@ MODERATIONS = """Each of `moderations`, such as `toxicity: {labels: {toxic: hara
 ENVIRONMENTS = """Each of `environments`, such as `optimum: {python: /opt/optimum/bin/python}`; `pipeserve env create` builds those that the package ships (docs/environments.md).
 
 """
+REPLICAS = """`replicas: {min: 1, max: 8}`:
+
+"""
 ADAPTERS = """`adapters`: `{sql: ./adapters/sql, poet: our-team/poet}`, or a list of folders and Hub ids, or of objects:
 
 """
@@ -84,6 +89,8 @@ _TYPES = {
     "labels": "label: category or list of categories",
     "thresholds": "category: number",
     "moderations": "entry: object",
+    "replicas": "integer or object",
+    "resources": "name: number",
 }
 
 
@@ -96,7 +103,7 @@ def shown(value: Any) -> str:
 
 
 def type_of(name: str, schema: dict[str, Any]) -> str:
-    if name in ("keep_alive", "deadline", "max_wait"):
+    if name in ("keep_alive", "deadline", "max_wait", "upscale_delay"):
         return "duration"
     if name in ("memory", "memory_limit", "kv_cache", "cache", "max_bytes"):
         return "size"
@@ -126,6 +133,8 @@ def page() -> str:
         "¹ not under `defaults:`\n",
         "`batch`:\n\n" + rows(BatchForm),
         "`queue`:\n\n" + rows(QueueForm),
+        REPLICAS + rows(ReplicasForm),
+        "`ray`:\n\n" + rows(RayForm),
         ADAPTERS + rows(AdapterForm),
     ]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(parts))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.catalog import Catalog, ModelSpec, ModerationSpec, read_catalog
+from app.catalog import Catalog, ModelSpec, ModerationSpec, RaySpec, ScalingSpec, read_catalog
 from app.declaration.form import LATER_KEYS, LATER_TOP_LEVEL_KEYS
 from app.errors import CatalogError
 from app.resolving import resolve
@@ -145,6 +145,29 @@ def test_hub_model_without_files_is_unresolved(tmp_path: Path) -> None:
     spec = read_entry(tmp_path, model="acme/not-on-this-disk")
     assert spec.tasks == ()
     assert spec.problem is None
+
+
+@pytest.mark.parametrize(
+    ("replicas", "workers", "scaling"),
+    [
+        (3, 3, None),
+        ({"max": 4}, 1, ScalingSpec(max_replicas=4)),
+        ({"min": 0, "max": 4}, 1, ScalingSpec(min_replicas=0, max_replicas=4)),
+        ({"min": 2, "max": 4}, 2, ScalingSpec(min_replicas=2, max_replicas=4)),
+    ],
+)
+def test_range_of_replicas_is_its_least_on_one_machine(
+    tmp_path: Path, replicas: Any, workers: int, scaling: ScalingSpec | None
+) -> None:
+    """At least one worker; what lies between is Ray's."""
+    spec = read_entry(tmp_path, model="acme/x", replicas=replicas)
+    assert (spec.replicas, spec.scaling) == (workers, scaling)
+
+
+def test_entry_adds_to_what_defaults_ask_of_a_cluster(tmp_path: Path) -> None:
+    """Key by key, as for `batch`."""
+    catalog = read(tmp_path, "{defaults: {ray: {num_cpus: 2}}, models: [{model: x/y, ray: {upscale_delay: 5s}}]}")
+    assert catalog.models[0].ray == RaySpec(num_cpus=2.0, upscale_delay_s=5.0)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +311,13 @@ def test_budget_and_total_queue(tmp_path: Path) -> None:
             "attn_implementation: it means nothing to backend vllm",
         ),
         ("{model: x/y, backend: vllm, device_map: auto}", "device_map: it means nothing to backend vllm"),
-        ("{model: x/y, replicas: {min: 1, max: 2}}", "replicas: a range is not supported by this version"),
+        ("{model: x/y, replicas: {min: 3, max: 2}}", "replicas: min is 3, and max is 2"),
+        ("{model: x/y, replicas: {min: 1}}", "replicas.max: "),
+        ("{model: x/y, replicas: {min: 1, maximum: 2}}", "replicas.maximum: unknown key"),
+        ("{model: x/y, replicas: many}", "replicas: it must be a whole number from 1 to 64, or a range such as"),
+        ("{model: x/y, replicas: 0}", "replicas: it must be a whole number from 1 to 64"),
+        ("{model: x/y, ray: {num_gpu: 1}}", 'ray.num_gpu: unknown key "num_gpu" (did you mean "num_gpus"?)'),
+        ("{model: x/y, ray: {resources: {big: 0}}}", "ray.resources.big: "),
         ("{model: x/y, memory: 80%}", "memory: '80%' is not a size"),
         ("{model: x/y, device: gpu}", 'device: there is no device "gpu"'),
         ("{model: x/y, devices: 0}", "devices: it must be a list, not 0"),

@@ -22,13 +22,15 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     message: str
     param: str | None = None
+    retry_after_s: float | None = None
 
     @classmethod
     def of(cls, error: PipeserveError) -> ErrorInfo:
-        return cls(code=error.code, message=error.message, param=error.param)
+        return cls(code=error.code, message=error.message, param=error.param, retry_after_s=error.retry_after_s)
 
     def to_error(self) -> PipeserveError:
-        return error_classes().get(self.code, BackendFailed)(self.message, param=self.param)
+        kind = error_classes().get(self.code, BackendFailed)
+        return kind(self.message, param=self.param, retry_after_s=self.retry_after_s)
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):

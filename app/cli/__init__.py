@@ -153,6 +153,16 @@ def serve(
     launcher: Annotated[
         LauncherName, typer.Option(envvar="PIPESERVE_LAUNCHER", help="How worker processes are started.")
     ] = LauncherName.AUTO,
+    ray: Annotated[
+        bool, typer.Option("--ray", envvar="PIPESERVE_RAY", help="Serve by Ray Serve, on many machines (docs/ray.md).")
+    ] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PIPESERVE_RAY_ADDRESS",
+            help="The Ray cluster; auto: the one that this machine belongs to. Unset: one is started here.",
+        ),
+    ] = None,
 ) -> None:
     """Serve the models of models.yaml over HTTP."""
     settings = Settings(
@@ -175,6 +185,13 @@ def serve(
         cors_origins=tuple(cors_origin or ()),
         docs=docs,
     )
+    if ray:
+        from app.ray.command import serve_on_ray
+
+        serve_on_ray(settings, address=ray_address)
+        return
+    if ray_address is not None:
+        _fail("--ray-address needs --ray.")
     from app.main import serve as run_server
 
     run_server(settings)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import ErrorDetails
 
 from app.declaration.backends import AUTO, BACKENDS
@@ -22,6 +22,7 @@ from app.durations import (
 from app.fairness import PriorityName
 from app.tasks.architectures import AUTO_CLASSES
 
+MAX_REPLICAS = 64
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 _ENVIRONMENT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
@@ -86,9 +87,13 @@ def _backend(value: Any) -> Any:
     return value
 
 
-def _only_a_number(value: Any) -> Any:
-    if isinstance(value, dict):
-        raise ValueError("a range is not supported by this version; write a number.")
+def _replicas(value: Any) -> Any:
+    """A number or a range, told apart here: what is wrong is said of what was meant."""
+    if isinstance(value, dict | ReplicasForm):
+        return ReplicasForm.model_validate(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_REPLICAS:
+        known = f"a whole number from 1 to {MAX_REPLICAS}, or a range such as {{min: 1, max: 8}}"
+        raise ValueError(f"it must be {known}, not {_shown(value)}.")
     return value
 
 
@@ -145,6 +150,44 @@ class QueueForm(Form):
         gt=0,
         description="a request that would wait longer before it is begun, by what those before it waited, gets 429 at"
         " once; unset: longer than until its deadline (docs/overload.md)",
+    )
+
+
+class ReplicasForm(Form):
+    min: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_REPLICAS,
+        description="on one machine, the number of workers (1 for 0); on Ray, so many replicas always run. Unset: 1,"
+        " but on Ray 0 for an entry that is unloaded (`keep_alive`) and not `pinned`",
+    )
+    max: int = Field(
+        ge=1, le=MAX_REPLICAS, description="on Ray, up to so many replicas run while there is work for them"
+    )
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> ReplicasForm:
+        if self.min is not None and self.min > self.max:
+            raise ValueError(f"min is {self.min}, and max is {self.max}.")
+        return self
+
+
+class RayForm(Form):
+    num_cpus: float | None = Field(
+        default=None, ge=0, le=4096, description="CPUs that Ray sets aside for a replica; unset: `threads`, else 1"
+    )
+    num_gpus: float | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="GPUs, or a share of one such as 0.5, which is then its share of that GPU's memory too; unset: as"
+        " many as `device` or `devices` name",
+    )
+    resources: dict[Text, Annotated[float, Field(gt=0)]] = Field(
+        default={}, description="of nodes that you gave names to, such as `{big-memory: 1}`"
+    )
+    upscale_delay: Duration = Field(
+        default=10.0, ge=0, description="so long there must be too much work before replicas are added"
     )
 
 
@@ -257,8 +300,14 @@ class EntryForm(Form):
     threads: int | None = Field(
         default=None, ge=1, le=4096, description="compute threads; unset: a fair share of cores − 1"
     )
-    replicas: Annotated[int, BeforeValidator(_only_a_number)] = Field(
-        default=1, ge=1, le=64, description="worker processes of this model"
+    replicas: Annotated[Annotated[int, Field(ge=1, le=MAX_REPLICAS)] | ReplicasForm, BeforeValidator(_replicas)] = (
+        Field(
+            default=1,
+            description="worker processes of this model; or `{min, max}`, between which Ray scales; see below",
+        )
+    )
+    ray: RayForm = Field(
+        default=RayForm(), description="what a replica takes of a Ray cluster ([ray.md](ray.md)); see below"
     )
     batch: BatchForm = Field(default=BatchForm(), description="see below")
     queue: QueueForm = Field(default=QueueForm(), description="see below")
@@ -399,7 +448,13 @@ class FileForm(Form):
 
 
 FORMS_INSIDE: dict[type[Form], dict[str, type[Form]]] = {
-    EntryForm: {"batch": BatchForm, "queue": QueueForm, "adapters": AdapterForm},
+    EntryForm: {
+        "batch": BatchForm,
+        "queue": QueueForm,
+        "adapters": AdapterForm,
+        "replicas": ReplicasForm,
+        "ray": RayForm,
+    },
     FileForm: {
         "queue": TotalQueueForm,
         "media": MediaForm,

@@ -24,6 +24,8 @@ NOT_FOR_WORKERS = frozenset({
     "adapters",
     "adapters_folder",
     "adapters_allow",
+    "scaling",
+    "ray",
 })  # fmt: skip
 """Keys that only this process looks at: they count at once. All others were told to the model's workers."""
 _FOUND_OUT = frozenset({"tasks", "implied_tasks", "has_handler", "batch", "problem"})
