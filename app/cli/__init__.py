@@ -15,6 +15,7 @@ import typer
 from app import __version__
 from app.cli.environments import CacheDir, env
 from app.cli.keys import keys
+from app.cli.ray import ray_manifest
 from app.cli.top import top
 from app.cli.tune import tune
 from app.settings import Settings, Tls, default_cache_dir
@@ -291,6 +292,7 @@ def _whereabouts(spec: ModelSpec) -> str:
 
 
 cli.command()(tune)
+cli.command()(ray_manifest)
 cli.command()(top)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from app.errors import CatalogError
 from app.installed import versions_of
@@ -37,6 +38,21 @@ def test_flags_that_do_not_go_together_are_said() -> None:
     done = pipeserve("serve", "--ray-address", "auto")
     assert done.returncode == 1
     assert "--ray-address needs --ray." in done.stderr
+
+
+def test_manifest_is_printed_for_kubectl(tmp_path: Path) -> None:
+    """Two documents; a file that is wrong prints none, and says where."""
+    file = tmp_path / "models.yaml"
+    file.write_text("models: [{task: ner, replicas: {max: 2}}]")
+    done = pipeserve("ray-manifest", "--image", "mine:1", "--models", str(file), "--name", "ner")
+    assert done.returncode == 0, done.stderr
+    config, service = yaml.safe_load_all(done.stdout)
+    assert (config["kind"], service["kind"], service["metadata"]["name"]) == ("ConfigMap", "RayService", "ner")
+    assert "mine:1" in done.stdout
+    file.write_text("models: [{taks: ner}]")
+    wrong = pipeserve("ray-manifest", "--image", "mine:1", "--models", str(file))
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert 'unknown key "taks"' in wrong.stderr
 
 
 @pytest.mark.slow
