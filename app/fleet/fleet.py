@@ -600,8 +600,9 @@ class Fleet:
         )
 
     def _unloads_at(self, model_id: str) -> float | None:
+        """To the second: it is reckoned from two clocks, and would differ a little each time."""
         until = self._residency.idle_until(model_id)
-        return None if until is None else self._clock.unix_time() + until - self._clock.now()
+        return None if until is None else round(self._clock.unix_time() + until - self._clock.now(), 0)
 
     # Another catalogue
 

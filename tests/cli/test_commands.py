@@ -15,14 +15,15 @@ from tests.fake_hub import COMMIT, FakeHub, serve
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
-def pipeserve(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def pipeserve(*arguments: str, timeout_s: float = 110, **variables: str) -> subprocess.CompletedProcess[str]:
+    """timeout_s: less than pytest allows a test, so that what hangs says what it printed."""
     return subprocess.run(
         [sys.executable, "-m", "app", *arguments],
         cwd=REPOSITORY,
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
-        timeout=110,  # less than pytest allows a test: what hangs says what it printed
+        timeout=timeout_s,
         check=False,
     )
 

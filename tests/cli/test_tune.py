@@ -31,10 +31,11 @@ def catalog(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.timeout(400)  # torch compiles a model, and an export is made: on a busy machine that takes minutes
 def test_choice_is_measured_stored_shown_and_forgotten(catalog: Path) -> None:
     """The whole way of one entry; stdout is JSON alone, and `check` tells what `auto` stands for."""
     cache = str(catalog.parent / "cache")
-    done = pipeserve("tune", "reviews", "--models", str(catalog), "--json", "--cache-dir", cache, *QUICK)
+    done = pipeserve("tune", "reviews", "--models", str(catalog), "--json", "--cache-dir", cache, *QUICK, timeout_s=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     rows = {row["name"]: row for row in found["candidates"]}

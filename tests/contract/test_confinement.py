@@ -46,7 +46,7 @@ class EndpointHandler:
             "settings": sorted(name for name in os.environ if name.startswith("PIPESERVE_")),
         }
 """
-SETTINGS = ["PIPESERVE_CACHE_DIR", "PIPESERVE_LOG_LEVEL"]
+SETTINGS = ["PIPESERVE_CACHE_DIR", "PIPESERVE_LOG_FORMAT", "PIPESERVE_LOG_LEVEL"]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_a_model_has_the_hubs_token_while_it_is_loaded(server: RunningServer) ->
 
 
 def test_the_settings_of_the_server_stay_with_it(server: RunningServer) -> None:
-    """Keys among them: workers have two that they read, and cannot look into the environment of the API process."""
+    """Keys among them: workers have those that they read, and cannot look into the environment of the API process."""
     is_apart = landlock_version() >= 6 or os.geteuid() == 0
     for one in (one for model in ("online", "offline") for one in seen_by(server, model).values()):
         assert one["settings"] == SETTINGS

@@ -169,7 +169,7 @@ class Terminal:
 
     def __init__(self, variables: dict[str, str]) -> None:
         self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 100, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 200, 0, 0))
         command = [sys.executable, "-m", "app", "top", "--interval", "100ms"]
         self.process = subprocess.Popen(
             command, cwd=REPOSITORY, env=variables, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
@@ -211,8 +211,8 @@ def terminal(house: House) -> Iterator[Callable[[], Terminal]]:
 
     yield start
     for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
+        one.process.kill()
+        one.process.wait()
 
 
 def test_table_in_a_terminal_outlives_the_server(house: House, terminal: Callable[[], Terminal]) -> None:

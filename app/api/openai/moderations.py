@@ -17,7 +17,7 @@ from app.api.renaming import by_names, renamed
 from app.api.tasks import TaskAnswerer, resolved
 from app.catalog import ModelSpec, ModerationSpec
 from app.declaration.form import Category
-from app.errors import CatalogError, InvalidInput, NotAvailable, NotServed
+from app.errors import InvalidInput, ModelFailed, NotAvailable, NotServed
 from app.fleet.requests import ModelsAPI
 from app.tasks.registry import ALL_TASKS
 from app.tasks.text import Text
@@ -121,7 +121,7 @@ def _scores(labels: Sequence[Mapping[str, Any]], moderation: ModerationSpec, spe
     for label, categories in moderation.labels.items():
         if label not in given:
             shown = ", ".join(map(str, given))
-            raise CatalogError(f'moderations: "{spec.id}" has no label "{label}"; it has {shown}.')
+            raise ModelFailed(f'moderations: "{spec.id}" has no label "{label}"; it has {shown}.')
         for category in categories:
             scores[category] = max(scores.get(category, 0.0), given[label])
     return scores

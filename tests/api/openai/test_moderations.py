@@ -109,7 +109,7 @@ def test_label_that_the_model_lacks_is_an_error(server: LiveServer) -> None:
     """Where its files were not there to be checked: never a score of 0."""
     moderate(server, ModerationSpec(labels={"TOXIC": ("hate",)}, thresholds={"hate": 0.5}))
     status, _, text = error_of(server, {"input": "a"})
-    assert status == 500 and '"TOXIC"' in text and "POSITIVE, NEGATIVE" in text
+    assert status == 503 and '"TOXIC"' in text and "POSITIVE, NEGATIVE" in text
 
 
 @pytest.mark.parametrize(
