@@ -15,6 +15,7 @@ import typer
 from app import __version__
 from app.cli.environments import CacheDir, env
 from app.cli.keys import keys
+from app.cli.map import map_rows
 from app.cli.ray import ray_manifest
 from app.cli.top import top
 from app.cli.tune import tune
@@ -292,6 +293,7 @@ def _whereabouts(spec: ModelSpec) -> str:
 
 
 cli.command()(tune)
+cli.command(name="map")(map_rows)
 cli.command()(ray_manifest)
 cli.command()(top)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,12 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from app.cli.environments import CacheDir
+from app.cli.finding import DEFAULT_MODELS, catalog_of, declared, find_model
+from app.cli.printing import new_table, print_table
 from app.settings import Settings, default_cache_dir
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from app.catalog import Catalog, ModelSpec
+    from app.catalog import ModelSpec
     from app.environments.places import Environments
     from app.tuning.candidates import Candidate
     from app.tuning.choices import Choice, Choices, Machine
@@ -30,10 +31,8 @@ if TYPE_CHECKING:
     from app.tuning.tuner import Effort, Tell
     from app.tuning.workload import Workload
 
-_WIDE = 240  # columns of a table that goes into a pipe: nothing is folded
 _NOTHING = 1e-12  # what float64 makes of two equal vectors' cosine
 _INTERRUPTED = 130
-_DEFAULT_MODELS = Settings().models
 
 
 class AimName(StrEnum):
@@ -48,7 +47,7 @@ def tune(
     ] = None,
     models: Annotated[
         Path, typer.Option("--models", "-m", envvar="PIPESERVE_MODELS", help="The catalogue of models.")
-    ] = _DEFAULT_MODELS,
+    ] = DEFAULT_MODELS,
     task: Annotated[str | None, typer.Option(help="What a model is for that is not in models.yaml.")] = None,
     max_difference: Annotated[
         float | None,
@@ -110,39 +109,18 @@ def tune(
 
 
 async def _find(model: str, file: Path, task: str | None) -> ModelSpec:
-    """The entry of the file, else one made of the model and the task. Raises PipeserveError."""
-    from app.catalog import read_entry
-    from app.errors import InvalidInput, ModelFailed
-    from app.resolving import resolve
+    """Raises PipeserveError."""
+    from app.errors import InvalidInput
 
-    spec = _declared(model, file)
-    if spec is not None and task is not None:
+    if task is not None and declared(model, file) is not None:
         raise InvalidInput(f"{model} is an entry of {file}, which says its task: leave --task out.")
-    if spec is None:
-        values = {"model": model, "backend": "auto", **({} if task is None else {"task": task})}
-        spec = read_entry(values, Path.cwd())
-    if not spec.is_resolved and spec.problem is None:
-        spec = await resolve(spec)
-    if spec.problem is not None:
-        raise ModelFailed(spec.problem)
-    return spec
-
-
-def _declared(model: str, file: Path) -> ModelSpec | None:
-    return next((spec for spec in _catalog(file).models if model in (spec.id, *spec.aliases)), None)
-
-
-def _catalog(file: Path) -> Catalog:
-    """One without entries where there is no file, unless it was asked for."""
-    from app.catalog import Catalog, read_catalog
-
-    return Catalog(models=()) if file == _DEFAULT_MODELS and not file.exists() else read_catalog(file)
+    return await find_model(model, file, task)
 
 
 def _environments(file: Path, settings: Settings) -> Environments:
     from app.environments.places import environments_of
 
-    return environments_of(_catalog(file), settings.cache_dir)
+    return environments_of(catalog_of(file), settings.cache_dir)
 
 
 def _workload(spec: ModelSpec, batches: str, texts: Path | None) -> Workload:
@@ -269,7 +247,7 @@ def _store(spec: ModelSpec, report: Report, choices: Choices, machine: Machine) 
 
 
 def _forget(choices: Choices, model: str, file: Path) -> None:
-    spec = _declared(model, file)
+    spec = declared(model, file)
     names = {model, str(Path(model).expanduser().resolve()), *([] if spec is None else [spec.model])}
     found = [key for key, choice in choices.all().items() if choice.model in names]
     if found:
@@ -301,7 +279,7 @@ def _progress() -> Iterator[Tell]:
 
 
 def _print_report(spec: ModelSpec, report: Report, stored: Choice | None, settings: Settings) -> None:
-    _print_table(_report_table(report))
+    print_table(_report_table(report))
     typer.echo(
         f"A request of one input in ms, of more in inputs per second; {spec.tasks[0]}; at most"
         f" {report.bound:g} from torch in float32 is allowed."
@@ -346,7 +324,7 @@ def _above(value: float) -> float:
 def _report_table(report: Report) -> Table:
     from app.fleet.memory import show_bytes
 
-    table = _table()
+    table = new_table()
     table.add_column("candidate", no_wrap=True)
     for shape in report.shapes:
         table.add_column(f"{shape} {'ms' if shape.batch == 1 else '/s'}", justify="right")
@@ -388,7 +366,7 @@ def _print_choices(choices: Choices, machine: Machine, *, as_json: bool) -> None
     if not found:
         typer.echo("Nothing is stored.")
         return
-    table = _table()
+    table = new_table()
     for name in ("model", "tasks", "device", "choice", "× plain", "difference", "for", "at", "state"):
         table.add_column(name, no_wrap=True)
     for choice in found.values():
@@ -404,22 +382,7 @@ def _print_choices(choices: Choices, machine: Machine, *, as_json: bool) -> None
             choice.at,
             f"not used: {'; '.join(changes)}" if changes else "used",
         )
-    _print_table(table)
-
-
-def _table() -> Table:
-    """With lines in a terminal, without any in a pipe."""
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    return Table(box=SIMPLE if sys.stdout.isatty() else None, pad_edge=False)
-
-
-def _print_table(table: Table) -> None:
-    from rich.console import Console
-
-    # No markup: a model's name may hold brackets.
-    Console(width=None if sys.stdout.isatty() else _WIDE, markup=False).print(table)
+    print_table(table)
 
 
 def _as_json(spec: ModelSpec, report: Report, machine: Machine) -> dict[str, Any]:

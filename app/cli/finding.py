@@ -1,0 +1,74 @@
+"""What `MODEL` on a command line is: an entry of models.yaml, a task's default model, or a model by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.catalog import Catalog, ModelSpec
+
+DEFAULT_MODELS = Settings().models
+
+
+async def find_model(model: str, file: Path, task: str | None) -> ModelSpec:
+    """The entry of the file, else one made of the model and the task. Its task is known. Raises PipeserveError."""
+    from app.catalog import read_entry
+    from app.errors import ModelFailed
+    from app.resolving import resolve
+
+    spec = declared(model, file)
+    if spec is None:
+        values: dict[str, Any] = {"backend": "auto", **_named(model, task)}
+        spec = read_entry(values, Path.cwd())
+    if not spec.is_resolved and spec.problem is None:
+        spec = await resolve(spec)
+    if spec.problem is not None:
+        raise ModelFailed(spec.problem)
+    return spec
+
+
+def _named(model: str, task: str | None) -> dict[str, Any]:
+    from app.tasks.registry import ALIASES, TASKS
+
+    if task is None and (model in TASKS or model in ALIASES):
+        return {"task": model}
+    return {"model": model, **({} if task is None else {"task": task})}
+
+
+def changed(spec: ModelSpec, changes: dict[str, Any]) -> ModelSpec:
+    """The entry as it would be with these keys. Raises InvalidInput, ModelFailed."""
+    import msgspec
+
+    from app.catalog import with_right_keys
+    from app.declaration.backends import AUTO, BACKENDS, TORCH
+    from app.errors import InvalidInput, ModelFailed
+    from app.tuning.candidates import with_keys
+
+    if not changes:
+        return spec
+    if unknown := set(changes) - set(spec.__struct_fields__):
+        raise InvalidInput(f"{', '.join(sorted(unknown))}: no entry has such a key.")
+    keys = {"backend": TORCH.name if spec.backend == AUTO else spec.backend, **changes}
+    if keys["backend"] not in BACKENDS:
+        raise InvalidInput(f"backend: {keys['backend']} is none; there are {', '.join(BACKENDS)}.")
+    try:
+        found = with_right_keys(msgspec.convert(msgspec.to_builtins(with_keys(spec, keys)), type(spec)))
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"{spec.id} with {changes}: {error}.") from None
+    if found.problem is not None:
+        raise ModelFailed(found.problem)
+    return found
+
+
+def declared(model: str, file: Path) -> ModelSpec | None:
+    return next((spec for spec in catalog_of(file).models if model in (spec.id, *spec.aliases)), None)
+
+
+def catalog_of(file: Path) -> Catalog:
+    """One without entries where there is no file, unless it was asked for."""
+    from app.catalog import Catalog, read_catalog
+
+    return Catalog(models=()) if file == DEFAULT_MODELS and not file.exists() else read_catalog(file)

@@ -1,0 +1,234 @@
+"""`pipeserve map`: a model over a data set, resumable, in this process or through a server that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from app.cli.asked_model import (
+    KEY_VARIABLE,
+    AsJson,
+    ColumnList,
+    Concurrency,
+    Data,
+    Files,
+    Found,
+    Limit,
+    ModelName,
+    ModelsFile,
+    ParameterList,
+    Split,
+    Subset,
+    TaskName,
+    Url,
+    Wanted,
+    found_model,
+    opened,
+    pace_of,
+    parsed_parameters,
+)
+from app.cli.environments import CacheDir
+from app.cli.finding import DEFAULT_MODELS
+from app.cli.rows_progress import RowsProgress, shown_rate
+
+if TYPE_CHECKING:
+    from app.dataset.columns import InputColumns
+    from app.dataset.journal import Journal
+    from app.dataset.rows import Source
+
+SET_ASIDE = 3
+"""The exit code where everything is done, and some rows could not be."""
+_INTERRUPTED = 130
+
+
+class OnError(StrEnum):
+    SKIP = "skip"
+    STOP = "stop"
+
+
+def map_rows(
+    model: ModelName,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="A .csv, .tsv, .jsonl or .parquet file.")],
+    column: ColumnList = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Of the data, into the output. [default: all but files]")
+    ] = None,
+    task: TaskName = None,
+    parameter: ParameterList = None,
+    models: ModelsFile = DEFAULT_MODELS,
+    url: Url = None,
+    subset: Subset = None,
+    split: Split = None,
+    files: Files = None,
+    concurrency: Concurrency = None,
+    limit: Limit = None,
+    on_error: Annotated[
+        OnError, typer.Option(help="A row that cannot be answered is set aside (skip), or ends the run (stop).")
+    ] = OnError.SKIP,
+    restart: Annotated[bool, typer.Option("--restart", help="Drop what an earlier run answered.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")] = False,
+    as_json: AsJson = False,
+    cache_dir: CacheDir = None,
+) -> None:
+    """Answer every row of a data set with a model. Ended and run again, it goes on where it was."""
+    from app.dataset.mapping import StoppedByBadRow
+    from app.errors import PipeserveError
+
+    wanted = Wanted(
+        model=model,
+        task=task,
+        parameters=parsed_parameters(parameter),
+        models=models,
+        url=url,
+        key=os.environ.get(KEY_VARIABLE),
+        cache_dir=cache_dir,
+    )
+    try:
+        _check_place(out, restart=restart, overwrite=overwrite)
+        source = opened(data, subset, split, limit)
+        run = _Run(
+            source=source,
+            out=out,
+            columns=column or [],
+            kept=_kept(source, keep),
+            files=files or source.folder,
+            concurrency=concurrency,
+            stops=on_error is OnError.STOP,
+        )
+        summary = asyncio.run(run.whole(wanted))
+    except (PipeserveError, StoppedByBadRow) as error:
+        _fail(error.message if isinstance(error, PipeserveError) else str(error))
+    except KeyboardInterrupt:
+        typer.echo("Stopped; the same command goes on from here.", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    typer.echo(json.dumps(asdict(summary), indent=2) if as_json else summary.sentence())
+    if summary.set_aside:
+        raise typer.Exit(SET_ASIDE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """rows: of the data. resumed: those that an earlier run answered. rows_per_s: of this run, while rows were
+    computed. errors: where those are that were set aside."""
+
+    rows: int
+    answered: int
+    set_aside: int
+    resumed: int
+    rows_per_s: float | None
+    out: str
+    errors: str | None
+
+    def sentence(self) -> str:
+        rate = "" if self.rows_per_s is None else f", {shown_rate(self.rows_per_s)} rows/s"
+        resumed = f", {self.resumed:,} of them from before" if self.resumed else ""
+        aside = f"\n{self.set_aside:,} rows are set aside in {self.errors}." if self.set_aside else ""
+        return f"{self.answered:,} rows in {self.out}{resumed}{rate}.{aside}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    source: Source
+    out: Path
+    columns: Sequence[str]
+    kept: Sequence[str]
+    files: Path | None
+    concurrency: int | None
+    stops: bool
+
+    async def whole(self, wanted: Wanted) -> Summary:
+        from app.dataset.columns import input_columns
+        from app.dataset.writing import Output, errors_of
+
+        async with AsyncExitStack() as stack:
+            progress = stack.enter_context(RowsProgress(self.source.num_rows))
+            found = await stack.enter_async_context(found_model(wanted))
+            columns = input_columns(found.task, self.columns, self.source.columns, self.files)
+            journal = stack.enter_context(self._journal(found, columns, wanted.parameters))
+            num_before = journal.num_done
+            if num_before < self.source.num_rows:
+                await self._answer(found, columns, journal, progress)
+            progress.status("writing")
+            output = Output(self.source, journal, found.task, wanted.parameters, self.kept)
+            await asyncio.to_thread(output.write, self.out)
+            journal.delete()
+        return Summary(
+            rows=self.source.num_rows,
+            answered=journal.num_done - journal.num_problems,
+            set_aside=journal.num_problems,
+            resumed=num_before,
+            rows_per_s=progress.rows_per_s,
+            out=str(self.out),
+            errors=str(errors_of(self.out)) if journal.num_problems else None,
+        )
+
+    def _journal(self, found: Found, columns: InputColumns, parameters: dict[str, Any]) -> Journal:
+        from app.dataset.journal import Journal, journal_of
+
+        identity = {
+            "data": self.source.identity,
+            "number of rows": str(self.source.num_rows),
+            "model": found.identity,
+            "task": found.task.name,
+            "parameters": json.dumps(parameters, sort_keys=True),
+            "columns": json.dumps([columns.plain, dict(columns.fields)]),
+        }
+        return Journal(journal_of(self.out), identity, self.source.num_rows)
+
+    async def _answer(self, found: Found, columns: InputColumns, journal: Journal, progress: RowsProgress) -> None:
+        from app.dataset.mapping import Mapper
+
+        async with found.open(progress.status) as model:
+            progress.begin(journal.num_done)
+            mapper = Mapper(
+                model,
+                columns,
+                journal,
+                pace_of(columns, self.concurrency),
+                stops=self.stops,
+                answered=lambda num_rows: progress.rows(num_rows, journal.num_problems),
+            )
+            await mapper.run(self.source.rows())
+
+
+def _check_place(out: Path, *, restart: bool, overwrite: bool) -> None:
+    """A journal says that the output is being made: what is there of it may be replaced. Raises PipeserveError."""
+    from app.dataset.journal import forget, journal_of
+    from app.dataset.writing import check_out
+    from app.errors import InvalidInput
+
+    check_out(out)
+    if out.exists() and not overwrite and not journal_of(out).exists():
+        raise InvalidInput(f"{out} is there already: say --overwrite to replace it.")
+    if restart:
+        forget(journal_of(out))
+
+
+def _kept(source: Source, asked: list[str] | None) -> list[str]:
+    from app.dataset.rows import file_columns
+    from app.errors import InvalidInput
+
+    if asked is None:
+        files = file_columns(source)
+        return [name for name in source.columns if name not in files]
+    for name in asked:
+        if name not in source.columns:
+            raise InvalidInput(
+                f'--keep {name}: the data have no column "{name}"; there is {", ".join(source.columns)}.'
+            )
+    return asked
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,25 @@
+"""Tables on stdout: with lines in a terminal, without any in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_WIDE = 240  # columns of a table that goes into a pipe: nothing is folded
+
+
+def new_table() -> Table:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    return Table(box=SIMPLE if sys.stdout.isatty() else None, pad_edge=False)
+
+
+def print_table(table: Table) -> None:
+    from rich.console import Console
+
+    # No markup: a model's name may hold brackets.
+    Console(width=None if sys.stdout.isatty() else _WIDE, markup=False).print(table)
