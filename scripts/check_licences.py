@@ -40,6 +40,7 @@ OLDER_WORDS = {
     "apache 2.0 license": "Apache-2.0",
     "apache software license": "Apache-2.0",
     "bsd license": "BSD-3-Clause",
+    "freebsd": "BSD-2-Clause",
     "isc license (iscl)": "ISC",
     "mit license": "MIT",
     "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0",

@@ -14,6 +14,7 @@ import typer
 
 from app import __version__
 from app.cli.environments import CacheDir, env
+from app.cli.evaluate import evaluate
 from app.cli.keys import keys
 from app.cli.map import map_rows
 from app.cli.ray import ray_manifest
@@ -294,6 +295,7 @@ def _whereabouts(spec: ModelSpec) -> str:
 
 cli.command()(tune)
 cli.command(name="map")(map_rows)
+cli.command(name="eval")(evaluate)
 cli.command()(ray_manifest)
 cli.command()(top)
 

@@ -1,4 +1,4 @@
-"""`pipeserve map` on tiny models: through a server, in its own process, killed and resumed."""
+"""`pipeserve map` on tiny models: through a server, in its own process, killed and resumed; and `eval` of a server."""
 
 from __future__ import annotations
 
@@ -124,6 +124,25 @@ def test_server_is_asked_by_its_task_and_only_with_its_key(
     done = mapped("sentiment-analysis", *arguments, PIPESERVE_API_KEY=KEY)
     assert done.exit_code == 0, done.output
     assert_same_rows(out.read_bytes(), b"".join(uninterrupted.splitlines(keepends=True)[:20]))
+
+
+def test_evaluation_asks_the_server_too(server: RunningServer, uninterrupted: bytes, tmp_path: Path) -> None:
+    """Labels of the data are right but for every tenth: 0.9, with an interval about it, of this data alone."""
+    rows = [json.loads(line) for line in uninterrupted.splitlines()[:200]]
+    for row in rows[::10]:
+        row["label"] = "POSITIVE" if row["label"] != "POSITIVE" else "NEGATIVE"
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ("reviews", "--data", str(tmp_path / "data.jsonl"), "-c", "text", "--label-column", "label", "--json")
+    variables = {"PIPESERVE_URL": server.url, "PIPESERVE_API_KEY": KEY}
+    done = CliRunner().invoke(cli, ["eval", *arguments, "--against", "reviews", "--resamples", "200"], env=variables)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    accuracy, f1 = found["metrics"]
+    for estimate in accuracy["estimates"]:
+        assert estimate["value"] == pytest.approx(0.9) and 0.83 < estimate["low"] < 0.9 < estimate["high"] < 0.96
+    assert accuracy["difference"] == {"value": 0, "low": 0, "high": 0, "p": 1}
+    assert (f1["name"], found["agreement"], found["compared"]) == ("f1", 1, 200)
+    assert all(one["memory_bytes"] > 2**20 and one["forward_ms"] > 0 for one in found["variants"])
 
 
 def test_mistakes_are_sentences_before_anything_is_started(models_dir: Path, reviews: Path, tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""What an evaluation found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from app.dataset.journal import Journal
+from app.dataset.rows import BadRow, Source
+from app.errors import InvalidInput
+from app.evaluation.bootstrap import RESAMPLES, Difference, Estimate, estimates
+from app.evaluation.metric import Metric
+from app.evaluation.pairs import Kind, Pair, References, predicted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A model that was evaluated. rows_per_s: while its rows were computed. forward_ms: of a row, on the device; of
+    several in one forward each its share. memory_bytes: of the loaded model."""
+
+    name: str
+    set_aside: int
+    rows_per_s: float | None
+    forward_ms: float | None
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """difference: of the second variant from the first."""
+
+    metric: str
+    is_better_lower: bool
+    estimates: Sequence[Estimate]
+    difference: Difference | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """compared: rows that every variant answered, and that have a reference. agreement: the share of them with equal
+    answers, of two variants."""
+
+    task: str
+    rows: int
+    compared: int
+    variants: Sequence[Variant]
+    measured: Sequence[Measured]
+    agreement: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """One row: what each variant answered, and the values of the data."""
+
+    answers: Sequence[Any]
+    values: Mapping[str, Any]
+
+
+def _answered(source: Source, journals: Sequence[Journal]) -> Iterator[_Answered]:
+    """Rows that all have an answer to."""
+    every = [journal.entries() for journal in journals]
+    for row, *entries in zip(source.rows(), *every, strict=True):
+        answers = [entry.answer for entry in entries if entry.answer is not None]
+        if len(answers) == len(entries):
+            yield _Answered([msgspec.json.decode(one) for one in answers], row.values)
+
+
+class Comparison:
+    """Pairs of all variants, by what the metrics compare; the journals hold every row."""
+
+    def __init__(self, source: Source, journals: Sequence[Journal], references: References, kinds: set[Kind]) -> None:
+        """Raises InvalidInput where no row has a reference, with the first one's reason."""
+        self.num_rows = source.num_rows
+        self.num_pairs = 0
+        self._pairs: dict[Kind, list[list[Pair]]] = {kind: [[] for _ in journals] for kind in kinds}
+        self._num_equal = 0
+        problem: str | None = None
+        for row in _answered(source, journals):
+            try:
+                found = {kind: references.read(kind, row.values) for kind in kinds}
+            except BadRow as error:
+                problem = problem or str(error)
+                continue
+            self.num_pairs += 1
+            for kind, reference in found.items():
+                for pairs, answer in zip(self._pairs[kind], row.answers, strict=True):
+                    pairs.append(Pair(predicted(kind, answer), reference))
+            kind = next(iter(kinds))
+            self._num_equal += len({_shown(self._pairs[kind][place][-1]) for place in range(len(journals))}) == 1
+        if self.num_pairs == 0:
+            raise InvalidInput(problem or "No row was answered: there is nothing to compare.")
+        if Kind.LABEL in kinds:
+            _check_labels(self._pairs[Kind.LABEL])
+
+    @property
+    def agreement(self) -> float:
+        return self._num_equal / self.num_pairs
+
+    def measure(self, metric: Metric, kind: Kind, resamples: int) -> Measured:
+        scores = [metric.prepare(pairs) for pairs in self._pairs[kind]]
+        found = estimates(scores, self.num_pairs, min(resamples, metric.resamples or RESAMPLES))
+        difference = found.pop() if isinstance(found[-1], Difference) else None
+        return Measured(
+            metric=metric.name,
+            is_better_lower=metric.is_better_lower,
+            estimates=found,
+            difference=difference if isinstance(difference, Difference) else None,
+        )
+
+
+def _shown(pair: Pair) -> str:
+    """Of labels the likeliest."""
+    return repr(pair.predicted[:1] if isinstance(pair.predicted, tuple) else pair.predicted)
+
+
+def _check_labels(variants: Sequence[Sequence[Pair]]) -> None:
+    """Raises InvalidInput where the data's labels are none of the model's, which would look like a bad model."""
+    theirs = sorted({pair.reference for pair in variants[0]})
+    for pairs in variants:
+        ours = sorted({label for pair in pairs for label in pair.predicted})
+        if not set(ours) & set(theirs):
+            raise InvalidInput(
+                f"The labels of the data ({_few(theirs)}) are none of those that the model answers ({_few(ours)}):"
+                f" --label-name {theirs[0]}={ours[0] if ours else 'LABEL'} says what each means."
+            )
+
+
+def _few(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
