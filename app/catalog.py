@@ -89,6 +89,8 @@ class ModerationSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ADAPTER_CONFIG = "adapter_config.json"
+PREPROCESSORS = ("tokenizer", "processor", "image_processor", "feature_extractor", "vocoder")
+"""Keys of an entry that may name another repository or folder than the model's."""
 AdapterKey = tuple[str, int]
 
 

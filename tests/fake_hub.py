@@ -116,6 +116,11 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             self.close_connection = True
 
         def _find(self, path: str) -> tuple[int, dict[str, str], bytes]:
+            if path == "/api/whoami-v2":
+                is_known = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+                return (200, {}, b'{"name": "ada"}') if is_known else (401, {}, b"{}")
+            if path == "/api/models":
+                return 200, {}, b"[]"
             parts = path.removeprefix("/api/models").strip("/").split("/")
             repository = "/".join(parts[:2])
             if repository not in hub.repositories:

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from app import __version__
+from app.cli.doctor import doctor
 from app.cli.environments import CacheDir, env
 from app.cli.evaluate import evaluate
+from app.cli.init import init
 from app.cli.keys import keys
 from app.cli.map import map_rows
+from app.cli.pull import pull
 from app.cli.ray import ray_manifest
 from app.cli.top import top
 from app.cli.tune import tune
@@ -298,6 +301,9 @@ cli.command(name="map")(map_rows)
 cli.command(name="eval")(evaluate)
 cli.command()(ray_manifest)
 cli.command()(top)
+cli.command()(doctor)
+cli.command()(init)
+cli.command()(pull)
 
 
 @cli.command()

@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from app.catalog import ModelSpec
+from app.catalog import PREPROCESSORS, ModelSpec
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_PREPROCESSORS = ("tokenizer", "processor", "image_processor", "feature_extractor", "vocoder")
 
 
 def advice_on(specs: Iterable[ModelSpec]) -> Iterator[str]:
@@ -47,7 +46,7 @@ def _unpinned(spec: ModelSpec) -> Iterator[str]:
 
 
 def _unpinnable(spec: ModelSpec) -> Iterator[str]:
-    for key in _PREPROCESSORS:
+    for key in PREPROCESSORS:
         place = getattr(spec, key)
         if place is not None and _can_move(place, None):
             yield f"{key} {place} of {spec.id}"

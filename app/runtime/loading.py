@@ -28,8 +28,9 @@ from transformers import (
 
 from app.catalog import AdapterSpec, ModelSpec
 from app.channel.messages import Progress
-from app.declaration.exports import Export, export_names, problem_of_architecture
+from app.declaration.exports import problem_of_architecture
 from app.errors import ModelFailed, NotAvailable, OutOfMemory
+from app.fetching import fetch_adapter_of, fetch_model, fetch_preprocessor
 from app.fingerprint import fingerprint
 from app.installed import versions_of
 from app.runtime.adapters import Adapters
@@ -46,7 +47,6 @@ from app.runtime.backends.runtimes import exported_runtime
 from app.runtime.base import LoadedModel
 from app.runtime.compiling import require_compiler
 from app.runtime.embeddings import TOKEN_VECTORS
-from app.runtime.fetching import fetch, fetch_adapter
 from app.runtime.generation.making import make_engine
 from app.runtime.handlers import load_handler
 from app.runtime.model import TransformersModel
@@ -94,9 +94,8 @@ def _load(
     spec: ModelSpec, num_threads: int, progress: Callable[[Progress], None], made_files: MadeFiles
 ) -> LoadedModel:
     if spec.has_handler:
-        return load_handler(spec, _fetch(spec, spec.model, spec.revision, progress, is_whole=True))
-    exports, has_export = export_names(spec), spec.file_name is not None
-    folder = _fetch(spec, spec.model, spec.revision, progress, with_weights=not has_export, instead=exports)
+        return load_handler(spec, fetch_model(spec, progress))
+    folder = fetch_model(spec, progress)
     progress(Progress(phase="load"))
     tasks = _tasks(spec, folder)
     if spec.backend == "vllm":
@@ -261,13 +260,7 @@ def _adapters(
         return None
 
     def get_folder(adapter: AdapterSpec) -> Path:
-        return fetch_adapter(
-            adapter.path,
-            revision=adapter.revision,
-            is_offline=spec.offline,
-            allow_pickle=spec.allow_pickle,
-            report=progress,
-        )
+        return fetch_adapter_of(spec, adapter, progress)
 
     adapters = Adapters(model, get_folder, dtype=dtype, allow_pickle=spec.allow_pickle)
     adapters.load_declared(spec.adapters)
@@ -314,7 +307,7 @@ def _preprocessor(
 ) -> Any:
     declared: str | None = getattr(spec, name, None)
     if declared is not None:
-        folder = _fetch(spec, declared, None, progress, with_weights=name == "vocoder")
+        folder = fetch_preprocessor(spec, name, progress)
     try:
         if name == "vocoder":
             return Vocoder.from_pretrained(folder, allow_pickle=spec.allow_pickle)
@@ -323,29 +316,6 @@ def _preprocessor(
         if is_optional and declared is None:
             return None
         raise
-
-
-def _fetch(
-    spec: ModelSpec,
-    name: str,
-    revision: str | None,
-    progress: Callable[[Progress], None],
-    *,
-    with_weights: bool = False,
-    is_whole: bool = False,
-    instead: Sequence[Export] = (),
-) -> Path:
-    return fetch(
-        name,
-        revision=revision,
-        is_offline=spec.offline,
-        allow_pickle=spec.allow_pickle,
-        with_code=spec.trust_remote_code,
-        with_weights=with_weights,
-        is_whole=is_whole,
-        report=progress,
-        instead=instead,
-    )
 
 
 def _tasks(spec: ModelSpec, folder: Path) -> list[str]:

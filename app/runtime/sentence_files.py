@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from app.errors import ModelFailed, NotAvailable
-from app.runtime.fetching import check_weights
+from app.fetching import check_weights
 
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 """In the order in which sentence-transformers concatenates them."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import transformers
 
-from app.runtime.fetching import check_weights
+from app.fetching import check_weights
 
 FOLDER = "vocoder"
 _CLASSES = ("SpeechT5HifiGan", "FastSpeech2ConformerHifiGan")

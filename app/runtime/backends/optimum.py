@@ -20,11 +20,11 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from app.catalog import ModelSpec
 from app.channel.messages import Progress
 from app.errors import NotAvailable
+from app.fetching import has_weights
 from app.fingerprint import fingerprint
 from app.installed import versions_of
 from app.runtime.backends.exporting import require_small
 from app.runtime.backends.made_files import MadeFiles, Recipe
-from app.runtime.fetching import has_weights
 
 LIBRARIES = {
     "optimum": "app.runtime.backends.optimum_onnx",

@@ -14,17 +14,17 @@ import huggingface_hub
 import pytest
 
 from app.errors import ModelFailed
-from app.runtime.fetching import fetch, fetch_adapter
+from app.fetching import fetch, fetch_adapter
 from tests.fake_hub import COMMIT, TOKEN, FakeHub, Trouble, serve
 from tests.models import build
 from tests.unprivileged import as_nobody, public_folder
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 FETCH = """
 import json, sys
 from app.channel.messages import Progress
 from app.errors import PipeserveError
-from app.runtime.fetching import fetch
+from app.fetching import fetch
 options = json.loads(sys.argv[1])
 reports = []
 try:

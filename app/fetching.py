@@ -20,9 +20,9 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError,
 )
 from huggingface_hub.utils.tqdm import tqdm
 
-from app.catalog import ADAPTER_CONFIG
+from app.catalog import ADAPTER_CONFIG, PREPROCESSORS, AdapterSpec, ModelSpec
 from app.channel.messages import Progress
-from app.declaration.exports import Export, standing
+from app.declaration.exports import Export, export_names, standing
 from app.errors import ModelFailed
 from app.hub import no_answer, refusal
 
@@ -36,6 +36,57 @@ _TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".
 _MODULE_FOLDER = re.compile(r"\d+_\w+")  # of sentence-transformers, such as 1_Pooling
 _FIRST_FILES = ("config.json", ADAPTER_CONFIG, "tokenizer_config.json", "tokenizer.json", "vocab.txt", "handler.py")
 _REPORT_BYTES = 2**20
+
+
+def fetch_all(spec: ModelSpec, report: ReportProgress) -> Path:
+    """All that a load of the entry needs; the model's folder. Raises ModelFailed with what to do about it."""
+    folder = fetch_model(spec, report)
+    for name in PREPROCESSORS:
+        if getattr(spec, name) is not None:
+            fetch_preprocessor(spec, name, report)
+    for adapter in spec.adapters:
+        fetch_adapter_of(spec, adapter, report)
+    return folder
+
+
+def fetch_model(spec: ModelSpec, report: ReportProgress) -> Path:
+    """Its folder, with weights or the export that stands for them; of one with a handler, all files. Raises ModelFailed
+    with what to do about it."""
+    return fetch(
+        spec.model,
+        revision=spec.revision,
+        is_offline=spec.offline,
+        allow_pickle=spec.allow_pickle,
+        with_code=spec.trust_remote_code,
+        with_weights=spec.file_name is None,
+        is_whole=bool(spec.has_handler),
+        report=report,
+        instead=export_names(spec),
+    )
+
+
+def fetch_preprocessor(spec: ModelSpec, name: str, report: ReportProgress) -> Path:
+    """The folder of one that the entry takes from elsewhere. Raises ModelFailed with what to do about it."""
+    return fetch(
+        getattr(spec, name),
+        revision=None,
+        is_offline=spec.offline,
+        allow_pickle=spec.allow_pickle,
+        with_code=spec.trust_remote_code,
+        with_weights=name == "vocoder",
+        report=report,
+    )
+
+
+def fetch_adapter_of(spec: ModelSpec, adapter: AdapterSpec, report: ReportProgress) -> Path:
+    """The folder of one of its PEFT adapters. Raises ModelFailed with what to do about it."""
+    return fetch_adapter(
+        adapter.path,
+        revision=adapter.revision,
+        is_offline=spec.offline,
+        allow_pickle=spec.allow_pickle,
+        report=report,
+    )
 
 
 def fetch(
