@@ -10,7 +10,8 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -22,7 +23,7 @@ from app.access.key_file import KeyFileProblem
 from app.access.keyring import Keyring
 from app.api.access.caller import anybody, is_loopback, nobody
 from app.api.access.cors import cors
-from app.api.access.door import OPEN_PATHS, Door
+from app.api.access.door import OPEN_PATHS, Callers, Door
 from app.api.access.usage import usage_router
 from app.api.adapters import LoraAdapters, adapters_document
 from app.api.anthropic.document import messages_document
@@ -33,6 +34,7 @@ from app.api.dialects.endpoint import Dialects, dialect_routes
 from app.api.dialects.info import info_router
 from app.api.errors import exception_handlers, is_failure
 from app.api.generating import Generating
+from app.api.inside import Inside
 from app.api.middleware import RequestMiddleware
 from app.api.models import model_pages_router, models_router, reload_router
 from app.api.ollama.document import ollama_document
@@ -42,9 +44,12 @@ from app.api.open_inference.endpoint import OpenInference, open_inference_routes
 from app.api.openai.audio.document import audio_document
 from app.api.openai.audio.speech import Speech
 from app.api.openai.audio.transcriptions import Transcriptions
+from app.api.openai.batches import Batches
+from app.api.openai.batches_document import batches_document
 from app.api.openai.document import openai_document
 from app.api.openai.embeddings import OpenAIEmbeddings
 from app.api.openai.endpoint import OpenAIGeneration
+from app.api.openai.files import Files
 from app.api.openai.moderations import OpenAIModerations
 from app.api.openapi import install_openapi
 from app.api.ops import install_docs, ops_router
@@ -55,6 +60,8 @@ from app.api.routing import Served, root_routes
 from app.api.server import Server, bind, make_room_for, url_of, why_not_bound
 from app.api.tasks import TaskAnswerer, task_routes
 from app.api.unserved import unserved_routes
+from app.batches.runner import BatchRunner, batches_running
+from app.batches.store import StoreThread
 from app.catalog import Catalog, ModelSpec
 from app.errors import CatalogError
 from app.fleet.fleet import Fleet
@@ -87,6 +94,9 @@ def build_app(
 ) -> Application:
     """The app's lifespan starts the fleet and stops it, and sends the last spans. Raises KeyFileProblem."""
     keyring = Keyring(settings.keys, settings.keys_file) if settings.keys or settings.keys_file is not None else None
+    callers = None if keyring is None else Callers(keyring.clients, fleet)
+    caller = anybody(fleet, host=settings.host) if keyring is None else nobody(fleet)
+    beside: list[Callable[[], AbstractAsyncContextManager[None]]] = []  # what runs while the server does
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -97,14 +107,15 @@ def build_app(
                 await stack.enter_async_context(keyring.followed())
             await fleet.start()
             stack.push_async_callback(fleet.stop)
+            for running in beside:
+                await stack.enter_async_context(running())
             yield
 
     def around(inner: ASGIApp) -> ASGIApp:
-        if keyring is not None:
-            inner = Door(inner, clients=keyring.clients, fleet=fleet)
+        if callers is not None:
+            inner = Door(inner, callers=callers)
         if settings.cors_origins:
             inner = cors(inner, settings.cors_origins)
-        caller = anybody(fleet, host=settings.host) if keyring is None else nobody(fleet)
         return RequestMiddleware(inner, caller=caller, telemetry=telemetry, clock=time.perf_counter, tracing=tracing)
 
     telemetry.declare(catalog.models)
@@ -147,6 +158,22 @@ def build_app(
     ollama = Ollama(generating, answerer, clock=time.time, timer=time.perf_counter)
     app.router.routes.extend(ollama_routes(ollama))
     app.router.routes.extend(open_inference_routes(OpenInference(answerer)))
+    if settings.files_dir is not None:
+        inside = Inside(app, callers, caller, telemetry, time.perf_counter)
+        store = StoreThread(settings.files_dir)
+        runner = BatchRunner(
+            store,
+            inside.ask,
+            is_accepting=lambda: fleet.is_accepting,
+            clock=time.time,
+            max_line_bytes=settings.max_body_bytes,
+            told=telemetry.batch_request_ended,
+        )
+        telemetry.count_batches(lambda: runner.num_running)
+        beside.append(partial(batches_running, store, runner))
+        files = Files(store, runner, max_total_bytes=settings.max_files_bytes, clock=time.time)
+        app.router.routes.extend(files.routes())
+        app.router.routes.extend(Batches(answerer, store, runner, clock=time.time).routes())
     app.router.routes.extend(unserved_routes())
     # Not by `include_router`, behind which a newer FastAPI's routes do not tell their paths and methods.
     if reloader is not None:
@@ -173,6 +200,7 @@ def build_app(
             dialect_document,
             open_inference_document,
             adapters_document,
+            *([] if settings.files_dir is None else [batches_document]),
         ],
     )
     return app

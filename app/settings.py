@@ -44,6 +44,8 @@ class Settings:
     log_level: str = "info"
     log_format: str = "text"  # or "json"
     cache_dir: Path = field(default_factory=default_cache_dir)
+    files_dir: Path | None = None  # of `/v1/files` and `/v1/batches`; unset: there are none
+    max_files_bytes: int = 16 * 2**30  # of all files in it
     max_body_bytes: int = 32 * 2**20
     max_queue_items: int = 8192  # permits in total; models.yaml `queue:` overrides
     drain_s: float = 30.0

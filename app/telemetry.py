@@ -40,6 +40,7 @@ BATCH_OUTCOMES = ("ok", "error", "out_of_memory")
 LOAD_OUTCOMES = ("ready", "failed", "out_of_memory")
 EVICTION_REASONS = ("memory", "keep_alive", "request", "reload", "shutdown")
 RELOAD_OUTCOMES = ("ok", "failed")
+BATCH_REQUEST_OUTCOMES = ("completed", "failed")
 CACHE_OUTCOMES = ("hit", "shared", "miss")
 CUT_REASONS = ("head", "body", "reading", "too_many")
 REJECTION_REASONS = ("model_queue", "total_queue", "client_share", "model_share", "max_wait", "draining", "failed")
@@ -92,6 +93,7 @@ class Telemetry:
         self._make_model_metrics()
         self._make_generation_metrics()
         self._make_configuration_metrics()
+        self._make_batches_metrics()
         registry.register(ProcessCollector())
 
     def _make_request_metrics(self) -> None:
@@ -341,6 +343,20 @@ class Telemetry:
             registry=registry,
         )
 
+    def _make_batches_metrics(self) -> None:
+        registry = self.registry
+        self._running_batches = Gauge(
+            "pipeserve_running_batches", "Batches of /v1/batches that have not ended.", registry=registry
+        )
+        self._batch_requests = Counter(
+            "pipeserve_batch_requests_total",
+            "Requests of batches that were answered, by how.",
+            ("outcome",),
+            registry=registry,
+        )
+        for outcome in BATCH_REQUEST_OUTCOMES:
+            self._batch_requests.labels(outcome)
+
     # What there is to label
 
     def declare(self, models: Iterable[ModelSpec]) -> None:
@@ -558,6 +574,14 @@ class Telemetry:
     def reloaded(self, outcome: str, now: float) -> None:
         self._reloads.labels(outcome).inc()
         self.configured(outcome, now)
+
+    # What whoever runs batches reports
+
+    def batch_request_ended(self, outcome: str) -> None:
+        self._batch_requests.labels(outcome).inc()
+
+    def count_batches(self, num_running: Callable[[], int]) -> None:
+        self._running_batches.set_function(num_running)
 
     # What a scrape reads
 

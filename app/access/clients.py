@@ -101,6 +101,10 @@ class Clients:
         """Those whose keys were revoked included: what they used is still to be accounted for."""
         return iter(list(self._known.values()))
 
+    def named(self, name: str) -> Client | None:
+        """Also where its key was revoked."""
+        return self._known.get(name)
+
     def is_valid(self, client: Client) -> bool:
         """Whether its key still lets anybody in."""
         return self._by_digest.get(client.key.digest) is client and not self._is_expired(client.key)

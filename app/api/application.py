@@ -42,6 +42,15 @@ class Application(FastAPI):
         scope["path_params"] = dict(path_params)
         await self._around_endpoints(scope, receive, send)
 
+    async def answer_endpoint(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Below the layer around: for requests that come from inside, to an endpoint that is an ASGI app of ours."""
+        place = self._place(scope)
+        assert place is not None, f"No endpoint of ours is at {scope['path']}. This is a bug."
+        scope["app"] = self
+        scope["endpoint"], path_params = place
+        scope["path_params"] = dict(path_params)
+        await _call_endpoint(scope, receive, send)
+
     def _place(self, scope: Scope) -> tuple[ASGIApp, dict[str, Any]] | None:
         """The endpoint and what its path says; None: FastAPI is to answer."""
         key = scope["method"], scope["path"]

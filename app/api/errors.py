@@ -104,9 +104,11 @@ def is_failure(code: str) -> bool:
 
 OPENAI_PREFIXES = (
     "/v1/audio/",
+    "/v1/batches",
     "/v1/chat/",
     "/v1/completions",
     "/v1/embeddings",
+    "/v1/files",
     "/v1/images/",
     "/v1/load_lora_adapter",
     "/v1/models",

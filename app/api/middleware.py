@@ -34,7 +34,8 @@ _NO_SNIFF = (b"x-content-type-options", b"nosniff")
 class RequestMiddleware:
     """Pure ASGI. While the server drains every answer ends its connection.
 
-    caller: who asks, until a key says who it is. clock: `time.perf_counter`, for traces too.
+    caller: who asks, until a key says who it is. is_inside: it is the server itself that asks, for them. clock:
+    `time.perf_counter`, for traces too.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class RequestMiddleware:
         telemetry: Telemetry,
         clock: Callable[[], float],
         tracing: Tracing | None = None,
+        is_inside: bool = False,
     ) -> None:
         self._app = app
         self._telemetry = telemetry
         self._tracing = tracing
         self._caller = caller
         self._clock = clock
+        self._is_inside = is_inside
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,7 +61,11 @@ class RequestMiddleware:
             return
         headers = dict(scope["headers"])
         record = RequestRecord(
-            request_id=request_id_from(headers), headers=headers, began_at=self._clock(), caller=self._caller
+            request_id=request_id_from(headers),
+            headers=headers,
+            began_at=self._clock(),
+            caller=self._caller,
+            is_inside=self._is_inside,
         )
         scope.setdefault("state", {})["record"] = record
         if self._tracing is not None and scope["path"] not in QUIET_ROUTES:

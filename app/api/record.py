@@ -30,6 +30,7 @@ class RequestRecord:
     headers: Mapping[bytes, bytes] = field(repr=False)  # names in lower case; there are secrets in them
     began_at: float  # of the clock that the middleware was given
     caller: Caller
+    is_inside: bool = False  # of a batch: nobody comes back for what is kept in memory of it
     route: str = ""
     task: str = ""
     model: str = ""

@@ -98,6 +98,19 @@ def serve(
         int,
         typer.Option(envvar="PIPESERVE_MAX_BODY_SIZE", parser=_size, metavar="SIZE", help="Largest request body."),
     ] = DEFAULT.max_body_bytes,
+    files_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PIPESERVE_FILES_DIR",
+            help="Where clients' files and batches are kept. Unset: in the cache folder, under files/.",
+        ),
+    ] = None,
+    max_files_size: Annotated[
+        int,
+        typer.Option(
+            envvar="PIPESERVE_MAX_FILES_SIZE", parser=_size, metavar="SIZE", help="What all those files may have."
+        ),
+    ] = DEFAULT.max_files_bytes,
     drain: Annotated[
         float,
         typer.Option(envvar="PIPESERVE_DRAIN", parser=_duration, metavar="TIME", help="How long a stop may take."),
@@ -179,6 +192,8 @@ def serve(
         log_format=log_format.value,
         cache_dir=cache_dir or default_cache_dir(),
         max_body_bytes=max_body_size,
+        files_dir=files_dir or (cache_dir or default_cache_dir()) / "files",
+        max_files_bytes=max_files_size,
         drain_s=drain,
         load_wait_s=load_wait,
         forward_timeout_s=forward_timeout,

@@ -30,6 +30,40 @@ _RATE_LIMIT_NAMES = {
 _Headers = Mapping[bytes, bytes]
 
 
+class Callers:
+    """Everyone who has a key, as they make requests. Owned by the event loop."""
+
+    def __init__(self, clients: Clients, fleet: ModelsAPI) -> None:
+        self.clients = clients
+        self._fleet = fleet
+        self._callers: dict[Client, Caller] = {}
+        self._version = clients.version
+
+    def caller_of(self, client: Client) -> Caller:
+        if self._version != self.clients.version:
+            self._callers.clear()
+            self._version = self.clients.version
+        caller = self._callers.get(client)
+        if caller is None:
+            key = client.key
+            self._callers[client] = caller = Caller(
+                name=key.name,
+                fleet=AllowedFleet(self._fleet, client),
+                scopes=key.scopes,
+                is_restricted=key.is_restricted,
+                priority=key.priority,
+                weight=key.weight,
+            )
+        return caller
+
+    def named(self, name: str) -> Client:
+        """Who has the key of this name. Raises Unauthorized where it is revoked or has expired."""
+        client = self.clients.named(name)
+        if client is None or not self.clients.is_valid(client):
+            raise Unauthorized(f'The API key "{name}", which this was asked with, is not valid any more.')
+        return client
+
+
 class Door:
     """Pure ASGI, around every dialect of a server that has keys; errors have the shape of the route's dialect.
 
@@ -37,12 +71,9 @@ class Door:
     do (`RequestRecord.demand_admin`) are looked at where they are done, so that no way of writing a path leads past.
     """
 
-    def __init__(self, app: ASGIApp, *, clients: Clients, fleet: ModelsAPI) -> None:
+    def __init__(self, app: ASGIApp, *, callers: Callers) -> None:
         self._app = app
-        self._clients = clients
-        self._fleet = fleet
-        self._callers: dict[Client, Caller] = {}
-        self._version = clients.version
+        self._callers = callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
@@ -50,8 +81,8 @@ class Door:
             return
         record, is_page = record_of(scope), _is_page(scope)
         try:
-            client = self._clients.identify(_presented(record.headers, may_be_basic=is_page))
-            record.caller = caller = self._caller(client)
+            client = self._callers.clients.identify(_presented(record.headers, may_be_basic=is_page))
+            record.caller = caller = self._callers.caller_of(client)
             if client.is_limited:
                 record.rate_limits = lambda: rate_limit_headers(client)
             if scope["path"] == "/metrics":
@@ -69,23 +100,6 @@ class Door:
             await self._app(scope, receive, send)
         finally:
             client.end()
-
-    def _caller(self, client: Client) -> Caller:
-        if self._version != self._clients.version:
-            self._callers.clear()
-            self._version = self._clients.version
-        caller = self._callers.get(client)
-        if caller is None:
-            key = client.key
-            self._callers[client] = caller = Caller(
-                name=key.name,
-                fleet=AllowedFleet(self._fleet, client),
-                scopes=key.scopes,
-                is_restricted=key.is_restricted,
-                priority=key.priority,
-                weight=key.weight,
-            )
-        return caller
 
 
 def _is_page(scope: Scope) -> bool:

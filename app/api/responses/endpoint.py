@@ -6,7 +6,6 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
 
 import orjson
 from starlette.responses import Response
@@ -16,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.call import Call, read_call
 from app.api.errors import row_of
 from app.api.generating import Generating, Wanted
+from app.api.pages import page_of, read_list_query
 from app.api.record import RequestRecord, record_of
 from app.api.responses.body import InputBody, ResponseBody, read_input_body, read_reasoning, read_response_body
 from app.api.responses.events import Event, ResponseWriter, Shape
@@ -42,7 +42,8 @@ def make_id(prefix: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """One request for a response. before: the items of the response that it goes on from. owner: its key's name."""
+    """One request for a response. before: the items of the response that it goes on from. owner: its key's name.
+    is_kept: to be asked for later."""
 
     body: ResponseBody
     inputs: list[Item]
@@ -51,6 +52,7 @@ class _Asked:
     spec: ModelSpec
     call: Call
     owner: str
+    is_kept: bool
 
 
 class Responses:
@@ -81,8 +83,16 @@ class Responses:
         inputs, before = self._items(body, record)
         wanted = wanted_of(body, before, inputs)
         spec = await self._generating.choose((path_model, call.model, body.model), call, record)
-        owner = record.caller.name
-        asked = _Asked(body=body, inputs=inputs, before=before, wanted=wanted, spec=spec, call=call, owner=owner)
+        asked = _Asked(
+            body=body,
+            inputs=inputs,
+            before=before,
+            wanted=wanted,
+            spec=spec,
+            call=call,
+            owner=record.caller.name,
+            is_kept=body.store is not False and not record.is_inside,
+        )
         writer = ResponseWriter(self._shape(asked), make_id=make_id, clock=self._clock)
         if body.stream:
             await self._stream(asked, writer, scope, receive, send)
@@ -141,7 +151,7 @@ class Responses:
         return Shape(head=head, summarises=summary is not None, has_logprobs=body.has_logprobs)
 
     def _keep(self, response: dict[str, Any], asked: _Asked) -> None:
-        if asked.body.store is not False:
+        if asked.is_kept:
             self._store.keep(response, asked.inputs, asked.before, owner=asked.owner)
 
     async def _stream(self, asked: _Asked, writer: ResponseWriter, scope: Scope, receive: Receive, send: Send) -> None:
@@ -184,7 +194,7 @@ class Responses:
     # Those that are kept
 
     async def retrieve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        query = _read_query(scope, ("include", "include[]", "include_obfuscation", "stream", "starting_after"))
+        query = read_list_query(scope, ("include", "include[]", "include_obfuscation", "stream", "starting_after"))
         if query.get("stream", "false").lower() not in ("false", "0") or "starting_after" in query:
             raise InvalidInput("stream: a response is streamed while it is made, not again.", param="stream")
         await _json(self._kept(scope).response)(scope, receive, send)
@@ -200,9 +210,9 @@ class Responses:
 
     async def input_items(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The response's own; the newest first, unless `order` is asc."""
-        query = _read_query(scope, ("include", "include[]", "after", "limit", "order"))
+        query = read_list_query(scope, ("include", "include[]", "after", "limit", "order"))
         items = self._kept(scope).input_items()
-        await _json(orjson.dumps(_page(items, query)))(scope, receive, send)
+        await _json(orjson.dumps(page_of(items, query, max_items=MAX_PAGE, usual=USUAL_PAGE)))(scope, receive, send)
 
     def _kept(self, scope: Scope) -> Kept:
         response_id = _id_in(scope)
@@ -222,39 +232,6 @@ def _id_in(scope: Scope) -> str:
 
 def _json(body: bytes) -> Response:
     return Response(body, media_type=JSON)
-
-
-def _read_query(scope: Scope, names: Sequence[str]) -> dict[str, str]:
-    """The last of each; `include` may stand there several times. Raises InvalidInput."""
-    query: dict[str, str] = {}
-    for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
-        if name not in names:
-            raise InvalidInput(f"{name}: no such query parameter; there are {', '.join(names)}.", param=name)
-        query[name] = value
-    return query
-
-
-def _page(items: list[Item], query: dict[str, str]) -> dict[str, Any]:
-    order, limit, after = query.get("order", "desc"), query.get("limit", str(USUAL_PAGE)), query.get("after")
-    if order not in ("asc", "desc"):
-        raise InvalidInput("order must be asc or desc.", param="order")
-    if not limit.isascii() or not limit.isdecimal() or not 1 <= int(limit[:4]) <= MAX_PAGE:
-        raise InvalidInput(f"limit must be a number from 1 to {MAX_PAGE}.", param="limit")
-    if order == "desc":
-        items = items[::-1]
-    if after is not None:
-        place = next((index for index, one in enumerate(items) if one["id"] == after), None)
-        if place is None:
-            raise InvalidInput("after: there is no such item.", param="after")
-        items = items[place + 1 :]
-    shown = items[: int(limit)]
-    return {
-        "object": "list",
-        "data": shown,
-        "first_id": shown[0]["id"] if shown else None,
-        "last_id": shown[-1]["id"] if shown else None,
-        "has_more": len(items) > len(shown),
-    }
 
 
 def kept_responses_routes(responses: Responses) -> list[BaseRoute]:
