@@ -15,8 +15,12 @@ from tests.fake_hub import COMMIT, FakeHub, serve
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
-def pipeserve(*arguments: str, timeout_s: float = 110, **variables: str) -> subprocess.CompletedProcess[str]:
-    """timeout_s: less than pytest allows a test, so that what hangs says what it printed."""
+def pipeserve(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return pipeserve_within(110, *arguments, **variables)
+
+
+def pipeserve_within(timeout_s: float, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """timeout_s: less than pytest allows the test, so that what hangs says what it printed."""
     return subprocess.run(
         [sys.executable, "-m", "app", *arguments],
         cwd=REPOSITORY,

@@ -35,7 +35,7 @@ def catalog(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_choice_is_measured_stored_shown_and_forgotten(catalog: Path) -> None:
     """The whole way of one entry; stdout is JSON alone, and `check` tells what `auto` stands for."""
     cache = str(catalog.parent / "cache")
-    done = pipeserve("tune", "reviews", "--models", str(catalog), "--json", "--cache-dir", cache, *QUICK, timeout_s=300)
+    done = pipeserve_within(300, "tune", "reviews", "--models", str(catalog), "--json", "--cache-dir", cache, *QUICK)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     rows = {row["name"]: row for row in found["candidates"]}
