@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from app.tuning.candidates import name_of
-from tests.cli.test_commands import REPOSITORY, pipeserve
+from tests.cli.test_commands import REPOSITORY, pipeserve, pipeserve_within
 
 QUICK = ("--rounds", "1", "--seconds", "0", "--batches", "1,2")
 
