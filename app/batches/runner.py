@@ -13,13 +13,16 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from app.batches.lines import Line, check_lines, read_lines
-from app.batches.records import OUTPUT_PURPOSE, Batch, Result, Status, StoredFile
+from app.batches.records import OUTPUT_PURPOSE, Batch, Problem, Result, Status, StoredFile
 from app.batches.store import Store, StoreThread, make_id
 from app.errors import Unavailable
 
 MAX_AT_ONCE = 128
 """Requests of all batches: enough to fill the forwards of a model, and few enough to leave room in its queue."""
+MAX_BATCHES = 32
+"""That are worked on at a time: each has its file open. Others wait, as `validating`."""
 _READ_AT_ONCE = 64  # lines
+_LAST_WRITES_S = 2.0
 _AGAIN_S = 5.0  # until a disk that did not do it is tried again
 
 logger = logging.getLogger(__name__)
@@ -76,6 +79,7 @@ class BatchRunner:
         self._clock = clock
         self._max_line_bytes = max_line_bytes
         self._told = told
+        self._turns = asyncio.Semaphore(MAX_BATCHES)
         self._places = asyncio.Semaphore(max_at_once)
         self._running: dict[str, _Running] = {}
         self._pending: list[_Pending] = []
@@ -108,7 +112,8 @@ class BatchRunner:
         if tasks:
             await asyncio.wait(tasks)
         if self._writer is not None:
-            await self._writer
+            await asyncio.wait({self._writer}, timeout=_LAST_WRITES_S)
+            self._writer.cancel()  # of a disk that does not do it; what is not stored is asked again
 
     # Batches
 
@@ -161,10 +166,11 @@ class BatchRunner:
 
     async def _run(self, running: _Running) -> None:
         await self._until_stored(partial(self._count, running))
-        if running.batch.status == "validating":
-            await self._until_stored(partial(self._validate, running))
-        if running.batch.status == "in_progress":
-            await self._work_until_expiry(running)
+        async with self._turns:
+            if running.batch.status == "validating":
+                await self._until_stored(partial(self._validate, running))
+            if running.batch.status == "in_progress":
+                await self._work_until_expiry(running)
         ended: Status = "completed"
         batch = running.batch
         if batch.status == "failed":
@@ -196,6 +202,8 @@ class BatchRunner:
             num_lines, problems = await asyncio.to_thread(
                 check_lines, path, endpoint=batch.endpoint, max_bytes=self._max_line_bytes
             )
+        except FileNotFoundError:  # deleted before the batch was there to use it
+            num_lines, problems = 0, [Problem(code="no_file", message="The file is gone.", param="input_file_id")]
         except OSError as error:
             raise Unavailable(f"The input of {batch.id} cannot be read: {error}.") from error
         if running.batch.status != "validating":
@@ -226,24 +234,25 @@ class BatchRunner:
             while some := await asyncio.to_thread(lambda: list(islice(lines, _READ_AT_ONCE))):
                 for line in some:
                     await self._places.acquire()
-                    group.create_task(self._answer(running, line))
+                    task = group.create_task(self._answer(running, line))
+                    task.add_done_callback(self._leave)  # also where it is cancelled before it began
 
     def _lines(self, batch: Batch) -> Iterator[Line]:
         return read_lines(self._store.path_of(batch.input_file_id), max_bytes=self._max_line_bytes)
 
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        self._places.release()
+
     async def _answer(self, running: _Running, line: Line) -> None:
-        """It has a place, and gives it back when its answer is stored."""
-        try:
-            batch, request_id = running.batch, make_id("batch_req_")
-            answer = await self._final_answer(batch, line, request_id)
-            has_failed = answer.status >= 400
-            text = _line_of(line, request_id, answer)
-            await self._keep(batch.id, Result(line=line.number, has_failed=has_failed, text=text))
-            counted = "num_failed" if has_failed else "num_completed"
-            running.batch = msgspec.structs.replace(running.batch, **{counted: getattr(running.batch, counted) + 1})
-            self._told("failed" if has_failed else "completed")
-        finally:
-            self._places.release()
+        """It has a place until its answer is stored."""
+        batch, request_id = running.batch, make_id("batch_req_")
+        answer = await self._final_answer(batch, line, request_id)
+        has_failed = answer.status >= 400
+        text = _line_of(line, request_id, answer)
+        await self._keep(batch.id, Result(line=line.number, has_failed=has_failed, text=text))
+        counted = "num_failed" if has_failed else "num_completed"
+        running.batch = msgspec.structs.replace(running.batch, **{counted: getattr(running.batch, counted) + 1})
+        self._told("failed" if has_failed else "completed")
 
     async def _final_answer(self, batch: Batch, line: Line, request_id: str) -> Answer:
         """Live requests are told to come again; these do. While the server drains they wait for its end."""

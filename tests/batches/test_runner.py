@@ -57,22 +57,30 @@ class Running:
         self.runner = runner
         self.script = script
 
-    async def begin(self, *inputs: Any, expires_at: int = 10_000, text: str | None = None) -> Batch:
+    async def begin(
+        self,
+        *inputs: Any,
+        expires_at: int = 10_000,
+        text: str | None = None,
+        name: str = "batch_1",
+        leaves_file: bool = True,
+    ) -> Batch:
         lines = [
             json.dumps({"custom_id": f"id-{one}", "method": "POST", "url": ENDPOINT, "body": {"input": one}})
             for one in inputs
         ]
         content = "\n".join(lines) if text is None else text
         file = StoredFile(
-            id="file-in", owner=OWNER, filename="in", purpose="batch", num_bytes=len(content), created_at=1
+            id=f"file-{name}", owner=OWNER, filename="in", purpose="batch", num_bytes=len(content), created_at=1
         )
-        await self.store.do(lambda store: store.path_of("file-in").write_text(content))
+        if leaves_file:
+            await self.store.do(lambda store: store.path_of(file.id).write_text(content))
         await self.store.do(lambda store: store.add_file(file))
         batch = Batch(
-            id="batch_1",
+            id=name,
             owner=OWNER,
             endpoint=ENDPOINT,
-            input_file_id="file-in",
+            input_file_id=file.id,
             completion_window="24h",
             created_at=1,
             expires_at=expires_at,
@@ -214,10 +222,13 @@ async def test_files_of_running_batches_are_in_use(tmp_path: Path) -> None:
     script = Script(held="a")
     async with server(tmp_path, script) as running:
         batch = await running.begin("a")
-        assert (running.runner.users_of("file-in"), running.runner.inputs()) == ([batch.id], {"file-in"})
+        assert (running.runner.users_of(batch.input_file_id), running.runner.inputs()) == (
+            [batch.id],
+            {batch.input_file_id},
+        )
         await running.runner.cancel(batch)
         await running.ended()
-        assert (running.runner.users_of("file-in"), running.runner.inputs()) == ([], set())
+        assert (running.runner.users_of(batch.input_file_id), running.runner.inputs()) == ([], set())
 
 
 async def test_folder_of_another_server_is_waited_for(tmp_path: Path) -> None:
@@ -232,3 +243,25 @@ async def test_folder_of_another_server_is_waited_for(tmp_path: Path) -> None:
     await running.runner.resume()
     assert (await running.ended()).num_completed == 1
     await second.__aexit__(None, None, None)
+
+
+async def test_cancelled_batches_leave_room_for_the_next(tmp_path: Path) -> None:
+    """More of them than there are places, each with requests that were being answered and others that waited."""
+    script = Script(held="abcdefgh")
+    async with server(tmp_path, script) as running:
+        for number in range(2 * MAX_AT_ONCE):
+            batch = await running.begin(*"abcdefgh", name=f"batch_{number}")
+            await until(lambda: script.num_running > 0)
+            await running.runner.cancel(batch)
+            await until(lambda: running.runner.num_running == 0)
+        await running.begin("i", name="batch_last")
+        await until(lambda: running.runner.num_running == 0)
+        assert script.asked[-1] == "i"
+
+
+async def test_batch_whose_file_is_gone_fails(tmp_path: Path) -> None:
+    """It says so, instead of trying for ever."""
+    async with server(tmp_path) as running:
+        await running.begin("a", leaves_file=False)
+        batch = await running.ended()
+        assert (batch.status, [one.code for one in batch.problems]) == ("failed", ["no_file"])
