@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from app import __version__
+from app.cli.chat import chat
 from app.cli.doctor import doctor
 from app.cli.environments import CacheDir, env
 from app.cli.evaluate import evaluate
 from app.cli.init import init
 from app.cli.keys import keys
 from app.cli.map import map_rows
+from app.cli.models import list_models, load, ps, show, stop
 from app.cli.pull import pull
 from app.cli.ray import ray_manifest
+from app.cli.run import run
 from app.cli.top import top
 from app.cli.tune import tune
 from app.settings import Settings, Tls, default_cache_dir
@@ -315,6 +318,13 @@ cli.command()(tune)
 cli.command(name="map")(map_rows)
 cli.command(name="eval")(evaluate)
 cli.command()(ray_manifest)
+cli.command()(run)
+cli.command()(chat)
+cli.command(name="list")(list_models)
+cli.command()(show)
+cli.command()(ps)
+cli.command()(load)
+cli.command()(stop)
 cli.command()(top)
 cli.command()(doctor)
 cli.command()(init)

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from app.cli.server import DEFAULT_URL, Trouble, Url
 from app.cli.top.sorts import Sort
 
 if TYPE_CHECKING:
     from app.cli.top.figures import Figures
     from app.cli.top.source import Source
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 _WIDE = 240  # columns of a pipe, which has no edge
-
-
-def _url(text: str) -> str:
-    from app.cli.top.source import checked_url
-
-    try:
-        return checked_url(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 def _interval(text: str) -> float:
@@ -41,9 +31,7 @@ def _interval(text: str) -> float:
 
 
 def top(
-    url: Annotated[
-        str, typer.Option(envvar="PIPESERVE_URL", parser=_url, metavar="URL", help="The server.")
-    ] = DEFAULT_URL,
+    url: Url = DEFAULT_URL,
     interval: Annotated[
         float, typer.Option(parser=_interval, metavar="TIME", help="How often to ask it; rates are of that time.")
     ] = 2.0,
@@ -57,9 +45,9 @@ def top(
     PIPESERVE_API_KEY is the key of a server that has keys: of the scope admin, or metrics and infer. Of metrics alone
     it shows all but when models were used and why they failed.
     """
-    from app.cli.top.source import KEY_VARIABLE, Source, Trouble
+    from app.cli.top.source import Source
 
-    source = Source(url, os.environ.get(KEY_VARIABLE, ""), shows_all=shows_all)
+    source = Source(url, shows_all=shows_all)
     try:
         if as_json or once or not sys.stdout.isatty():
             figures = asyncio.run(_figures(source, interval))
@@ -67,7 +55,7 @@ def top(
         else:
             asyncio.run(_watch(source, interval, sort))
     except Trouble as trouble:
-        _fail(f"{trouble} {trouble.advice}".rstrip())
+        _fail(trouble.whole)
     except KeyboardInterrupt:
         pass  # as `q`
 

@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from app.cli.server import Trouble
 from app.cli.top.figures import Figures, figures_of
 from app.cli.top.samples import Sample
 from app.cli.top.screen import page, show_age
 from app.cli.top.sorts import Sort
-from app.cli.top.source import Source, Trouble
+from app.cli.top.source import Source
 
 _SHARE = 4  # a server that needs long to answer is left alone for so many times as long
 KEYS = "q ends, s sorts by another column, a shows models at rest"

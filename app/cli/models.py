@@ -1,0 +1,150 @@
+"""`pipeserve list`, `show`, `ps`, `load` and `stop`: the models of a server that runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from app.cli.server import DEFAULT_URL, Server, Trouble, Url, model_path
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, as the server says it.")]
+Model = Annotated[str, typer.Argument(help="Its id, an alias, or an adapter's name.")]
+_AWAKE = ("loading", "ready", "unloading")
+
+
+def list_models(
+    state: Annotated[list[str] | None, typer.Option(help="Only models in this state, such as ready.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only models that answer this task.")] = None,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """List the models that a server serves, loaded or not."""
+    with _server(url) as server:
+        cards = server.get("/v1/models", {"state": state} if state else None)["data"]
+    shown = [card for card in cards if task is None or task in (*card["tasks"], *card["implied_tasks"])]
+    if as_json:
+        _print_json(shown)
+    else:
+        _print_cards(shown, ("MODEL", "STATE", "TASKS", "FROM"))
+
+
+def ps(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """List the models that are loaded: where, in how much memory, how busy, and until when."""
+    with _server(url) as server:
+        cards = server.get("/v1/models", {"state": list(_AWAKE)})["data"]
+    if as_json:
+        _print_json(cards)
+    else:
+        _print_cards(cards, ("MODEL", "STATE", "DEVICE", "MEMORY", "TYPE", "BUSY", "UNLOADS"))
+
+
+def show(model: Model, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Show all that a server says of a model, and why it failed if it did."""
+    with _server(url) as server:
+        card = server.get(model_path(model))
+    if as_json:
+        _print_json(card)
+        return
+    width = max(map(len, card))
+    for name, value in card.items():
+        if value not in (None, [], {}, ""):
+            typer.echo(f"{name:{width}}  {_shown(name, value)}")
+
+
+def load(model: Model, url: Url = DEFAULT_URL) -> None:
+    """Have a server load a model now, and wait until it is ready. Needs a key of the scope admin, where there are
+    keys."""
+    with _server(url) as server:
+        card = server.post(f"{model_path(model)}/load", headers={"accept": "application/json"}).json()
+    typer.echo(f"{card['id']} is {card['state']} on {card['device']}, in {_bytes(card['memory_bytes'])}.")
+
+
+def stop(model: Model, url: Url = DEFAULT_URL) -> None:
+    """Have a server unload a model, once it has answered what it has. Needs a key of the scope admin, where there are
+    keys."""
+    with _server(url) as server:
+        card = server.post(f"{model_path(model)}/unload").json()
+    typer.echo(f"{card['id']} is {card['state']}.")
+
+
+@contextmanager
+def _server(url: str) -> Iterator[Server]:
+    try:
+        with Server(url) as server:
+            yield server
+    except Trouble as trouble:
+        fail(trouble.whole)
+
+
+def _print_cards(cards: Sequence[dict[str, Any]], titles: Sequence[str]) -> None:
+    from app.cli.printing import new_table, print_table
+
+    if not cards:
+        typer.echo("No model.", err=True)
+        return
+    table = new_table()
+    for title in titles:
+        table.add_column(title, no_wrap=title == "MODEL", justify="right" if title in ("MEMORY", "BUSY") else "left")
+    for card in cards:
+        table.add_row(*(_cell(title, card) for title in titles))
+    print_table(table)
+
+
+def _cell(title: str, card: dict[str, Any]) -> str:
+    match title:
+        case "MODEL":
+            return str(card["id"])
+        case "TASKS":
+            return ", ".join(card["tasks"])
+        case "FROM":
+            return str(card["reason"] or card["model"]) if card["state"] == "failed" else str(card["model"])
+        case "MEMORY":
+            return _bytes(card["memory_bytes"])
+        case "TYPE":
+            return str(card["dtype"] or "-")
+        case "BUSY":
+            return f"{card['in_flight']}"
+        case "UNLOADS":
+            return _when(card)
+        case _:
+            return str(card[title.lower()] or "-")
+
+
+def _when(card: dict[str, Any]) -> str:
+    from app.cli.top.screen import show_age
+
+    if card["unloads_at"] is None:
+        return "in use" if card["in_flight"] else "never"
+    return f"in {show_age(max(0.0, card['unloads_at'] - time.time()))}"
+
+
+def _shown(name: str, value: Any) -> str:
+    if name.endswith("_bytes"):
+        return _bytes(value)
+    if name.endswith("_at") or name == "created":
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _bytes(value: int | None) -> str:
+    from app.fleet.memory import show_bytes
+
+    return "-" if value is None else show_bytes(value)
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def fail(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    sys.exit(1)
