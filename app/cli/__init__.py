@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +20,7 @@ from app.cli.init import init
 from app.cli.keys import keys
 from app.cli.map import map_rows
 from app.cli.models import list_models, load, ps, show, stop
+from app.cli.printing import fail
 from app.cli.pull import pull
 from app.cli.ray import ray_manifest
 from app.cli.run import run
@@ -215,7 +215,7 @@ def serve(
         serve_on_ray(settings, address=ray_address)
         return
     if ray_address is not None:
-        _fail("--ray-address needs --ray.")
+        fail("--ray-address needs --ray.")
     from app.main import serve as run_server
 
     run_server(settings)
@@ -240,7 +240,7 @@ def _tls(certfile: Path | None, keyfile: Path | None, ca_certs: Path | None) -> 
     password = _secret("PIPESERVE_SSL_KEYFILE_PASSWORD")
     if certfile is None:
         if keyfile is not None or ca_certs is not None:
-            _fail("--ssl-keyfile and --ssl-ca-certs need --ssl-certfile.")
+            fail("--ssl-keyfile and --ssl-ca-certs need --ssl-certfile.")
         return None
     return Tls(certfile=certfile, keyfile=keyfile, keyfile_password=password or None, ca_certs=ca_certs)
 
@@ -263,7 +263,7 @@ def check(
     try:
         catalog = source.read()
     except CatalogError as error:
-        _fail(str(error))
+        fail(str(error))
     specs = list(catalog.models)
     if online:
         specs = [source.decide(spec) for spec in asyncio.run(_look_up(specs))]
@@ -345,11 +345,6 @@ def schema() -> None:
 def version() -> None:
     """Print the version."""
     typer.echo(f"pipeserve {__version__}")
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    sys.exit(1)
 
 
 def main() -> None:

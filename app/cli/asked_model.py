@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.finding import catalog_of, changed, find_model
+from app.cli.server import KEY_VARIABLE
 from app.settings import Settings, default_cache_dir
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from app.dataset.rows import Source
     from app.tasks.base import Task
 
-KEY_VARIABLE = "PIPESERVE_API_KEY"
 _TEXTS, _TEXTS_AT_ONCE = 16, 128
 _FILES, _FILES_AT_ONCE = 1, 32  # each may have megabytes
 

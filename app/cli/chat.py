@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.models import fail
+from app.cli.printing import fail
 from app.cli.server import DEFAULT_URL, Server, Trouble, Url
 
 _HELP = "/clear forgets what was said, /exit ends; a line that ends in \\ goes on in the next."

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from app.cli.printing import fail
 from app.settings import CACHE_DIR_VARIABLE, default_cache_dir
 
 env = typer.Typer(
@@ -54,17 +55,17 @@ def create(
     try:
         if requirements is None:
             if name not in SHIPPED:
-                _fail(f'nothing is shipped for "{name}", only for {", ".join(SHIPPED)}; give --requirements FILE.')
+                fail(f'nothing is shipped for "{name}", only for {", ".join(SHIPPED)}; give --requirements FILE.')
             requirements = SHIPPED[name].requirements
         if not requirements.is_file():
-            _fail(f"there is no file {requirements}.")
+            fail(f"there is no file {requirements}.")
         state = building.state_of(folder / name)
         if state is not None and not rebuild and building.is_built_from(state, requirements):
             typer.echo(f"{name} is there and up to date ({folder / name}); --rebuild builds it again.")
             return
         place = building.create(name, folder, requirements, modules_of(name), python=str(python), say=typer.echo)
     except building.EnvironmentProblem as error:
-        _fail(str(error))
+        fail(str(error))
     typer.echo(f"{name} is ready: {place}, {_shown(building.size_of(place))}")
 
 
@@ -108,10 +109,10 @@ def check(
     try:
         environments = Environments(folder, {} if python is None else {name: str(python)})
         if (problem := environments.problem(name)) is not None:
-            _fail(problem)
+            fail(problem)
         found = building.probe(environments.python(name), folder, modules_of(name))
     except building.EnvironmentProblem as error:
-        _fail(str(error))
+        fail(str(error))
     for module, why in found.broken.items():
         typer.echo(f"FAILED  {name}: {module} is installed but cannot be imported, which breaks transformers: {why}")
     for module, why in found.failed.items():
@@ -132,14 +133,9 @@ def remove(name: Name, cache_dir: CacheDir = None) -> None:
     try:
         num_bytes = building.remove(name, environments_folder(cache_dir or default_cache_dir()))
     except building.EnvironmentProblem as error:
-        _fail(str(error))
+        fail(str(error))
     typer.echo(f"{name} is removed; {_shown(num_bytes)} are free again.")
 
 
 def _shown(num_bytes: int) -> str:
     return f"{num_bytes / _GIB:.1f} GiB"
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    sys.exit(1)

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.cli.asked_model import (
-    KEY_VARIABLE,
     AsJson,
     ColumnList,
     Concurrency,
@@ -39,8 +38,9 @@ from app.cli.asked_model import (
 )
 from app.cli.environments import CacheDir
 from app.cli.finding import DEFAULT_MODELS
-from app.cli.printing import new_table, print_table
+from app.cli.printing import fail, new_table, print_table
 from app.cli.rows_progress import RowsProgress, shown_rate
+from app.cli.server import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -112,7 +112,7 @@ def evaluate(
         )
         report = asyncio.run(evaluation.whole([wanted, *([] if against is None else [_other(wanted, against)])]))
     except PipeserveError as error:
-        _fail(error.message)
+        fail(error.message)
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None
     if as_json:
@@ -304,8 +304,3 @@ def _metric_as_json(one: Measured) -> dict[str, Any]:
 def _finite(values: dict[str, float]) -> dict[str, float | None]:
     """NaN is no JSON."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
+
+from app.cli.printing import fail
 
 _HEAD = """\
 # What `pipeserve serve` serves: each model is loaded at its first request. Every key: docs/models-yaml.md.
@@ -34,7 +35,7 @@ def init(
     from app.errors import CatalogError
 
     if file.exists() and not force:
-        _fail(f"{file} is there already; --force writes over it.")
+        fail(f"{file} is there already; --force writes over it.")
     if task or model:
         entries = [_entry(_task(one)) for one in task or []] + [{"model": one} for one in model or []]
         keep_alive = _KEEP_ALIVE
@@ -49,7 +50,7 @@ def init(
         new.replace(file)
     except (CatalogError, OSError) as error:
         new.unlink(missing_ok=True)
-        _fail(str(error).replace(str(new), str(file)))
+        fail(str(error).replace(str(new), str(file)))
     typer.echo(f"wrote {file} with {len(entries)} models; `pipeserve serve --models {file}` serves them.")
 
 
@@ -98,8 +99,3 @@ def _task(text: str) -> str:
     if name not in TASKS:
         raise typer.BadParameter(f'there is no task "{text}"{did_you_mean(text, [*TASKS, *ALIASES])}.')
     return name
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    sys.exit(1)

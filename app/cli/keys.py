@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
+
+from app.cli.printing import fail
 
 keys = typer.Typer(
     help="Make, list and revoke API keys.",
@@ -110,7 +111,7 @@ def create(
     )
     with _problems_told(), changing(keys_file) as forms:
         if any(one.name == name for one in forms):
-            _fail(f'there is a key "{name}" already in {keys_file}; revoke it first, or choose another name.')
+            fail(f'there is a key "{name}" already in {keys_file}; revoke it first, or choose another name.')
         forms.append(form)
     typer.echo(secret)
     typer.echo(f'"{name}" is in {keys_file}; the secret above is shown this once.', err=True)
@@ -147,7 +148,7 @@ def revoke(name: Name, keys_file: File = DEFAULT_FILE) -> None:
     with _problems_told(), changing(keys_file) as forms:
         kept = [form for form in forms if form.name != name]
         if len(kept) == len(forms):
-            _fail(f'there is no key "{name}" in {keys_file}; `pipeserve keys list` shows what there is.')
+            fail(f'there is no key "{name}" in {keys_file}; `pipeserve keys list` shows what there is.')
         forms[:] = kept
     typer.echo(f'"{name}" is revoked.')
 
@@ -159,9 +160,4 @@ def _problems_told() -> Iterator[None]:
     try:
         yield
     except KeyFileProblem as problem:
-        _fail(str(problem))
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    sys.exit(1)
+        fail(str(problem))

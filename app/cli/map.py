@@ -10,12 +10,11 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.cli.asked_model import (
-    KEY_VARIABLE,
     AsJson,
     ColumnList,
     Concurrency,
@@ -38,7 +37,9 @@ from app.cli.asked_model import (
 )
 from app.cli.environments import CacheDir
 from app.cli.finding import DEFAULT_MODELS
+from app.cli.printing import fail
 from app.cli.rows_progress import RowsProgress, shown_rate
+from app.cli.server import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from app.dataset.columns import InputColumns
@@ -107,7 +108,7 @@ def map_rows(
         )
         summary = asyncio.run(run.whole(wanted))
     except (PipeserveError, StoppedByBadRow) as error:
-        _fail(error.message if isinstance(error, PipeserveError) else str(error))
+        fail(error.message if isinstance(error, PipeserveError) else str(error))
     except KeyboardInterrupt:
         typer.echo("Stopped; the same command goes on from here.", err=True)
         raise typer.Exit(_INTERRUPTED) from None
@@ -227,8 +228,3 @@ def _kept(source: Source, asked: list[str] | None) -> list[str]:
                 f'--keep {name}: the data have no column "{name}"; there is {", ".join(source.columns)}.'
             )
     return asked
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(1)

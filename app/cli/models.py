@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
+from app.cli.printing import fail, print_json
 from app.cli.server import DEFAULT_URL, Server, Trouble, Url, model_path
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, as the server says it.")]
@@ -28,7 +28,7 @@ def list_models(
         cards = server.get("/v1/models", {"state": state} if state else None)["data"]
     shown = [card for card in cards if task is None or task in (*card["tasks"], *card["implied_tasks"])]
     if as_json:
-        _print_json(shown)
+        print_json(shown)
     else:
         _print_cards(shown, ("MODEL", "STATE", "TASKS", "FROM"))
 
@@ -38,7 +38,7 @@ def ps(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     with _server(url) as server:
         cards = server.get("/v1/models", {"state": list(_AWAKE)})["data"]
     if as_json:
-        _print_json(cards)
+        print_json(cards)
     else:
         _print_cards(cards, ("MODEL", "STATE", "DEVICE", "MEMORY", "TYPE", "BUSY", "UNLOADS"))
 
@@ -48,7 +48,7 @@ def show(model: Model, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     with _server(url) as server:
         card = server.get(model_path(model))
     if as_json:
-        _print_json(card)
+        print_json(card)
         return
     width = max(map(len, card))
     for name, value in card.items():
@@ -137,14 +137,3 @@ def _bytes(value: int | None) -> str:
     from app.fleet.memory import show_bytes
 
     return "-" if value is None else show_bytes(value)
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
-
-
-def fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    sys.exit(1)

@@ -1,9 +1,11 @@
-"""Tables on stdout: with lines in a terminal, without any in a pipe."""
+"""What commands print: tables, with lines in a terminal and without any in a pipe; JSON; and why they fail."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,3 +25,16 @@ def print_table(table: Table) -> None:
 
     # No markup: a model's name may hold brackets.
     Console(width=None if sys.stdout.isatty() else _WIDE, markup=False).print(table)
+
+
+def print_json(value: Any) -> None:
+    """For programs, and for people who read it: indented."""
+    import msgspec
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def fail(message: str) -> NoReturn:
+    """A sentence on stderr, and exit code 1."""
+    typer.echo(message, err=True)
+    sys.exit(1)

@@ -6,9 +6,11 @@ import asyncio
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from app.cli.printing import fail, print_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -39,12 +41,12 @@ def pull(
     try:
         specs = _wanted(names or [], models)
     except CatalogError as error:
-        _fail(str(error))
+        fail(str(error))
     if not specs and not as_json:
         typer.echo(_NOTHING_TO_DO)
     pulled = asyncio.run(_pull_all(specs, jobs, shows_bars=not as_json and sys.stderr.isatty()))
     if as_json:
-        _print_json(pulled)
+        print_json(pulled)
     else:
         for spec, result in zip(specs, pulled, strict=True):
             is_there = "problem" not in result
@@ -119,14 +121,3 @@ def _bars(are_shown: bool) -> Bars:
         console=Console(stderr=True),
         disable=not are_shown,
     )
-
-
-def _print_json(pulled: list[dict[str, Any]]) -> None:
-    import msgspec
-
-    typer.echo(msgspec.json.format(msgspec.json.encode(pulled)).decode())
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    sys.exit(1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.asked_model import ParameterList, parsed_parameters
-from app.cli.models import fail
+from app.cli.printing import fail
 from app.cli.server import DEFAULT_URL, Server, Trouble, Url, model_path
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.cli.environments import CacheDir
 from app.cli.finding import DEFAULT_MODELS, catalog_of, declared, find_model
-from app.cli.printing import new_table, print_table
+from app.cli.printing import fail, new_table, print_json, print_table
 from app.settings import Settings, default_cache_dir
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def tune(
         if lists:
             _print_choices(choices, Machine.here(_environments(models, settings)), as_json=as_json)
         elif model is None:
-            _fail("Name the MODEL, or say --list.")
+            fail("Name the MODEL, or say --list.")
         elif forgets:
             _forget(choices, model, models)
         else:
@@ -99,7 +99,7 @@ def tune(
                 as_json=as_json,
             )
     except PipeserveError as error:
-        _fail(error.message)
+        fail(error.message)
     except KeyboardInterrupt:
         typer.echo("Stopped; nothing is stored.", err=True)
         raise typer.Exit(_INTERRUPTED) from None
@@ -357,11 +357,10 @@ def _cell(row: Row, shape: Any) -> str:
 
 
 def _print_choices(choices: Choices, machine: Machine, *, as_json: bool) -> None:
-    import msgspec
 
     found = choices.all()
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(list(found.values()))).decode())
+        print_json(list(found.values()))
         return
     if not found:
         typer.echo("Nothing is stored.")
@@ -417,8 +416,3 @@ def _row_as_json(row: Row, report: Report) -> dict[str, Any]:
         "is_allowed": report.is_allowed(row),
         "problem": row.problem,
     }
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(1)

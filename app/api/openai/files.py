@@ -53,7 +53,7 @@ class Files:
         try:
             file = self._described(file_id, record.caller.name, upload)
             await self._store.do(lambda store: store.add_file(file))
-        except BaseException:
+        except BaseException:  # also who leaves meanwhile: nobody was told of the file
             path.unlink(missing_ok=True)
             raise
         await json_response(file_object(file))(scope, receive, send)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.environments import CacheDir
+from app.cli.printing import print_json
 from app.settings import default_cache_dir
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def doctor(
         if not as_json:
             typer.echo(_line(finding))
     if as_json:
-        _print_json(found)
+        print_json(found)
     if any(one.verdict == "FAILED" for one in found):
         raise typer.Exit(1)
 
@@ -37,9 +38,3 @@ def doctor(
 def _line(finding: Finding) -> str:
     fix = f" -> {finding.fix}" if finding.fix else ""
     return f"{finding.verdict:7} {finding.about}: {finding.told}{fix}"
-
-
-def _print_json(found: list[Finding]) -> None:
-    import msgspec
-
-    typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli.printing import fail, print_json
 from app.cli.server import DEFAULT_URL, Trouble, Url
 from app.cli.top.sorts import Sort
 
@@ -51,11 +52,11 @@ def top(
     try:
         if as_json or once or not sys.stdout.isatty():
             figures = asyncio.run(_figures(source, interval))
-            _print_json(figures) if as_json else _print_page(figures, source.url, sort)
+            print_json(figures) if as_json else _print_page(figures, source.url, sort)
         else:
             asyncio.run(_watch(source, interval, sort))
     except Trouble as trouble:
-        _fail(trouble.whole)
+        fail(trouble.whole)
     except KeyboardInterrupt:
         pass  # as `q`
 
@@ -79,12 +80,6 @@ async def _watch(source: Source, interval_s: float, sort: Sort) -> None:
         await Top(source, Console(highlight=False), interval_s=interval_s, sort=sort).run()
 
 
-def _print_json(figures: Figures) -> None:
-    import msgspec
-
-    typer.echo(msgspec.json.format(msgspec.json.encode(figures)).decode())
-
-
 def _print_page(figures: Figures, url: str, sort: Sort) -> None:
     from rich.console import Console
 
@@ -92,8 +87,3 @@ def _print_page(figures: Figures, url: str, sort: Sort) -> None:
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
     console.print(page(figures, url=url, sort=sort, width=console.width))
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(1)
