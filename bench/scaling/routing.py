@@ -7,6 +7,7 @@ there itself since; several routers share nothing. Where a model's weights lie, 
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ class Plan:
     preload: Callable[[int, int], None]
 
 
-class Router:
+class Router(ABC):
     """One of several. Base: which nodes are believed to be up, and how many items are believed to be in each."""
 
     polls = False
@@ -112,9 +113,9 @@ class Router:
         self.in_flight = [0] * plan.ring.num_nodes
         self._places = {node: node for node in self.up}  # of each in `up`, which is in no order
 
+    @abstractmethod
     def choose(self, model: int) -> int:
         """A node's number; -1 where none is believed to be up."""
-        raise NotImplementedError
 
     def sent(self, model: int, node: int) -> None:
         self.in_flight[node] += 1

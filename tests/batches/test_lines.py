@@ -46,7 +46,7 @@ def test_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
         (line(body=[]), "invalid_body", "body"),
         (line(method="GET"), "invalid_method", "method"),
         (line(url="/v1/completions"), "mismatched_url", "url"),
-        (line(custom_id=5), "invalid_request", None),  # type: ignore[arg-type]
+        (line(custom_id=5), "invalid_request", None),  # type: ignore[arg-type]  # what is wrong is wrong on purpose
         (line(more=1), "invalid_request", None),
         ('{"custom_id": "a"}', "invalid_request", None),
         (line(body={"stream": True}), "stream_not_supported", "body.stream"),

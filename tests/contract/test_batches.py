@@ -37,7 +37,7 @@ def client_of(server: RunningServer) -> Iterator[openai.OpenAI]:
 def begin(client: openai.OpenAI, endpoint: str, bodies: list[dict[str, Any]]) -> openai.types.Batch:
     file = client.files.create(file=("requests.jsonl", lines(endpoint, bodies)), purpose="batch")
     window: Any = "24h"
-    return client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window=window)  # type: ignore[arg-type]
+    return client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window=window)  # type: ignore[arg-type]  # the SDK names OpenAI's alone
 
 
 def ended(client: openai.OpenAI, batch_id: str) -> openai.types.Batch:

@@ -184,6 +184,7 @@ def test_requests_of_one_batch_are_linked(traced: RunningServer, collector: Coll
     assert batch.parent_id == "" and len(batch.links) >= 2
     assert batch.attributes["pipeserve.batch.traced_jobs"] == len(batch.links)
     for trace_id, span_id in batch.links:
+        # A default binds the loop's variable, which mypy cannot type in a lambda.
         request = collector.one("POST /v1/{task}", lambda span, trace_id=trace_id: span.trace_id == trace_id)  # type: ignore[misc]
         assert request.span_id == span_id
         forwards = collector.find("forward", lambda span, trace_id=trace_id: span.trace_id == trace_id)  # type: ignore[misc]

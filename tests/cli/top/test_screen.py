@@ -63,6 +63,7 @@ def drawn(width: int = 160, height: int | None = None, **changes: object) -> lis
     figures = options.pop("figures", FIGURES)
     console = Console(width=width, height=height, highlight=False, color_system=None)
     with console.capture() as capture:
+        # What stands in `options` is of several types.
         console.print(page(figures, width=width, height=height, **options))  # type: ignore[arg-type]
     return [line.rstrip() for line in capture.get().splitlines()]
 
