@@ -30,7 +30,7 @@ def configure_logging(*, level: str, form: str, stream: TextIO | None = None, pr
     root.setLevel(level.upper())
     logging.getLogger(AUDIT_LOGGER).setLevel(logging.INFO)
     # uvicorn tells of its own start and stop at INFO, which `serve` says better; others are chatty about each request.
-    for chatty in ("uvicorn", "uvicorn.error", "httpx", "httpcore", "asyncio"):
+    for chatty in ("uvicorn", "uvicorn.error", "httpx", "httpcore", "httpx2", "httpcore2", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
 
 

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -59,6 +59,8 @@ from app.api.responses.store import ResponseStore
 from app.api.routing import Served, root_routes
 from app.api.server import Server, bind, make_room_for, url_of, why_not_bound
 from app.api.tasks import TaskAnswerer, task_routes
+from app.api.ui.process import COMMAND, PagesProcess
+from app.api.ui.proxy import pages_routes
 from app.api.unserved import unserved_routes
 from app.batches.runner import BatchRunner, batches_running
 from app.batches.store import StoreThread
@@ -91,12 +93,21 @@ def build_app(
     telemetry: Telemetry,
     reloader: Reloader | None = None,
     tracing: Tracing | None = None,
+    pages_command: Sequence[str] = COMMAND,
 ) -> Application:
     """The app's lifespan starts the fleet and stops it, and sends the last spans. Raises KeyFileProblem."""
     keyring = Keyring(settings.keys, settings.keys_file) if settings.keys or settings.keys_file is not None else None
     callers = None if keyring is None else Callers(keyring.clients, fleet)
     caller = anybody(fleet, host=settings.host) if keyring is None else nobody(fleet)
     beside: list[Callable[[], AbstractAsyncContextManager[None]]] = []  # what runs while the server does
+    pages = PagesProcess(
+        needs_key=keyring is not None,
+        has_docs=settings.docs,
+        max_file_bytes=settings.max_body_bytes,
+        certificate=None if settings.tls is None else settings.tls.certfile,
+        clock=time.monotonic,
+        command=pages_command,
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -109,6 +120,7 @@ def build_app(
             stack.push_async_callback(fleet.stop)
             for running in beside:
                 await stack.enter_async_context(running())
+            stack.push_async_callback(pages.stop)
             yield
 
     def around(inner: ASGIApp) -> ASGIApp:
@@ -179,13 +191,15 @@ def build_app(
     if reloader is not None:
         reloader.follow(lambda catalog: fetcher.become(catalog.media))
         app.router.routes.extend(reload_router(reloader.reload).routes)
-    app.router.routes.extend(models_router(created=int(time.time())).routes)
+    app.router.routes.extend(models_router(created=int(time.time()), recent=telemetry.recent.of).routes)
     app.router.routes.extend(model_pages_router().routes)
     app.router.routes.extend(info_router().routes)
     app.router.routes.extend(ops_router(fleet, telemetry, has_docs=settings.docs).routes)
     if keyring is not None:
         telemetry.registry.register(KeyCollector(keyring.clients))
         app.router.routes.extend(usage_router(keyring.clients, since=time.time()).routes)
+    if settings.ui:
+        app.router.routes.extend(pages_routes(pages, max_body_bytes=settings.max_body_bytes))
     if settings.docs:
         install_docs(app)
     install_openapi(

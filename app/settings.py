@@ -60,4 +60,5 @@ class Settings:
     tls: Tls | None = None
     cors_origins: tuple[str, ...] = ()  # whose pages may read answers; ("*",): any
     docs: bool = True  # /docs and /openapi.json
+    ui: bool = True  # /ui, where the extra is installed
     launcher: str = "auto"  # "forkserver" where the system has it, else "spawn"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from app import __version__
 from app.errors import Cancelled, error_classes
+from app.recent import Recent
 from app.tasks.completion import GENERATING_TASKS
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class Telemetry:
         # Series that say when others were made are noise; prometheus_client's switch for them is global and untyped.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry
+        self.recent = Recent(time.monotonic)  # requests by model
         self._declared: dict[str, ModelSpec] = {}
         self._models: dict[str, tuple[str, ...]] = {}  # the models that have series, and for which tasks
         self._devices: dict[str, set[str]] = {}
@@ -484,6 +487,8 @@ class Telemetry:
         answered.inc()
         if not task:
             return
+        if model:
+            self.recent.add(model)
         self._work(task, model).request_seconds.observe(seconds)
         if code is not None:
             self._failures.labels(task, model, code).inc()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -16,9 +18,20 @@ from app.api.listing import LISTING_EXTRA, page_of, read_listing
 from app.api.names import split_name
 from app.api.openapi import ERRORS, OPENAI_ERRORS, query_parameter
 from app.api.record import RequestRecord, record_of
-from app.api.schemas import Health, ModelCard, ModelList, OpenAIError, ReloadAnswer, model_card, reload_answer
+from app.api.schemas import (
+    Health,
+    ModelCard,
+    ModelDetails,
+    ModelList,
+    OpenAIError,
+    ReloadAnswer,
+    model_card,
+    reload_answer,
+)
 from app.api.sse import event, stream_events
+from app.catalog import cached_files
 from app.channel.messages import Progress
+from app.declaration.about import read_about
 from app.errors import Forbidden, InvalidInput, ModelFailed, NotServed
 from app.fleet.requests import ModelsAPI, ModelStatus, Reloaded
 
@@ -54,21 +67,30 @@ def _administered(record: RequestRecord, path: str) -> str:
     return record.model
 
 
-def models_router(*, created: int) -> APIRouter:
-    """created: the unix time that OpenAI's `created` shows."""
+def models_router(*, created: int, recent: Callable[[str], int]) -> APIRouter:
+    """created: the unix time that OpenAI's `created` shows. recent: how many requests a model had in the last hours."""
     router = APIRouter(tags=["models"], responses=OPENAI_ERRORS)
 
     @router.get("/v1/models", responses={200: {"model": ModelList}}, openapi_extra=LISTING_EXTRA)
     async def list_models(request: Request) -> Response:
         """Every declared model, or those in some states: tasks, device, memory, last use; behind each its adapters."""
         page, has_more = page_of(_fleet(request), read_listing(request.query_params))
-        cards = [model_card(status, created=created) for status in page]
+        cards = [model_card(status, created=created, recent=recent) for status in page]
         return json_response(ModelList(data=cards, has_more=has_more))
+
+    @router.get("/v1/models/{model_id:path}/details", responses={200: {"model": ModelDetails}})
+    async def get_details(model_id: str, request: Request) -> Response:
+        """What a model's page shows: its card, files, figures and adapters. Read from this disk, asking nobody."""
+        status = _status(request, model_id)
+        about = await asyncio.to_thread(lambda: read_about(cached_files(status.spec)))
+        card, *adapters = (model_card(one, created=created, recent=recent) for one in status.with_adapters())
+        details = ModelDetails(model=card, adapters=adapters, **msgspec.to_builtins(about))
+        return json_response(details)
 
     @router.get("/v1/models/{model_id:path}", responses={200: {"model": ModelCard}})
     async def get_model(model_id: str, request: Request) -> Response:
         """One declared model, by id or alias; ids may hold slashes."""
-        return json_response(model_card(_status(request, model_id), created=created))
+        return json_response(model_card(_status(request, model_id), created=created, recent=recent))
 
     @router.post("/v1/models/{model_id:path}/load", responses={200: LOAD_ANSWER}, openapi_extra=LOAD_EXTRA)
     async def load_model(model_id: str, request: Request) -> Response:
@@ -79,11 +101,11 @@ def models_router(*, created: int) -> APIRouter:
         record = record_of(request.scope)
         progress = record.fleet.load(_administered(record, model_id))
         if _wants_json(request):
-            return json_response(model_card(await _last_status(progress), created=created))
+            return json_response(model_card(await _last_status(progress), created=created, recent=recent))
         return await stream_events(
             progress,
             record,
-            to_event=lambda item: _load_event(item, created),
+            to_event=lambda item: _load_event(item, created, recent),
             error_event=lambda error: event(
                 "error", openai_body(error, f"{error.message} (request id {record.request_id})")
             ),
@@ -94,7 +116,7 @@ def models_router(*, created: int) -> APIRouter:
         """End the model's workers once their running jobs are answered."""
         record = record_of(request.scope)
         status = await record.fleet.unload(_administered(record, model_id))
-        return json_response(model_card(status, created=created))
+        return json_response(model_card(status, created=created, recent=recent))
 
     return router
 
@@ -150,10 +172,10 @@ async def _last_status(progress: AsyncIterator[Progress | ModelStatus]) -> Model
     return status
 
 
-def _load_event(item: Progress | ModelStatus, created: int) -> bytes:
+def _load_event(item: Progress | ModelStatus, created: int, recent: Callable[[str], int]) -> bytes:
     if isinstance(item, Progress):
         return event("progress", {name: getattr(item, name) for name in ("phase", "done", "total")})
-    return event("ready", model_card(item, created=created).model_dump())
+    return event("ready", model_card(item, created=created, recent=recent).model_dump())
 
 
 def model_pages_router() -> APIRouter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -84,6 +85,7 @@ class ModelCard(BaseModel):
     )
     loaded_at: float | None = Field(description="Unix time.")
     last_used_at: float | None = Field(description="Unix time.")
+    recent_requests: int = Field(description="In the last six hours, of the model and its adapters.")
     unloads_at: float | None = Field(
         description="Unix time, unless it is used before. null: not loaded, in use, or never."
     )
@@ -93,6 +95,25 @@ class ModelCard(BaseModel):
     pinned: bool
     keep_alive_s: float = Field(description="Seconds from the last use to unloading; -1: never.")
     parameters: dict[str, Any] = Field(description="Defaults of this model's requests.")
+
+
+class ModelFile(BaseModel):
+    path: str = Field(description="Within the model's folder.")
+    size: int = Field(description="Bytes.")
+
+
+class ModelDetails(BaseModel):
+    """A model, and what its files on this disk say of it; empty before they are there."""
+
+    model: ModelCard
+    adapters: list[ModelCard]
+    commit: str | None = Field(description="Of the Hub's repository.")
+    card: str | None = Field(description="Its README in Markdown, without the front matter.")
+    card_data: dict[str, Any] = Field(description="The front matter: license, language, base_model, ...")
+    files: list[ModelFile]
+    config: dict[str, Any] = Field(description="Figures of its config.json under one name each: layers, context, ...")
+    labels: list[str] = Field(description="What a classifier tells apart.")
+    problems: list[str] = Field(description="Sentences about files that are broken.")
 
 
 class ModelList(BaseModel):
@@ -144,8 +165,8 @@ class ServerInfo(BaseModel):
     links: dict[str, str]
 
 
-def model_card(status: ModelStatus, *, created: int) -> ModelCard:
-    """Of an adapter, where the spec has one."""
+def model_card(status: ModelStatus, *, created: int, recent: Callable[[str], int]) -> ModelCard:
+    """Of an adapter, where the spec has one. recent: requests of the last hours, by id."""
     spec, adapter = status.spec, status.spec.adapter
     problem = None if adapter is None else adapter.problem or status.adapter_problems.get(adapter.id)
     return ModelCard(
@@ -172,6 +193,7 @@ def model_card(status: ModelStatus, *, created: int) -> ModelCard:
         largest_difference=status.largest_difference,
         loaded_at=status.loaded_at,
         last_used_at=status.last_used_at,
+        recent_requests=recent(spec.id),
         unloads_at=status.unloads_at,
         in_flight=status.in_flight,
         queued=status.queued,

@@ -172,6 +172,12 @@ def serve(
     docs: Annotated[
         bool, typer.Option("--docs/--no-docs", envvar="PIPESERVE_DOCS", help="Serve /docs and /openapi.json.")
     ] = DEFAULT.docs,
+    ui: Annotated[
+        bool,
+        typer.Option(
+            "--ui/--no-ui", envvar="PIPESERVE_UI", help="Serve the pages at /ui; their process starts with a visitor."
+        ),
+    ] = DEFAULT.ui,
     launcher: Annotated[
         LauncherName, typer.Option(envvar="PIPESERVE_LAUNCHER", help="How worker processes are started.")
     ] = LauncherName.AUTO,
@@ -208,6 +214,7 @@ def serve(
         tls=_tls(ssl_certfile, ssl_keyfile, ssl_ca_certs),
         cors_origins=tuple(cors_origin or ()),
         docs=docs,
+        ui=ui,
     )
     if ray:
         from app.ray.command import serve_on_ray
@@ -305,7 +312,7 @@ def _computed(spec: ModelSpec) -> str:
 
 def _whereabouts(spec: ModelSpec) -> str:
     from app.catalog import cached_files
-    from app.cli.advice import commit_of
+    from app.declaration.about import commit_of
 
     config = cached_files(spec)("config.json")
     if config is None:

@@ -24,11 +24,6 @@ def advice_on(specs: Iterable[ModelSpec]) -> Iterator[str]:
         yield f"what the Hub has at the download, unless a folder stands there: {', '.join(unpinnable)}."
 
 
-def commit_of(snapshot: Path) -> str | None:
-    """Of a folder in the Hub's cache, which is named after it."""
-    return snapshot.name if _COMMIT.fullmatch(snapshot.name) else None
-
-
 def _trusted(spec: ModelSpec) -> Iterator[str]:
     if spec.trust_remote_code:
         moves = ", whatever that will be: it is not pinned" if _can_move(spec.model, spec.revision) else ""

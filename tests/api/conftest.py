@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx2 as httpx
@@ -13,6 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from app.api.server import Server, bind, url_of
+from app.api.ui.process import COMMAND
 from app.catalog import Catalog
 from app.main import build_app
 from app.reloading import Reloader
@@ -30,7 +31,7 @@ def read_nothing_new() -> Catalog:
 class LiveServer:
     """The server under test, and a client for it. read: what models.yaml is when it is read again."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, pages_command: Sequence[str] = COMMAND) -> None:
         self.fleet = FakeFleet()
         self._listener = bind("127.0.0.1", 0)
         self._is_up = threading.Event()
@@ -39,7 +40,7 @@ class LiveServer:
         self.url = url_of(self._listener, "http" if settings.tls is None else "https")
         self.read = read_nothing_new
         reloader = Reloader(lambda: self.read(), CATALOG, self.fleet, telemetry, settings)
-        self.app = build_app(settings, CATALOG, self.fleet, telemetry, reloader)
+        self.app = build_app(settings, CATALOG, self.fleet, telemetry, reloader, pages_command=pages_command)
         self._server = Server(
             self.app,
             self.fleet,

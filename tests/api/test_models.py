@@ -205,3 +205,19 @@ def test_info_of_a_model(server: LiveServer) -> None:
     """In Hugging Face's words."""
     info = server.get("/models/acme/labels/info").json()
     assert (info["model_id"], info["model_pipeline_tag"]) == ("acme/labels", "zero-shot-classification")
+
+
+def test_details_of_a_model_whose_files_are_not_here(server: LiveServer) -> None:
+    """Its card of `/v1/models`, and nothing else yet; names are found as everywhere."""
+    details = server.get("/v1/models/rev/details").json()
+    assert details["model"]["id"] == "reviews" and details["card"] is None and details["files"] == []
+    assert server.get("/v1/models/acme/labels/large/details").json()["model"]["id"] == "acme/labels/large"
+    assert server.get("/v1/models/nobody/details").status_code == 404
+
+
+def test_requests_of_the_last_hours_are_counted(server: LiveServer) -> None:
+    """Those for inference, whatever became of them."""
+    before = server.get("/v1/models/reviews").json()["recent_requests"]
+    for _ in range(3):
+        server.post("/v1/text-classification/reviews", {"inputs": "a"})
+    assert server.get("/v1/models/rev").json()["recent_requests"] == before + 3

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from app.catalog import AdapterSpec, ModelSpec
-from app.cli.advice import advice_on, commit_of
+from app.cli.advice import advice_on
+from app.declaration.about import commit_of
 from tests.cli.test_commands import pipeserve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -17,6 +17,7 @@ from app.api.errors import answer_pipeserve_error
 from app.api.record import record_of
 from app.errors import PipeserveError, Unauthorized
 from app.fleet.requests import ModelsAPI
+from app.ui.told import PATH as UI_PATH
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 """What load balancers ask, which have no key."""
@@ -76,7 +77,7 @@ class Door:
         self._callers = callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or _has_door_of_its_own(scope["path"]):
             await self._app(scope, receive, send)
             return
         record, is_page = record_of(scope), _is_page(scope)
@@ -100,6 +101,11 @@ class Door:
             await self._app(scope, receive, send)
         finally:
             client.end()
+
+
+def _has_door_of_its_own(path: str) -> bool:
+    """The pages let nobody in without a key (`app/ui/guard.py`), and ask for one in a form."""
+    return path == UI_PATH or path.startswith(f"{UI_PATH}/")
 
 
 def _is_page(scope: Scope) -> bool:

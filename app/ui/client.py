@@ -1,0 +1,173 @@
+"""The server's HTTP API, as the pages use it: with the key of the browser that asks."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+import orjson
+
+from app.api.schemas import LoadProgress, ModelCard, ModelDetails, ModelList
+from app.ui.told import Told
+
+_CONNECT_S = 5.0
+_ANSWER_S = 600.0  # a model may have to be downloaded first; the server has limits of its own
+
+
+class ApiError(Exception):
+    """What the server answered in place of what was asked: its own sentence. status 0: it could not be reached."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """total_ms: as the server measured it."""
+
+    content: bytes
+    media_type: str
+    total_ms: float | None = None
+    batch_size: int | None = None
+
+    def json(self) -> Any:
+        return orjson.loads(self.content)
+
+
+class Api:
+    """Owned by the event loop. Every method raises ApiError. key: None on a server without keys."""
+
+    def __init__(self, told: Told, *, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+        self._http = httpx2.AsyncClient(
+            base_url=told.api_url,
+            timeout=httpx2.Timeout(_ANSWER_S, connect=_CONNECT_S),
+            verify=_trusting(told) if told.certificate is not None else True,
+            trust_env=False,  # no proxy stands between two processes of one machine
+            transport=transport,
+        )
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def models(self, key: str | None) -> list[ModelCard]:
+        answer = await self._request("GET", "/v1/models", key)
+        return ModelList.model_validate_json(answer.content).data
+
+    async def details(self, key: str | None, model: str) -> ModelDetails:
+        answer = await self._request("GET", f"/v1/models/{quote(model)}/details", key)
+        return ModelDetails.model_validate_json(answer.content)
+
+    async def unload(self, key: str | None, model: str) -> None:
+        await self._request("POST", f"/v1/models/{quote(model)}/unload", key)
+
+    async def load(self, key: str | None, model: str) -> AsyncIterator[LoadProgress]:
+        """Its progress, until it is ready."""
+        async for name, data in self._events(f"/v1/models/{quote(model)}/load", key):
+            if name == "progress":
+                yield LoadProgress.model_validate_json(data)
+            elif name == "error":
+                raise ApiError(500, _message(orjson.loads(data)))
+
+    async def chat(self, key: str | None, body: dict[str, Any]) -> AsyncIterator[str]:
+        """The text of the answer as it is made; calls of tools as they would be made."""
+        calls: list[dict[str, str]] = []
+        async for _, data in self._events("/v1/chat/completions", key, orjson.dumps(body)):
+            if data == "[DONE]":
+                break
+            chunk = orjson.loads(data)
+            if "error" in chunk:
+                raise ApiError(500, _message(chunk))
+            for choice in chunk["choices"]:
+                delta = choice["delta"]
+                _gather(calls, delta.get("tool_calls") or [])
+                if delta.get("content"):
+                    yield delta["content"]
+        for call in calls:
+            yield f"\n```\n{call['name']}({call['arguments']})\n```\n"
+
+    async def _events(self, path: str, key: str | None, content: bytes | None = None) -> AsyncIterator[tuple[str, str]]:
+        """Server-sent events: their names, and their data, which is on one line."""
+        headers = {**_headers(key), "accept": "text/event-stream", "content-type": "application/json"}
+        try:
+            async with self._http.stream("POST", path, headers=headers, content=content) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise _refused(response)
+                name = ""
+                async for line in response.aiter_lines():
+                    if line.startswith("event: "):
+                        name = line.removeprefix("event: ")
+                    elif line.startswith("data: "):
+                        yield name, line.removeprefix("data: ")
+        except httpx2.HTTPError as error:
+            raise _unreachable(error) from error
+
+    async def ask(self, key: str | None, task: str, model: str, body: dict[str, Any], *, accept: str = "*/*") -> Answer:
+        """One request of a task."""
+        content = orjson.dumps({"model": model, **body})
+        return await self._request(
+            "POST", f"/v1/{task}", key, content=content, headers={"content-type": "application/json", "accept": accept}
+        )
+
+    async def _request(
+        self, method: str, path: str, key: str | None, *, content: bytes | None = None, headers: Any = None
+    ) -> Answer:
+        try:
+            response = await self._http.request(
+                method, path, content=content, headers={**_headers(key), **(headers or {})}
+            )
+        except httpx2.HTTPError as error:
+            raise _unreachable(error) from error
+        if response.is_error:
+            raise _refused(response)
+        total_ms, batch_size = response.headers.get("x-total-time"), response.headers.get("x-batch-size")
+        return Answer(
+            content=response.content,
+            media_type=response.headers.get("content-type", "").partition(";")[0],
+            total_ms=None if total_ms is None else float(total_ms),
+            batch_size=None if batch_size is None else int(batch_size),
+        )
+
+
+def _gather(calls: list[dict[str, str]], deltas: list[dict[str, Any]]) -> None:
+    """What a chunk adds to calls of tools: a name first, then pieces of the arguments."""
+    for delta in deltas:
+        while len(calls) <= delta["index"]:
+            calls.append({"name": "", "arguments": ""})
+        for part in ("name", "arguments"):
+            calls[delta["index"]][part] += (delta.get("function") or {}).get(part) or ""
+
+
+def _headers(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"authorization": f"Bearer {key}"}
+
+
+def _trusting(told: Told) -> ssl.SSLContext:
+    """The server's own certificate and no other: it is for the name that the world knows it by, not for this one."""
+    context = ssl.create_default_context(cafile=told.certificate)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+def _refused(response: httpx2.Response) -> ApiError:
+    try:
+        message = _message(response.json())
+    except ValueError:
+        message = f"The server answered {response.status_code}."
+    return ApiError(response.status_code, message)
+
+
+def _message(body: Any) -> str:
+    """Of an error in Hugging Face's shape or in OpenAI's."""
+    error = body.get("error") if isinstance(body, dict) else None
+    return str(error.get("message") if isinstance(error, dict) else error)
+
+
+def _unreachable(error: Exception) -> ApiError:
+    return ApiError(0, f"The server cannot be reached just now ({type(error).__name__}).")

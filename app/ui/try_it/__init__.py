@@ -1,0 +1,1 @@
+"""A form for each task, made from its example in the registry, and its answers as something to look at."""

@@ -1,0 +1,140 @@
+"""The pages in a real headless Chromium, before a real server with the small models of the tests."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.models import build
+from tests.server import RunningServer
+
+pytest.importorskip("gradio")
+playwright = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = shutil.which("chromium")
+KEY = "a-secret-for-browsers-of-the-tests"
+WAIT_MS = 90_000  # the pages' process imports Gradio first, maybe beside much else
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; Debian's package is called chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("ui")
+    catalog = folder / "models.yaml"
+    models = [
+        {"id": "people", "task": "token-classification", "model": str(build("token-classification", folder))},
+        {"id": "moods", "task": "text-classification", "model": str(build("sequence-classification", folder))},
+    ]
+    catalog.write_text(yaml.safe_dump({"models": models}))
+    with RunningServer(catalog, cache_dir=folder / "cache", variables={"PIPESERVE_API_KEYS": KEY}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(server: RunningServer, browser: Any) -> Iterator[Any]:
+    """Logged in. Fails the test for a request to another host, an error of a script, and an answer that is an error."""
+    wrong: list[str] = []
+    context = browser.new_context(base_url=server.url)
+    made = context.new_page()
+    made.on("request", lambda asked: wrong.extend([] if _is_ours(asked.url, server) else [f"asked {asked.url}"]))
+    made.on("pageerror", lambda error: wrong.append(str(error)))
+    made.goto("/ui/", wait_until="commit", timeout=WAIT_MS)
+    made.get_by_label("API key").fill(KEY, timeout=WAIT_MS)
+    made.on("response", lambda answer: wrong.extend([f"{answer.status} {answer.url}"] if answer.status >= 400 else []))
+    made.get_by_role("button", name="Log in").click()
+    made.locator(".ps-card").first.wait_for(timeout=WAIT_MS)
+    yield made
+    context.close()
+    assert wrong == []
+
+
+def _is_ours(url: str, server: RunningServer) -> bool:
+    return url.startswith((server.url, "data:", "blob:"))
+
+
+def test_nobody_sees_models_without_a_key(server: RunningServer, browser: Any) -> None:
+    """A wrong one is told, and no key stands in an address or in the log."""
+    context = browser.new_context(base_url=server.url)
+    page = context.new_page()
+    page.goto("/ui/model?id=moods", wait_until="commit", timeout=WAIT_MS)
+    page.get_by_label("API key").fill("wrong-key-of-somebody", timeout=WAIT_MS)
+    page.get_by_role("button", name="Log in").click()
+    assert "not valid" in page.get_by_role("alert").inner_text()
+    page.get_by_label("API key").fill(KEY)
+    page.get_by_role("button", name="Log in").click()
+    page.locator(".ps-head").wait_for(timeout=WAIT_MS)
+    assert page.url.endswith("/ui/model?id=moods")
+    context.close()
+    assert not any(KEY in line or "wrong-key" in line for line in server.log)
+
+
+def test_model_is_found_loaded_and_unloaded(page: Any) -> None:
+    """Search and filters narrow the cards down; the state follows."""
+    assert page.locator(".ps-card:visible").count() == 2
+    page.keyboard.press("/")
+    page.keyboard.type("mood")
+    assert page.locator(".ps-card:visible").count() == 1
+    page.get_by_role("button", name="Load moods", exact=True).click()
+    page.locator(".ps-card[data-name=moods] .ps-is-ready").wait_for(timeout=WAIT_MS)
+    assert page.locator(".ps-card:visible").count() == 1  # the search is still there
+    page.get_by_role("button", name="Unload moods").click()
+    page.locator(".ps-card[data-name=moods] .ps-is-unloaded").wait_for(timeout=WAIT_MS)
+    page.keyboard.press("Escape")
+    assert page.locator(".ps-card:visible").count() == 2
+
+
+def test_task_is_tried_on_the_models_page(page: Any) -> None:
+    """The answer is drawn, and the curl line asks the same."""
+    page.locator(".ps-card[data-name=people] a").click()
+    page.locator(".ps-head").wait_for(timeout=WAIT_MS)
+    page.get_by_label("Input").fill("Ada Lovelace lived in London")
+    page.get_by_role("button", name="Compute").click()
+    page.locator(".ps-result .ps-answer").wait_for(timeout=WAIT_MS)
+    assert page.locator(".ps-result .ps-answer").inner_text().replace("\n", " ").startswith("Ada")
+    page.get_by_role("button", name="The same with curl").click()
+    assert "Ada Lovelace lived in London" in page.locator(".cm-content:visible").first.inner_text()
+
+
+def test_theme_is_kept(page: Any) -> None:
+    """Of this browser, over a reload."""
+    was = page.locator("body.dark").count()
+    page.get_by_label("Light or dark").click()
+    assert page.locator("body.dark").count() != was
+    page.reload()
+    page.locator(".ps-card").first.wait_for(timeout=WAIT_MS)
+    assert page.locator("body.dark").count() != was
+
+
+def test_phone_has_no_sideways_scrolling(page: Any) -> None:
+    """At the width of a small one, on both pages."""
+    page.set_viewport_size({"width": 360, "height": 740})
+    for path in ("/ui/", "/ui/model?id=people"):
+        page.goto(path)
+        page.locator(".ps-card, .ps-head").first.wait_for(timeout=WAIT_MS)
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+
+
+def test_logout_ends_the_session(page: Any) -> None:
+    """The next page asks for the key again."""
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_label("API key").wait_for(timeout=WAIT_MS)
+    page.goto("/ui/")
+    page.get_by_label("API key").wait_for(timeout=WAIT_MS)
