@@ -27,6 +27,7 @@ _START_S = 120.0  # importing Gradio takes 2 s, and 40 s on a disk and processor
 _FIRST_BACK_OFF_S, _MAX_BACK_OFF_S = 1.0, 60.0
 _SETTLED_S = 60.0  # who lived so long has not failed to start
 _STOP_S = 2.0
+_LIMITS = httpx2.Limits(max_connections=None)
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 _PACKAGES = Path(__file__).resolve().parents[3]
 
@@ -76,23 +77,22 @@ class PagesProcess:
         self._clock = clock
         self._command = command
         self._running: asyncio.Task[None] | None = None
-        self._ready: asyncio.Future[httpx2.AsyncClient] | None = None
+        self._ready: asyncio.Future[httpx2.AsyncBaseTransport] | None = None
         self._num_failures = 0
         self._not_before = 0.0
 
-    async def client(self, api_url: str, *, wait_s: float) -> httpx2.AsyncClient:
+    async def transport(self, api_url: str, *, wait_s: float) -> httpx2.AsyncBaseTransport:
         """For requests to it. api_url: where the pages find this server. Raises NotAvailable where the extra is not
-        installed, Unavailable while it starts (after `wait_s`) or must not yet be started again."""
+        installed, Unavailable while it starts (after `wait_s`) or must not yet be started again.
+
+        No client: that would keep the cookies of an answer, and so one visitor's session, for the next request."""
         if self._running is None:
             self._start(api_url)
         assert self._ready is not None
         done, _ = await asyncio.wait({self._ready}, timeout=wait_s)
         if not done:
             raise Unavailable("The pages are starting.", retry_after_s=1)
-        client = self._ready.result()
-        if client.is_closed:
-            raise Unavailable("The pages' process ended; it is started again.", retry_after_s=1)
-        return client
+        return self._ready.result()
 
     def _start(self, api_url: str) -> None:
         if is_missing(self._command):
@@ -105,7 +105,7 @@ class PagesProcess:
         self._ready.add_done_callback(_look_at)
         self._running = asyncio.create_task(self._run(api_url, self._ready), name="pages")
 
-    async def _run(self, api_url: str, ready: asyncio.Future[httpx2.AsyncClient]) -> None:
+    async def _run(self, api_url: str, ready: asyncio.Future[httpx2.AsyncBaseTransport]) -> None:
         """From its start to its end."""
         folder = Path(tempfile.mkdtemp(prefix="pipeserve-ui-"))
         told = Told(
@@ -132,9 +132,8 @@ class PagesProcess:
             process.stdin.write(msgspec.json.encode(told) + b"\n")
             if await asyncio.wait_for(_line_of(process.stdout), _START_S) != READY:
                 raise OSError("it ended before it was ready")
-            transport = httpx2.AsyncHTTPTransport(uds=told.socket, limits=httpx2.Limits(max_connections=None))
-            async with httpx2.AsyncClient(transport=transport, timeout=None, trust_env=False) as client:
-                ready.set_result(client)
+            async with httpx2.AsyncHTTPTransport(uds=told.socket, limits=_LIMITS) as transport:
+                ready.set_result(transport)
                 await process.stdout.read()
                 code = await process.wait()
             logger.warning("the pages' process ended with %d", code)
@@ -179,7 +178,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def _look_at(ready: asyncio.Future[httpx2.AsyncClient]) -> None:
+def _look_at(ready: asyncio.Future[httpx2.AsyncBaseTransport]) -> None:
     """Whoever waited has left: asyncio would complain that nobody saw the error."""
     if not ready.cancelled():
         ready.exception()

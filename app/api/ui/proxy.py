@@ -57,20 +57,20 @@ class PagesEndpoint:
         record = record_of(scope)
         record.route = PATH
         try:
-            client = await self._pages.client(_own_url(scope), wait_s=_WAIT_S)
+            transport = await self._pages.transport(_own_url(scope), wait_s=_WAIT_S)
         except Unavailable as error:
             if b"text/html" not in record.headers.get(b"accept", b"") or error.retry_after_s is None:
                 raise
             await _send_page(send, _STARTING, 503)
             return
-        request = client.build_request(
+        request = httpx2.Request(
             scope["method"],
             httpx2.URL(f"http://pages{_target(scope)}"),
             headers=_passed_on(scope),
             content=self._body(receive) if _has_body(scope) else None,
         )
         try:
-            response = await client.send(request, stream=True)
+            response = await transport.handle_async_request(request)
         except httpx2.HTTPError as error:
             raise Unavailable("The pages' process ended; it is started again.", retry_after_s=1) from error
         try:

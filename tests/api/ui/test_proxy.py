@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +53,18 @@ def test_headers_say_how_the_server_was_reached(pages: LiveServer) -> None:
     host = pages.url.removeprefix("http://")
     assert headers["host"] == headers["x-forwarded-host"] == host and headers["x-forwarded-proto"] == "http"
     assert not {"x-forwarded-for", "authorization", "x-api-key", "api-key", "te"} & set(headers)
+
+
+def test_cookies_are_their_visitors_alone(pages: LiveServer) -> None:
+    """What the pages gave to one browser is not shown for the next; and a request has no header but its own."""
+    asked(pages)
+    headers = {"host": "pages.example", "accept": "text/x-own", "connection": "close"}
+    with socket.create_connection(tuple(pages.url.removeprefix("http://").split(":"))) as connection:
+        connection.sendall(b"GET /ui/ HTTP/1.1\r\n")
+        connection.sendall("".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode() + b"\r\n")
+        body = connection.makefile("rb").read().partition(b"\r\n\r\n")[2]
+    told = json.loads(body)["headers"]
+    assert set(told) == {"host", "accept", "x-forwarded-proto", "x-forwarded-host"}
 
 
 def test_process_is_told_where_the_server_is(pages: LiveServer) -> None:
