@@ -37,7 +37,8 @@ ACT = """
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-action]');
   if (!button || button.disabled) return;
-  button.disabled = true;
+  button.disabled = true;  // until what it does is shown, or is refused, which changes nothing here
+  setTimeout(() => { button.disabled = false; }, 2000);
   trigger('click', {action: button.dataset.action, model: button.dataset.model});
 });
 """

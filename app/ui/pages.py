@@ -113,9 +113,7 @@ def _catalogue(pages: gr.Blocks, visits: Visits, told: Told) -> None:
             async for _ in visits.perform(request, str(event.action), str(event.model)):
                 yield cards_html(await visits.models(request), visits.shown()), gr.skip()
         except ApiError as error:
-            html, _ = await refresh(request)
-            yield html, gr.HTML(_alert(str(error)), visible=True)
-            return
+            gr.Warning(str(error))
         yield await refresh(request)
 
     pages.load(show, outputs=[filters, cards, alert], show_progress="hidden", api_visibility="private")

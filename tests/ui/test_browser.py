@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from tests.models import build
+from app.cli import cli
+from tests import models, tiny
 from tests.server import RunningServer
 
 pytest.importorskip("gradio")
 playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect
 
 CHROMIUM = shutil.which("chromium")
-KEY = "a-secret-for-browsers-of-the-tests"
 WAIT_MS = 90_000  # the pages' process imports Gradio first, maybe beside much else
 
 pytestmark = [
@@ -26,17 +30,33 @@ pytestmark = [
 ]
 
 
+@dataclass(frozen=True)
+class Locked:
+    """key: of an administrator."""
+
+    running: RunningServer
+    key: str
+
+    @property
+    def url(self) -> str:
+        return self.running.url
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
     folder = tmp_path_factory.mktemp("ui")
-    catalog = folder / "models.yaml"
-    models = [
-        {"id": "people", "task": "token-classification", "model": str(build("token-classification", folder))},
-        {"id": "moods", "task": "text-classification", "model": str(build("sequence-classification", folder))},
+    catalog, keys = folder / "models.yaml", folder / "keys.yaml"
+    entries = [
+        {"id": "people", "task": "token-classification", "model": str(models.build("token-classification", folder))},
+        {"id": "moods", "task": "text-classification", "model": str(models.build("sequence-classification", folder))},
+        {"id": "talk", "task": "text-generation", "model": str(tiny.build("chatml", folder))},
     ]
-    catalog.write_text(yaml.safe_dump({"models": models}))
-    with RunningServer(catalog, cache_dir=folder / "cache", variables={"PIPESERVE_API_KEYS": KEY}) as running:
-        yield running
+    catalog.write_text(yaml.safe_dump({"models": entries}))
+    created = ["keys", "create", "operator", "--keys-file", str(keys), "--scope", "infer", "--scope", "admin"]
+    made = CliRunner().invoke(cli, created)
+    assert made.exit_code == 0, made.output
+    with RunningServer(catalog, "--keys-file", str(keys), cache_dir=folder / "cache") as running:
+        yield Locked(running, key=made.stdout.strip())
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +68,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def page(server: RunningServer, browser: Any) -> Iterator[Any]:
+def page(server: Locked, browser: Any) -> Iterator[Any]:
     """Logged in. Fails the test for a request to another host, an error of a script, and an answer that is an error."""
     wrong: list[str] = []
     context = browser.new_context(base_url=server.url)
@@ -56,7 +76,7 @@ def page(server: RunningServer, browser: Any) -> Iterator[Any]:
     made.on("request", lambda asked: wrong.extend([] if _is_ours(asked.url, server) else [f"asked {asked.url}"]))
     made.on("pageerror", lambda error: wrong.append(str(error)))
     made.goto("/ui/", wait_until="commit", timeout=WAIT_MS)
-    made.get_by_label("API key").fill(KEY, timeout=WAIT_MS)
+    made.get_by_label("API key").fill(server.key, timeout=WAIT_MS)
     made.on("response", lambda answer: wrong.extend([f"{answer.status} {answer.url}"] if answer.status >= 400 else []))
     made.get_by_role("button", name="Log in").click()
     made.locator(".ps-card").first.wait_for(timeout=WAIT_MS)
@@ -65,11 +85,11 @@ def page(server: RunningServer, browser: Any) -> Iterator[Any]:
     assert wrong == []
 
 
-def _is_ours(url: str, server: RunningServer) -> bool:
+def _is_ours(url: str, server: Locked) -> bool:
     return url.startswith((server.url, "data:", "blob:"))
 
 
-def test_nobody_sees_models_without_a_key(server: RunningServer, browser: Any) -> None:
+def test_nobody_sees_models_without_a_key(server: Locked, browser: Any) -> None:
     """A wrong one is told, and no key stands in an address or in the log."""
     context = browser.new_context(base_url=server.url)
     page = context.new_page()
@@ -77,17 +97,17 @@ def test_nobody_sees_models_without_a_key(server: RunningServer, browser: Any) -
     page.get_by_label("API key").fill("wrong-key-of-somebody", timeout=WAIT_MS)
     page.get_by_role("button", name="Log in").click()
     assert "not valid" in page.get_by_role("alert").inner_text()
-    page.get_by_label("API key").fill(KEY)
+    page.get_by_label("API key").fill(server.key)
     page.get_by_role("button", name="Log in").click()
     page.locator(".ps-head").wait_for(timeout=WAIT_MS)
     assert page.url.endswith("/ui/model?id=moods")
     context.close()
-    assert not any(KEY in line or "wrong-key" in line for line in server.log)
+    assert not any(server.key in line or "wrong-key" in line for line in server.running.log)
 
 
 def test_model_is_found_loaded_and_unloaded(page: Any) -> None:
     """Search and filters narrow the cards down; the state follows."""
-    assert page.locator(".ps-card:visible").count() == 2
+    assert page.locator(".ps-card:visible").count() == 3
     page.keyboard.press("/")
     page.keyboard.type("mood")
     assert page.locator(".ps-card:visible").count() == 1
@@ -97,19 +117,32 @@ def test_model_is_found_loaded_and_unloaded(page: Any) -> None:
     page.get_by_role("button", name="Unload moods").click()
     page.locator(".ps-card[data-name=moods] .ps-is-unloaded").wait_for(timeout=WAIT_MS)
     page.keyboard.press("Escape")
-    assert page.locator(".ps-card:visible").count() == 2
+    assert page.locator(".ps-card:visible").count() == 3
 
 
 def test_task_is_tried_on_the_models_page(page: Any) -> None:
     """The answer is drawn, and the curl line asks the same."""
     page.locator(".ps-card[data-name=people] a").click()
     page.locator(".ps-head").wait_for(timeout=WAIT_MS)
-    page.get_by_label("Input").fill("Ada Lovelace lived in London")
+    page.get_by_label("Input", exact=True).fill("Ada Lovelace lived in London")
     page.get_by_role("button", name="Compute").click()
     page.locator(".ps-result .ps-answer").wait_for(timeout=WAIT_MS)
     assert page.locator(".ps-result .ps-answer").inner_text().replace("\n", " ").startswith("Ada")
     page.get_by_role("button", name="The same with curl").click()
     assert "Ada Lovelace lived in London" in page.locator(".cm-content:visible").first.inner_text()
+
+
+def test_chat_is_streamed(page: Any) -> None:
+    """Question and answer stand there, and the box is ready for the next."""
+    page.goto("/ui/model?id=talk")
+    box = page.get_by_placeholder("Message")
+    box.fill("hello there", timeout=WAIT_MS)
+    box.press("Enter")
+    answer = page.get_by_test_id("bot").last
+    expect(page.get_by_test_id("user")).to_have_text("hello there")
+    expect(answer).not_to_have_text(re.compile(r"^\s*…?\s*$"), timeout=WAIT_MS)
+    assert "⚠" not in answer.inner_text()
+    expect(box).to_have_value("")
 
 
 def test_theme_is_kept(page: Any) -> None:

@@ -29,17 +29,26 @@ def chat(visits: Visits, card: ModelCard, *, with_pictures: bool) -> None:
     """Within a Blocks context."""
     shown = gr.Chatbot(height=420, show_label=False, placeholder="Say something.", buttons=["copy"], layout="bubble")
     with gr.Row(equal_height=True):
-        box = gr.Textbox(placeholder="Message", show_label=False, scale=8, max_lines=6, submit_btn=True)
+        box = gr.Textbox(
+            placeholder="Message", show_label=False, scale=8, max_lines=6, submit_btn=True, interactive=True
+        )
         picture = gr.Image(
-            type="filepath", format="png", label="Picture", height=90, visible=with_pictures, scale=2, buttons=[]
+            type="filepath",
+            format="png",
+            label="Picture",
+            height=90,
+            visible=with_pictures,
+            scale=2,
+            buttons=[],
+            interactive=True,
         )
     with gr.Accordion("Settings", open=False):
-        system = gr.Textbox("", label="System message", lines=2)
+        system = gr.Textbox("", label="System message", lines=2, interactive=True)
         with gr.Row():
-            temperature = gr.Slider(0, 2, value=0.7, step=0.05, label="Temperature")
-            max_tokens = gr.Slider(16, 2048, value=256, step=16, label="Most tokens")
-        schema = gr.Code("", language="json", label="JSON schema that the answer keeps to", lines=3)
-        tools = gr.Code("", language="json", label="Tools, as OpenAI's API takes them", lines=3)
+            temperature = gr.Slider(0, 2, value=0.7, step=0.05, label="Temperature", interactive=True)
+            max_tokens = gr.Slider(16, 2048, value=256, step=16, label="Most tokens", interactive=True)
+        schema = gr.Code("", language="json", label="JSON schema that the answer keeps to", lines=3, interactive=True)
+        tools = gr.Code("", language="json", label="Tools, as OpenAI's API takes them", lines=3, interactive=True)
     html('<p class="ps-note">Enter sends, Shift+Enter begins a new line.</p>')
 
     async def answer(

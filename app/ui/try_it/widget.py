@@ -37,6 +37,7 @@ def try_it(visits: Visits, card: ModelCard, task: Task, *, url: str, needs_key: 
             language="json",
             show_label=False,
             lines=3,
+            interactive=True,
         )
         html(_parameters_html(task))
     button = gr.Button("Compute", variant="primary", size="lg")
@@ -78,26 +79,40 @@ def try_it(visits: Visits, card: ModelCard, task: Task, *, url: str, needs_key: 
 
 
 def _component(field: Field, task: Task) -> gr.components.Component:
+    """Gradio's browser half takes what stands in `gr.render` and has a value for an output, unless it is told so."""
     if field.kind == "image":
         return gr.Image(
-            _sample(PNG, "png"), type="filepath", format="png", label=field.label, height=260, buttons=["fullscreen"]
+            _sample(PNG, "png"),
+            type="filepath",
+            format="png",
+            label=field.label,
+            height=260,
+            buttons=["fullscreen"],
+            interactive=True,
         )
     if field.kind == "audio":
-        return gr.Audio(_sample(WAV, "wav"), type="filepath", format="wav", label=field.label, buttons=["download"])
+        return gr.Audio(
+            _sample(WAV, "wav"),
+            type="filepath",
+            format="wav",
+            label=field.label,
+            buttons=["download"],
+            interactive=True,
+        )
     if field.kind == "video":
-        return gr.File(_sample(GIF, "gif"), label=field.label, file_types=["video", ".gif"])
+        return gr.File(_sample(GIF, "gif"), label=field.label, file_types=["video", ".gif"], interactive=True)
     if field.kind == "table":
         rows = [list(row) for row in zip(*field.example.values(), strict=True)]
         return gr.Dataframe(rows, headers=list(field.example), label=field.label, type="array", interactive=True)
     if field.kind == "json":
-        return gr.Code(json.dumps(field.example, indent=2), language="json", label=field.label)
+        return gr.Code(json.dumps(field.example, indent=2), language="json", label=field.label, interactive=True)
     text = field.example
     if field.kind == "lines":
         text = "\n".join(field.example)
     elif field.kind == "labels":
         text = ", ".join(field.example)
     lines = 3 if field.kind == "lines" or len(text) > _MULTILINE_CHARS or field.label == "Context" else 1
-    return gr.Textbox(text, label=field.label, lines=lines, max_lines=12)
+    return gr.Textbox(text, label=field.label, lines=lines, max_lines=12, interactive=True)
 
 
 def upload_folder() -> Path:
