@@ -20,8 +20,8 @@ def card(name: str, **changes: Any) -> ModelCard:
         "revision": None, "tasks": ["text-classification"], "implied_tasks": [], "state": "unloaded", "reason": None,
         "device": None, "dtype": None, "backend": "torch", "tuned": None, "memory_bytes": None,
         "num_parameters": None, "max_length": None, "embedding_size": None, "largest_difference": None,
-        "loaded_at": None, "last_used_at": None, "recent_requests": 0, "in_flight": 0, "queued": 0, "replicas": 0,
-        "pinned": False, "keep_alive_s": 300.0, "parameters": {},
+        "loaded_at": None, "last_used_at": None, "unloads_at": None, "recent_requests": 0, "in_flight": 0,
+        "queued": 0, "replicas": 0, "pinned": False, "keep_alive_s": 300.0, "parameters": {},
     }  # fmt: skip
     return ModelCard(**{**known, **changes})
 

@@ -59,7 +59,8 @@ def test_cookies_are_their_visitors_alone(pages: LiveServer) -> None:
     """What the pages gave to one browser is not shown for the next; and a request has no header but its own."""
     asked(pages)
     headers = {"host": "pages.example", "accept": "text/x-own", "connection": "close"}
-    with socket.create_connection(tuple(pages.url.removeprefix("http://").split(":"))) as connection:
+    host, port = pages.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
         connection.sendall(b"GET /ui/ HTTP/1.1\r\n")
         connection.sendall("".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode() + b"\r\n")
         body = connection.makefile("rb").read().partition(b"\r\n\r\n")[2]
