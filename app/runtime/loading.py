@@ -33,13 +33,13 @@ from app.errors import ModelFailed, NotAvailable, OutOfMemory
 from app.fetching import fetch_adapter_of, fetch_model, fetch_preprocessor
 from app.fingerprint import fingerprint
 from app.installed import versions_of
+from app.made_files import MadeFiles, Recipe
 from app.runtime.adapters import Adapters
 from app.runtime.audio.vocoder import Vocoder
 from app.runtime.backends.existing import existing_export
 from app.runtime.backends.exporting import DISTRIBUTIONS as EXPORTING
 from app.runtime.backends.exporting import FILE as EXPORT
 from app.runtime.backends.exporting import OUTPUTS, export
-from app.runtime.backends.made_files import MadeFiles, Recipe
 from app.runtime.backends.network import in_place_of, outputs_for
 from app.runtime.backends.optimum import LIBRARIES as OPTIMUM
 from app.runtime.backends.optimum import load_network

@@ -23,8 +23,8 @@ from app.errors import NotAvailable
 from app.fetching import has_weights
 from app.fingerprint import fingerprint
 from app.installed import versions_of
+from app.made_files import MadeFiles, Recipe
 from app.runtime.backends.exporting import require_small
-from app.runtime.backends.made_files import MadeFiles, Recipe
 
 LIBRARIES = {
     "optimum": "app.runtime.backends.optimum_onnx",

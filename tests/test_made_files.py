@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from app.errors import ModelFailed
-from app.runtime.backends.made_files import MANIFEST, Made, MadeFiles, Recipe
+from app.made_files import MANIFEST, Made, MadeFiles, Recipe
 
 RECIPE = Recipe(source="model@1", task="fill-mask", backend="onnx", options={"dtype": "float32"}, versions={"a": "1"})
 
@@ -137,7 +138,7 @@ def test_cache_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
 MAKING = """
 import sys, time
 from pathlib import Path
-from app.runtime.backends.made_files import MadeFiles, Recipe
+from app.made_files import MadeFiles, Recipe
 
 def make(folder):
     (folder / "model.onnx").write_bytes(b"weights")
@@ -179,3 +180,23 @@ def test_two_processes_make_it_once(tmp_path: Path) -> None:
             assert second.stdout is not None
             assert second.stdout.read() == "done\n"
         assert first.stdout.read() == "done\n"
+
+
+def test_what_is_kept_is_listed_and_removed(tmp_path: Path) -> None:
+    """With its recipe and size, the last one first; what is damaged, or being made, is not there. A removed one is
+    made again."""
+    maker = Maker()
+    get(tmp_path, maker)
+    later = get(tmp_path, maker, replace(RECIPE, task="another"))
+    os.utime(later.folder / MANIFEST, (2**32, 2**32))
+    get(tmp_path, maker, replace(RECIPE, task="damaged")).folder.joinpath(MANIFEST).write_text("{}")
+    (tmp_path / "made" / "onnx" / "a.part-1").mkdir()
+    (tmp_path / "made" / "onnx" / "a.part-1" / MANIFEST).write_bytes((later.folder / MANIFEST).read_bytes())
+    files = MadeFiles(tmp_path)
+    last, first = files.all()
+    assert (last.recipe.task, first.recipe, first.num_bytes) == ("another", RECIPE, len(b"weights"))
+    files.remove(first)
+    assert [kept.recipe.task for kept in files.all()] == ["another"]
+    get(tmp_path, maker)
+    assert maker.num_made == 4
+    assert MadeFiles(tmp_path / "none").all() == []

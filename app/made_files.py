@@ -3,9 +3,9 @@
 An entry is a folder named after everything it depends on. It is written beside its place, flushed to the disk and
 renamed, with a manifest of sizes and hashes as its last file: whatever ends a process half-way, no entry is ever used
 that is not whole. A lock file per entry makes processes that want the same one wait for the first. Entries are never
-removed by themselves; the folder may be deleted whenever no process makes one.
+removed by themselves, only by `pipeserve rm`; the folder may be deleted whenever no process makes one.
 
-Nothing here imports torch.
+Workers make entries, the command line lists, publishes and removes them.
 """
 
 from __future__ import annotations
@@ -65,6 +65,15 @@ class Made:
     facts: Mapping[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kept(Made):
+    """An entry as its manifest tells it; its files are not looked at. made_at: Unix time."""
+
+    recipe: Recipe
+    num_bytes: int
+    made_at: float
+
+
 class MadeFiles:
     """Used by any number of processes at once."""
 
@@ -92,6 +101,17 @@ class MadeFiles:
                 return self._make(recipe, place, make)
         except OSError as error:
             raise ModelFailed(self._sentence(error)) from error
+
+    def all(self) -> list[Kept]:
+        """Every entry that has a manifest, those made last first."""
+        manifests = self._root.glob(f"*/*/{MANIFEST}")
+        found = (_kept(path.parent) for path in manifests if _PART not in path.parent.name)
+        return sorted(filter(None, found), key=lambda kept: kept.made_at, reverse=True)
+
+    def remove(self, kept: Kept) -> None:
+        """Raises OSError."""
+        with _locked(kept.folder):
+            shutil.rmtree(kept.folder)
 
     def _make(self, recipe: Recipe, place: Path, make: Callable[[Path], Mapping[str, Any]]) -> Made:
         part = Path(tempfile.mkdtemp(prefix=f"{place.name}{_PART}", dir=place.parent))
@@ -170,6 +190,21 @@ def _whole(place: Path) -> Made | None:
             if path.stat().st_size != written["size"] or _sha256(path) != written["sha256"]:
                 return None
         return Made(folder=place, facts=dict(manifest["facts"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _kept(place: Path) -> Kept | None:
+    """None: what is there is damaged, or somebody else's."""
+    try:
+        manifest = json.loads((place / MANIFEST).read_bytes())
+        return Kept(
+            folder=place,
+            facts=dict(manifest["facts"]),
+            recipe=Recipe(**manifest["recipe"]),
+            num_bytes=sum(written["size"] for written in manifest["files"].values()),
+            made_at=(place / MANIFEST).stat().st_mtime,
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
