@@ -1,4 +1,5 @@
-"""Why the Hub did not give a model's files, as sentences: for the API process (resolving) and for workers (fetching).
+"""Why the Hub did not give a model's files, as sentences: for the API process (resolving) and for workers (fetching);
+and why it took none, for the command line.
 
 huggingface_hub is imported where it is used: it takes a third of a second, and a catalogue of folders does without.
 """
@@ -6,10 +7,26 @@ huggingface_hub is imported where it is used: it takes a third of a second, and 
 from __future__ import annotations
 
 import errno
+import os
 
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 """In which huggingface_hub looks for the operator's token."""
+_MAX_TOLD = 300  # characters of what the Hub says
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def is_repository(name: object) -> bool:
+    """Whether others can find it by this name: an id of the Hub's, no folder of this machine."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    if not isinstance(name, str) or name.count("/") != 1 or os.path.exists(name):
+        return False
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def refusal(error: BaseException, model: str, revision: str | None) -> str | None:
@@ -41,6 +58,41 @@ def refusal(error: BaseException, model: str, revision: str | None) -> str | Non
     if _status(error) in (401, 403):
         return f"{model} may not be read: accept its licence, if it has one, and set HF_TOKEN to a token with access."
     return None
+
+
+def not_taken(error: BaseException, repository: str, revision: str | None) -> str:
+    """Why nothing, or not everything, was published in a repository, and what to do about it."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    status, told = _status(error), _told_by_server(error)
+    if isinstance(error, HFValidationError):
+        return f"{repository} cannot be the id of a repository on the Hub."
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repository} has no revision {revision}."
+    if isinstance(error, RepositoryNotFoundError):
+        return f"{repository} does not exist on {constants.ENDPOINT}, or the token gives no access to it."
+    if status == 401:
+        return (
+            f"{constants.ENDPOINT} does not know the token: set HF_TOKEN to one of yours, with the permission to write."
+        )
+    if status == 403:
+        return (
+            f"The token may not write to {repository}{told}: it needs the permission to write there. --pr proposes it"
+            " instead."
+        )
+    if status is not None:
+        return f"{constants.ENDPOINT} answered {status} to what was sent to {repository}{told}."
+    if isinstance(error, ValueError):  # of checks before anything is sent
+        return f"{repository}: {' '.join(str(error).split())[:_MAX_TOLD].rstrip('.')}."
+    return f"Not all of it was sent: {no_answer(error)}. The same command goes on: what the Hub has is not sent again."
+
+
+def _told_by_server(error: BaseException) -> str:
+    for one in (error, _cause(error)):
+        if message := getattr(one, "server_message", None):
+            return f" ({' '.join(str(message).split())[:_MAX_TOLD].rstrip('.')})"
+    return ""
 
 
 def no_answer(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""A Hub of one's own: repositories are folders, served as huggingface_hub asks for them."""
+"""A Hub of one's own: repositories are folders, served as huggingface_hub asks for them, and written to as it does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+
+from tests.fake_hub_uploads import Taker, Uploads, metadata_of
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_good"
@@ -40,7 +43,16 @@ class FakeHub:
         self.requests: list[str] = []
         self.trouble = Trouble()
         self.num_cut = self.num_resumed = 0
+        self.uploads = Uploads()
         self.url = ""
+
+    def head(self, repository: str, revision: str = "main") -> str | None:
+        """The commit that a revision is; None: there is no such revision."""
+        main = self.uploads.heads.get((repository, "main"), COMMIT)
+        if revision in ("main", main, COMMIT):
+            return main
+        is_branch = (repository, revision) in self.uploads.branches
+        return self.uploads.heads.get((repository, revision), main) if is_branch else None
 
     def files(self, repository: str) -> list[str]:
         folder = self.repositories[repository]
@@ -60,19 +72,21 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def serve(hub: FakeHub) -> Iterator[FakeHub]:
-    server = _Server(("127.0.0.1", 0), _handler(hub))
-    hub.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    """What clients make is kept until the end."""
+    with tempfile.TemporaryDirectory() as made:
+        server = _Server(("127.0.0.1", 0), _handler(hub, Path(made)))
+        hub.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield hub
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
 
 
-def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
+def _handler(hub: FakeHub, made: Path) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -81,6 +95,29 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
 
         def do_HEAD(self) -> None:
             self._answer(with_body=False)
+
+        def do_POST(self) -> None:
+            address = urlsplit(self.path)
+            hub.requests.append(address.path)
+            taker = Taker(hub.url, made, hub.repositories, hub.uploads, TOKEN)
+            status, headers, body = taker.take(address.path, address.query, self.headers, self._body())
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_PUT = do_POST
+
+        def _body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            parts = []
+            while size := int(self.rfile.readline(), 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
 
         def log_message(self, format: str, *arguments: Any) -> None:
             pass
@@ -127,21 +164,30 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
             if repository in hub.gated and self.headers.get("Authorization") != f"Bearer {TOKEN}":
                 return 401, {"X-Error-Code": "GatedRepo"}, b"{}"
-            if len(parts) > 3 and parts[3] not in ("main", COMMIT):
+            head = hub.head(repository, unquote(parts[3]) if len(parts) > 3 else "main")
+            if head is None:
                 return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
             if path.startswith("/api/"):
-                return 200, {"Content-Type": "application/json"}, json.dumps(self._api(repository, parts)).encode()
+                told = json.dumps(self._api(repository, parts, head)).encode()
+                return 200, {"Content-Type": "application/json"}, told
             file = hub.repositories[repository] / "/".join(parts[4:])
             if not file.is_file():
                 return 404, {"X-Error-Code": "EntryNotFound"}, b"{}"
             content = file.read_bytes()
-            return 200, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}, content
+            return 200, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": head}, content
 
-        def _api(self, repository: str, parts: list[str]) -> Any:
+        def _api(self, repository: str, parts: list[str], head: str) -> Any:
             names = hub.files(repository)
             if len(parts) > 2 and parts[2] == "tree":
                 sizes = {name: (hub.repositories[repository] / name).stat().st_size for name in names}
                 return [{"type": "file", "path": name, "size": size, "oid": "0" * 40} for name, size in sizes.items()]
-            return {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}
+            card = hub.repositories[repository] / "README.md"
+            return {
+                "id": repository,
+                "sha": head,
+                "private": repository in hub.uploads.private,
+                "cardData": metadata_of(card.read_text()) if card.is_file() else None,
+                "siblings": [{"rfilename": name} for name in names],
+            }
 
     return Handler

@@ -22,6 +22,7 @@ from app.cli.map import map_rows
 from app.cli.models import list_models, load, ps, show, stop
 from app.cli.printing import fail
 from app.cli.pull import pull
+from app.cli.push import push
 from app.cli.ray import ray_manifest
 from app.cli.run import run
 from app.cli.top import top
@@ -336,6 +337,7 @@ cli.command()(top)
 cli.command()(doctor)
 cli.command()(init)
 cli.command()(pull)
+cli.command()(push)
 
 
 @cli.command()

@@ -34,6 +34,11 @@ _USUAL: dict[str, tuple[Export, ...]] = {
 }
 
 
+def makes_exports(backend: str) -> bool:
+    """Whether it makes one where the model's files hold none."""
+    return backend in _USUAL
+
+
 def export_names(spec: ModelSpec) -> tuple[Export, ...]:
     """What the backend can run as it is, the best first; none where the entry wants one made for it."""
     if spec.file_name is not None:
