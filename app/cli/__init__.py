@@ -24,6 +24,7 @@ from app.cli.printing import fail
 from app.cli.pull import pull
 from app.cli.push import push
 from app.cli.ray import ray_manifest
+from app.cli.rm import rm
 from app.cli.run import run
 from app.cli.top import top
 from app.cli.tune import tune
@@ -338,6 +339,7 @@ cli.command()(doctor)
 cli.command()(init)
 cli.command()(pull)
 cli.command()(push)
+cli.command()(rm)
 
 
 @cli.command()

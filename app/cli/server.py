@@ -23,11 +23,14 @@ _ITSELF = ("localhost", "127.0.0.1", "[::1]")
 
 
 class Trouble(Exception):
-    """Why there is no answer: a sentence. advice: for one who has seen none yet."""
+    """Why there is no answer: a sentence. advice: for one who has seen none yet. status: of an answer that is an error.
+    is_nobody: nobody listens there."""
 
-    def __init__(self, sentence: str, advice: str = "") -> None:
+    def __init__(self, sentence: str, advice: str = "", *, status: int | None = None, is_nobody: bool = False) -> None:
         super().__init__(sentence)
         self.advice = advice
+        self.status = status
+        self.is_nobody = is_nobody
 
     @property
     def whole(self) -> str:
@@ -110,7 +113,7 @@ class Server:
             ) as response:
                 if response.status_code >= 400:
                     response.read()
-                    raise Trouble(refusal(response, self.url, path))
+                    raise Trouble(refusal(response, self.url, path), status=response.status_code)
                 yield response
         except httpx.HTTPError as error:
             raise no_answer(error, self.url, CONNECT_S) from None
@@ -126,7 +129,8 @@ def no_answer(error: httpx.HTTPError, url: str, timeout_s: float) -> Trouble:
 
     if isinstance(error, httpx.TimeoutException):
         return Trouble(f"{url} does not answer within {timeout_s:g} s.")
-    return Trouble(f"{url} does not answer: {_reason(error)}.", _advice(error, url))
+    is_nobody = isinstance(error, httpx.ConnectError)
+    return Trouble(f"{url} does not answer: {_reason(error)}.", _advice(error, url), is_nobody=is_nobody)
 
 
 def refusal(response: httpx.Response, url: str, path: str, *, scopes: str = "infer") -> str:
