@@ -138,6 +138,24 @@ def reload_router(reload: Callable[[], Awaitable[Reloaded]]) -> APIRouter:
 
 RELOAD_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": ReloadAnswer},
+    @router.post("/v1/models/{model_id:path}/pin", responses={200: {"model": ModelCard}})
+    async def pin_model(model_id: str, request: Request) -> Response:
+        """Keep the model: it is neither evicted for others nor unloaded for idleness, as with `pinned: true`.
+
+        Until it is unpinned or unloaded by request, its entry changes, or the server ends. One that is not loaded is
+        not loaded by it, and takes no memory.
+        """
+        record = record_of(request.scope)
+        status = record.fleet.pin(_administered(record, model_id))
+        return json_response(model_card(status, created=created, recent=recent))
+
+    @router.post("/v1/models/{model_id:path}/unpin", responses={200: {"model": ModelCard}})
+    async def unpin_model(model_id: str, request: Request) -> Response:
+        """Keep the model no longer than others, also one whose entry says `pinned`: it may be unloaded at once."""
+        record = record_of(request.scope)
+        status = record.fleet.unpin(_administered(record, model_id))
+        return json_response(model_card(status, created=created, recent=recent))
+
     409: {"model": OpenAIError, "description": "The file is wrong, as `pipeserve check` says; nothing is changed."},
 }
 

@@ -92,7 +92,7 @@ class ModelCard(BaseModel):
     in_flight: int = Field(description="Items admitted and not yet answered.")
     queued: int = Field(description="Of these, items that wait.")
     replicas: int
-    pinned: bool
+    pinned: bool = Field(description="Neither evicted for others nor unloaded for idleness: by its entry, or by hand.")
     keep_alive_s: float = Field(description="Seconds from the last use to unloading; -1: never.")
     parameters: dict[str, Any] = Field(description="Defaults of this model's requests.")
 
@@ -198,7 +198,7 @@ def model_card(status: ModelStatus, *, created: int, recent: Callable[[str], int
         in_flight=status.in_flight,
         queued=status.queued,
         replicas=status.replicas,
-        pinned=spec.pinned,
+        pinned=status.pinned,
         keep_alive_s=spec.keep_alive_s,
         parameters=spec.parameters,
     )

@@ -19,7 +19,7 @@ from app.cli.evaluate import evaluate
 from app.cli.init import init
 from app.cli.keys import keys
 from app.cli.map import map_rows
-from app.cli.models import list_models, load, ps, show, stop
+from app.cli.models import list_models, load, pin, ps, show, stop, unpin
 from app.cli.printing import fail
 from app.cli.pull import pull
 from app.cli.push import push
@@ -334,6 +334,8 @@ cli.command()(show)
 cli.command()(ps)
 cli.command()(load)
 cli.command()(stop)
+cli.command()(pin)
+cli.command()(unpin)
 cli.command()(top)
 cli.command()(doctor)
 cli.command()(init)

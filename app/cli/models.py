@@ -1,4 +1,4 @@
-"""`pipeserve list`, `show`, `ps`, `load` and `stop`: the models of a server that runs."""
+"""`pipeserve list`, `show`, `ps`, `load`, `stop`, `pin` and `unpin`: the models of a server that runs."""
 
 from __future__ import annotations
 
@@ -56,10 +56,16 @@ def show(model: Model, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
             typer.echo(f"{name:{width}}  {_shown(name, value)}")
 
 
-def load(model: Model, url: Url = DEFAULT_URL) -> None:
+def load(
+    model: Model,
+    pinned: Annotated[bool, typer.Option("--pin", help="And keep it: as `pipeserve pin`.")] = False,
+    url: Url = DEFAULT_URL,
+) -> None:
     """Have a server load a model now, and wait until it is ready. Needs a key of the scope admin, where there are
     keys."""
     with _server(url) as server:
+        if pinned:
+            server.post(f"{model_path(model)}/pin")
         card = server.post(f"{model_path(model)}/load", headers={"accept": "application/json"}).json()
     typer.echo(f"{card['id']} is {card['state']} on {card['device']}, in {_bytes(card['memory_bytes'])}.")
 
@@ -70,6 +76,21 @@ def stop(model: Model, url: Url = DEFAULT_URL) -> None:
     with _server(url) as server:
         card = server.post(f"{model_path(model)}/unload").json()
     typer.echo(f"{card['id']} is {card['state']}.")
+
+
+def pin(model: Model, url: Url = DEFAULT_URL) -> None:
+    """Have a server keep a model, though others need its memory or nobody uses it: until it is unpinned or stopped, its
+    entry changes, or the server ends. Loads nothing. Needs a key of the scope admin, where there are keys."""
+    with _server(url) as server:
+        card = server.post(f"{model_path(model)}/pin").json()
+    typer.echo(f"{card['id']} is pinned, and {card['state']}.")
+
+
+def unpin(model: Model, url: Url = DEFAULT_URL) -> None:
+    """Have a server keep a model no longer than others. Needs a key of the scope admin, where there are keys."""
+    with _server(url) as server:
+        card = server.post(f"{model_path(model)}/unpin").json()
+    typer.echo(f"{card['id']} is not pinned, and {card['state']}.")
 
 
 @contextmanager
@@ -119,7 +140,7 @@ def _when(card: dict[str, Any]) -> str:
     from app.cli.top.screen import show_age
 
     if card["unloads_at"] is None:
-        return "in use" if card["in_flight"] else "never"
+        return "pinned" if card["pinned"] else "in use" if card["in_flight"] else "never"
     return f"in {show_age(max(0.0, card['unloads_at'] - time.time()))}"
 
 

@@ -404,11 +404,15 @@ class Fleet:
         now = self._clock.now()
         waited_s = now - job.arrived_at
         if not job.lease.is_granted:
-            job.fail(DeadlineExceeded(f'"{model.spec.id}" was still loading after {waited_s:.4g} s.'))
+            job.fail(DeadlineExceeded(f'"{model.spec.id}" was still loading after {waited_s:.4g} s{self._why(model)}.'))
         elif now >= job.due_at:
             job.fail(DeadlineExceeded(f'"{model.spec.id}" had no answer within {waited_s:.4g} s.'))
         else:
             self._set_deadline(model, job)
+
+    def _why(self, model: _Model) -> str:
+        pinned = ", ".join(f'"{one}"' for one in self._residency.pinned_in_the_way(model.spec.id))
+        return f": there is no room for it beside what is pinned, {pinned}" if pinned else ""
 
     def _leave(self, model: _Model, job: Job, *, is_answered: bool, waited_s: float | None) -> None:
         """However the job ended: give back all that it had."""
@@ -505,6 +509,16 @@ class Fleet:
             await resting
         return self.status(model.spec.id)
 
+    def pin(self, model_id: str) -> ModelStatus:
+        model = self._get(model_id)
+        self._residency.pin(model.spec.id)
+        return self.status(model_id)
+
+    def unpin(self, model_id: str) -> ModelStatus:
+        model = self._get(model_id)
+        self._perform(self._residency.unpin(model.spec.id, self._clock.now()))
+        return self.status(model_id)
+
     async def load_adapter(self, model: str, adapter: AdapterSpec, *, in_place: bool) -> None:
         """A worker has loaded it before others hear of it. Those that come later load it with the model, those that are
         there already at the first job that has it."""
@@ -591,6 +605,7 @@ class Fleet:
             last_used_at=model.last_used_at,
             loaded_at=model.loaded_at if ready is not None else None,
             unloads_at=self._unloads_at(model_id),
+            pinned=self._residency.is_pinned(model_id),
             in_flight=self._admission.in_use(model_id),
             wait_s=self._admission.wait_s(model_id, self._clock.now()),
             queued=self._ungranted_items(model_id) + model.replicas.queued_items(),

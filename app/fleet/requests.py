@@ -74,6 +74,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_used_at: float | None = None  # unix time
     loaded_at: float | None = None
     unloads_at: float | None = None  # unix time, unless it is used before; None: in use, not loaded, or never
+    pinned: bool = False  # by its entry, or by hand
     in_flight: int = 0  # permits in use
     queued: int = 0  # of these, how many wait for the model to load or for a forward
     wait_s: float | None = None  # that one more would wait, by what those before it waited; None: not known
@@ -171,6 +172,15 @@ class ModelsAPI(Protocol):
 
     async def unload(self, model_id: str) -> ModelStatus:
         """End the model's workers once their running jobs are answered. Raises NotServed."""
+        ...
+
+    def pin(self, model_id: str) -> ModelStatus:
+        """Never evict the model for others nor unload it for idleness, until it is unpinned or unloaded by request, its
+        entry changes, or the server ends. Loads nothing. Raises NotServed, NotAvailable."""
+        ...
+
+    def unpin(self, model_id: str) -> ModelStatus:
+        """Treat it as one that is not `pinned`, whatever its entry says. Raises as `pin`."""
         ...
 
     @property

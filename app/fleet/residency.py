@@ -122,6 +122,7 @@ class _Entry:
     spec: ModelSpec
     state: State
     keep_alive_s: float
+    is_pinned: bool  # as its spec says, until somebody says otherwise
     error: ErrorInfo | None = None
     phase: _Phase = _Phase.ESTIMATING
     need: Mapping[str, int] = field(default_factory=dict)  # bytes by device; 0: unknown
@@ -150,12 +151,12 @@ class _Entry:
 
     @property
     def is_evictable(self) -> bool:
-        return self.state is State.READY and not self.leases and not self.spec.pinned
+        return self.state is State.READY and not self.leases and not self.is_pinned
 
     @property
     def idle_until(self) -> float | None:
         """When keep_alive ends; None: not idle, or never. 0 means after a use, so it ends no unused model."""
-        if self.state is not State.READY or self.leases or self.spec.pinned or self.keep_alive_s < 0:
+        if self.state is not State.READY or self.leases or self.is_pinned or self.keep_alive_s < 0:
             return None
         if self.keep_alive_s == 0 and not self.was_used:
             return None
@@ -199,7 +200,7 @@ class Residency:
 
     def add(self, spec: ModelSpec, state: State, error: ErrorInfo | None = None) -> None:
         """state: UNRESOLVED, UNLOADED, or FAILED with its error."""
-        self._entries[spec.id] = _Entry(spec, state, spec.keep_alive_s, error=error)
+        self._entries[spec.id] = _Entry(spec, state, spec.keep_alive_s, spec.pinned, error=error)
 
     def change(self, spec: ModelSpec, now: float, *, needs_load: bool) -> list[Action]:
         """The entry is another from now on, or is none to be removed any more.
@@ -211,6 +212,7 @@ class Residency:
         if entry.keep_alive_s == entry.spec.keep_alive_s:  # or a request asked for another
             entry.keep_alive_s = spec.keep_alive_s
         entry.spec = spec
+        entry.is_pinned = spec.pinned
         entry.is_removed = False
         return self._renew(entry, now) if needs_load else self.tick(now)
 
@@ -266,6 +268,21 @@ class Residency:
     def idle_until(self, model_id: str) -> float | None:
         """When it will be unloaded, if nobody uses it before; None: not by itself."""
         return self._entries[model_id].idle_until
+
+    def is_pinned(self, model_id: str) -> bool:
+        return self._entries[model_id].is_pinned
+
+    def pinned_in_the_way(self, model_id: str) -> list[str]:
+        """The pinned models for which its load waits, if it will not have room while they stay."""
+        entry = self._entries[model_id]
+        if entry.state is not State.LOADING or entry.phase is not _Phase.WAITING:
+            return []
+        found: dict[str, None] = {}
+        for device, need in entry.need.items():
+            pinned = [other for other in self._on(device) if other.is_pinned]
+            if need > self._limit(device) - sum(other.taken[device] for other in pinned):
+                found |= dict.fromkeys(other.spec.id for other in pinned)
+        return list(found)
 
     def next_due(self, now: float) -> float | None:
         """When `tick` has something to do that it had not at `now`."""
@@ -326,15 +343,25 @@ class Residency:
         return self._begin(entry, now)
 
     def unload(self, model_id: str, now: float, reason: str) -> list[Action]:
-        """After the leases that it has; later ones have it loaded again."""
+        """After the leases that it has; later ones have it loaded again. Whoever pinned it wants it so no more."""
         entry = self._entries[model_id]
         entry.is_wanted = False
+        entry.is_pinned = entry.spec.pinned
         if entry.state is State.READY:
             return self._drain(entry, reason)
         if entry.state is State.LOADING:
             entry.is_leaving, entry.leaving_for = True, reason
             return self._forget_load(entry, now)
         return []
+
+    def pin(self, model_id: str) -> None:
+        """It stays where it is loaded, or once it is: no bytes are taken for it before."""
+        self._entries[model_id].is_pinned = True
+
+    def unpin(self, model_id: str, now: float) -> list[Action]:
+        """Also one that is pinned by its spec."""
+        self._entries[model_id].is_pinned = False
+        return self.tick(now)
 
     # What became of the actions
 
@@ -593,7 +620,7 @@ class Residency:
 
     def _busy_on(self, device: str) -> list[_Entry]:
         """In use, and could be told to end after it: the longest resident first."""
-        busy = [e for e in self._on(device) if e.state is State.READY and e.leases and not e.spec.pinned]
+        busy = [e for e in self._on(device) if e.state is State.READY and e.leases and not e.is_pinned]
         return sorted(busy, key=lambda entry: entry.ready_since)
 
     def _too_big(self, entry: _Entry) -> ErrorInfo | None:
@@ -684,7 +711,7 @@ class Residency:
 
     def _has_others(self, entry: _Entry) -> bool:
         on_its_devices = (other for device in entry.need for other in self._on(device))
-        others = (other for other in on_its_devices if other is not entry and not other.spec.pinned)
+        others = (other for other in on_its_devices if other is not entry and not other.is_pinned)
         return any(other.state is State.READY or other.state is State.UNLOADING for other in others)
 
     def _evict(self, candidates: Iterable[_Entry], device: str, num_bytes: float, rooms: _Rooms) -> list[Action]:

@@ -196,7 +196,7 @@ class RayFleet:
 
     def _status(self, spec: ModelSpec) -> ModelStatus:
         if spec.problem is not None:
-            return ModelStatus(spec=spec, state="failed", reason=spec.problem)
+            return ModelStatus(spec=spec, state="failed", reason=spec.problem, pinned=spec.pinned)
         return together(spec, self._board.statuses(spec.id))
 
     async def load(self, model_id: str) -> AsyncIterator[Progress | ModelStatus]:
@@ -219,6 +219,19 @@ class RayFleet:
         raise NotAvailable(
             "On Ray, replicas end by themselves when they are not used (`keep_alive`, `replicas`); none is unloaded by"
             " request."
+        )
+
+    def pin(self, model_id: str) -> ModelStatus:
+        raise self._cannot_pin(model_id)
+
+    def unpin(self, model_id: str) -> ModelStatus:
+        raise self._cannot_pin(model_id)
+
+    def _cannot_pin(self, model_id: str) -> NotAvailable:
+        self._directory.get(model_id)
+        return NotAvailable(
+            "On Ray, models.yaml says what stays (`pinned`, `keep_alive`, `replicas`), for Serve decides how many"
+            " replicas there are; nothing is pinned by request."
         )
 
     async def load_adapter(self, model: str, adapter: AdapterSpec, *, in_place: bool) -> None:
@@ -276,7 +289,7 @@ def _first_line(error: Exception) -> str:
 def together(spec: ModelSpec, replicas: Sequence[ModelStatus]) -> ModelStatus:
     """The status of a model, from those of its replicas."""
     if not replicas:
-        return ModelStatus(spec=spec, state="unloaded" if spec.is_resolved else "unresolved")
+        return ModelStatus(spec=spec, state="unloaded" if spec.is_resolved else "unresolved", pinned=spec.pinned)
     ready = [one for one in replicas if one.state == "ready"]
     shown = (ready or list(replicas))[0]
     memory: dict[str, int] = {}
@@ -287,6 +300,7 @@ def together(spec: ModelSpec, replicas: Sequence[ModelStatus]) -> ModelStatus:
     return msgspec.structs.replace(
         shown,
         spec=spec,
+        pinned=spec.pinned,
         memory=memory,
         last_used_at=max((one.last_used_at for one in replicas if one.last_used_at is not None), default=None),
         loaded_at=min((one.loaded_at for one in ready if one.loaded_at is not None), default=None),

@@ -115,6 +115,7 @@ class FakeFleet:
         self.specs = {spec.id: spec for spec in models}
         self.states = dict.fromkeys(self.specs, "unloaded")
         self.reasons: dict[str, str] = {}
+        self.pinned: set[str] = set()
         self.jobs: list[JobRequest] = []
         self.cancelled: list[str] = []
         self.error: Exception | None = None
@@ -217,7 +218,12 @@ class FakeFleet:
     def status(self, model_id: str) -> ModelStatus:
         spec = self._spec(model_id)
         return ModelStatus(
-            spec=spec, state=self.states[spec.id], reason=self.reasons.get(spec.id), in_flight=2, max_length=128
+            spec=spec,
+            state=self.states[spec.id],
+            reason=self.reasons.get(spec.id),
+            pinned=spec.id in self.pinned,
+            in_flight=2,
+            max_length=128,
         )
 
     def _spec(self, name: str) -> ModelSpec:
@@ -249,6 +255,14 @@ class FakeFleet:
 
     async def unload(self, model_id: str) -> ModelStatus:
         self.states[self._spec(model_id).id] = "unloaded"
+        return self.status(model_id)
+
+    def pin(self, model_id: str) -> ModelStatus:
+        self.pinned.add(self._spec(model_id).id)
+        return self.status(model_id)
+
+    def unpin(self, model_id: str) -> ModelStatus:
+        self.pinned.discard(self._spec(model_id).id)
         return self.status(model_id)
 
     def fail(self, model_id: str, reason: str) -> None:

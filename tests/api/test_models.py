@@ -186,7 +186,16 @@ def test_reload_changes_what_urls_are_fetched(server: LiveServer) -> None:
     server.post("/v1/models/reload")
 
 
-@pytest.mark.parametrize("what", ["load", "unload"])
+def test_model_is_pinned_and_unpinned(server: LiveServer) -> None:
+    """By id or alias; the card says so, wherever it is shown. Nothing is loaded by it."""
+    pinned = server.post("/v1/models/rev/pin").json()
+    assert (pinned["id"], pinned["pinned"], pinned["state"]) == ("reviews", True, "unloaded")
+    assert server.get("/v1/models/reviews").json()["pinned"] is True
+    assert server.post("/v1/models/reviews/unpin").json()["pinned"] is False
+    assert server.get("/v1/models").json()["data"][0]["pinned"] is False
+
+
+@pytest.mark.parametrize("what", ["load", "unload", "pin", "unpin"])
 def test_unknown_model_is_404(server: LiveServer, what: str) -> None:
     """A part of an id is no id."""
     response = server.post(f"/v1/models/acme/{what}")

@@ -76,8 +76,10 @@ def test_models_are_listed_shown_loaded_and_stopped(house: House) -> None:
     assert "There is no folder" in house.told("list", "--state", "failed")
     (card,) = json.loads(house.told("list", "--task", "depth-estimation", "--json"))
     assert card["id"] == "depth"
-    assert "reviews is ready on cpu" in house.told("load", "reviews")
-    assert house.told("ps").splitlines()[1].split()[:3] == ["reviews", "ready", "cpu"]
+    assert "reviews is ready on cpu" in house.told("load", "reviews", "--pin")
+    row = house.told("ps").splitlines()[1].split()
+    assert (row[:3], row[-1]) == (["reviews", "ready", "cpu"], "pinned")
+    assert house.told("unpin", "reviews") == "reviews is not pinned, and ready.\n"
     assert "float32" in house.told("show", "reviews")
     assert house.told("stop", "reviews") == "reviews is unloaded.\n"
     assert json.loads(house.told("ps", "--json")) == []
@@ -128,6 +130,7 @@ def test_texts_are_written_as_they_come(house: House) -> None:
         (("run", "depth", "/nothing.png"), ADMIN, "inputs"),
         (("run", "gone", "a"), ADMIN, "There is no folder"),
         (("stop", "reviews"), READER, "lacks the scope admin"),
+        (("pin", "reviews"), READER, "lacks the scope admin"),
         (("list",), "", "wants a key"),
         (("chat", "nothing"), ADMIN, 'There is no model "nothing"'),
     ],

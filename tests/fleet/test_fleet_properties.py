@@ -47,6 +47,8 @@ class FleetMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.house = self.run(self.make())
         self.number = 0
+        self.staying: set[str] = set()  # pinned while they were ready
+        self.num_evicted = 0  # of those that were looked at
         self.others: list[asyncio.Task[Any]] = []
         self.outcomes: dict[str, object] = {}
         self.versions = dict.fromkeys(SIZES, 0)
@@ -135,6 +137,7 @@ class FleetMachine(RuleBasedStateMachine):
     @rule(renewed=st.sets(MODELS), gone=st.sampled_from([None, None, *sorted(SIZES)]))
     def reload(self, renewed: set[str], gone: str | None) -> None:
         """renewed: workers of these models know another one."""
+        self.staying.clear()
         for model in renewed:
             self.versions[model] += 1
         specs = [spec_at(spec, self.versions[spec.id]) for spec in SPECS if spec.id != gone]
@@ -148,8 +151,23 @@ class FleetMachine(RuleBasedStateMachine):
 
         self.run(self.begin_other(follow()))
 
+    @rule(model=MODELS, is_pinned=st.booleans())
+    def pin(self, model: str, is_pinned: bool) -> None:
+        if model in self.declared:
+            self.run(self.set_pin(model, is_pinned=is_pinned))
+
+    async def set_pin(self, model: str, *, is_pinned: bool) -> None:
+        fleet = self.house.fleet
+        status = fleet.pin(model) if is_pinned else fleet.unpin(model)
+        assert status.pinned is is_pinned
+        self.staying.discard(model)
+        if is_pinned and status.state == "ready":
+            self.staying.add(model)
+        await settle()
+
     @rule(model=MODELS)
     def unload(self, model: str) -> None:
+        self.staying.discard(model)
         self.run(self.begin_other(self.house.fleet.unload(model)))
 
     async def begin_other(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -214,6 +232,14 @@ class FleetMachine(RuleBasedStateMachine):
         assert sum(SIZES[worker.spec.id] for worker in there) <= BUDGET
 
     @invariant()
+    def what_is_pinned_stays(self) -> None:
+        """For others, and in idleness; what was not ready when it was pinned may have been on its way out."""
+        evicted = self.house.events.of("evicted")
+        for model, reason in evicted[self.num_evicted :]:
+            assert reason not in ("memory", "keep_alive") or model not in self.staying
+        self.num_evicted = len(evicted)
+
+    @invariant()
     def there_is_one_worker_per_model(self) -> None:
         ids = [worker.spec.id for worker in self.house.launcher.workers if not worker.is_reaped]
         assert len(ids) == len(set(ids))
@@ -262,6 +288,8 @@ class FleetMachine(RuleBasedStateMachine):
             assert (status.in_flight, status.queued) == (0, 0)
 
     async def come_to_rest(self) -> None:
+        for model in self.declared:  # or what waits for their room might wait for ever
+            await self.set_pin(model, is_pinned=False)
         launcher = self.house.launcher
         launcher.loads = launcher.answers = True
         launcher.on_worker = lambda worker: None

@@ -78,6 +78,16 @@ async def test_keep_alive_counts_for_the_model_that_is_idle_now() -> None:
         assert house.state("a") == "unloaded"
 
 
+async def test_a_pin_by_hand_is_kept_until_the_entry_changes() -> None:
+    """What a changed entry says counts, as at the start."""
+    async with House(A) as house:
+        house.fleet.pin("a")
+        await house.reload(A)
+        assert house.fleet.status("a").pinned
+        await house.reload(msgspec.structs.replace(A, keep_alive_s=60))
+        assert not house.fleet.status("a").pinned
+
+
 async def test_running_jobs_end_with_the_old_worker_and_later_ones_have_the_new() -> None:
     """Nobody waits for anything but the load; the model that was loaded is loaded again."""
     async with House(A) as house:

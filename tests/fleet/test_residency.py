@@ -9,8 +9,9 @@ import pytest
 
 from app.catalog import ModelSpec
 from app.channel.messages import ErrorInfo
-from app.errors import ModelFailed
+from app.errors import DeadlineExceeded, ModelFailed
 from app.fleet.residency import PATIENCE_S, Lease, Refuse, Residency, State
+from app.settings import Settings
 from tests.fleet.fakes import House, settle, spec_of
 
 SIZES = {"a": 4, "b": 4, "c": 4, "big": 8, "huge": 11}
@@ -113,6 +114,69 @@ async def test_a_pinned_model_stays() -> None:
         await settle()
         house.launcher.of("big").answer()
         assert (await waiting).outputs
+
+
+async def test_a_model_pinned_by_hand_stays_until_it_is_unpinned() -> None:
+    """As one whose entry says so; then it goes for whoever waits for its room."""
+    async with House(spec_of("a", keep_alive_s=1), spec_of("big"), sizes=SIZES, budget=10) as house:
+        await house.answered("a")
+        assert house.fleet.pin("a").pinned
+        assert house.fleet.status("a").unloads_at is None
+        waiting = await house.ask("big")
+        await house.advance(60)
+        assert (house.state("a"), house.state("big")) == ("ready", "loading")
+        assert not house.fleet.unpin("a").pinned
+        await settle()
+        house.launcher.of("big").answer()
+        assert (await waiting).outputs
+
+
+async def test_an_unpinned_model_is_kept_as_long_as_others() -> None:
+    """From its last use on, which may be too long ago already; so is one that its entry pins."""
+    async with House(spec_of("a", pinned=True, keep_alive_s=10)) as house:
+        await house.answered("a")
+        house.fleet.unpin("a")
+        await house.advance(9)
+        assert house.state("a") == "ready"
+        house.fleet.pin("a")
+        await house.advance(60)
+        assert house.state("a") == "ready"
+        house.fleet.unpin("a")
+        await settle()
+        assert house.state("a") == "unloaded"
+
+
+async def test_a_model_may_be_pinned_before_it_is_loaded() -> None:
+    """That loads nothing."""
+    async with House(spec_of("a", keep_alive_s=1)) as house:
+        assert house.fleet.pin("a").state == "unloaded"
+        await house.answered("a")
+        await house.advance(60)
+        assert house.state("a") == "ready"
+
+
+async def test_unloading_by_hand_ends_the_pin() -> None:
+    """One that its entry says stays."""
+    specs = spec_of("a"), spec_of("b", pinned=True)
+    async with House(*specs) as house:
+        for model_id in "ab":
+            await house.answered(model_id)
+            house.fleet.pin(model_id)
+            await house.fleet.unload(model_id)
+        assert [house.fleet.status(model_id).pinned for model_id in "ab"] == [False, True]
+
+
+async def test_who_waits_for_the_room_of_pinned_models_is_told_their_names() -> None:
+    """Not of those that could go."""
+    specs = [spec_of(model_id, keep_alive_s=-1) for model_id in ("a", "b", "big")]
+    async with House(*specs, sizes={**SIZES, "b": 1}, budget=10) as house:
+        await house.answered("a")
+        await house.answered("b")
+        house.fleet.pin("a")
+        waiting = await house.ask("big")
+        await house.advance(Settings().load_wait_s)
+        with pytest.raises(DeadlineExceeded, match=r'no room for it beside what is pinned, "a"\.$'):
+            await waiting
 
 
 async def test_a_model_larger_than_the_budget_is_failed() -> None:

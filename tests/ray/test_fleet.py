@@ -206,6 +206,9 @@ async def test_what_ray_cannot_do_is_a_sentence() -> None:
     fleet = fleet_of(FakeHandle())
     with pytest.raises(NotAvailable, match="keep_alive"):
         await fleet.unload("reviews")
+    for pin in (fleet.pin, fleet.unpin):
+        with pytest.raises(NotAvailable, match="models.yaml says what stays"):
+            pin("reviews")
     with pytest.raises(NotAvailable, match="serve deploy"):
         fleet.reload(Catalog(models=()))
     with pytest.raises(NotAvailable, match="adapters:"):

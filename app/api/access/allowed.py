@@ -138,6 +138,12 @@ class AllowedFleet:
     async def unload(self, model_id: str) -> ModelStatus:
         return await self._fleet.unload(self.get(model_id).name)
 
+    def pin(self, model_id: str) -> ModelStatus:
+        return self._fleet.pin(self.get(model_id).name)
+
+    def unpin(self, model_id: str) -> ModelStatus:
+        return self._fleet.unpin(self.get(model_id).name)
+
     async def load_adapter(self, model: str, adapter: AdapterSpec, *, in_place: bool) -> None:
         await self._fleet.load_adapter(self.get(model).id, adapter, in_place=in_place)
 

@@ -52,7 +52,7 @@ def running_of(status: ModelStatus, *, now: float) -> dict[str, Any]:
     spec, size = status.spec, status.memory_bytes or 0
     expires_at = status.unloads_at
     if expires_at is None:  # it is in use, or never unloaded
-        expires_at = now + (NEVER_S if spec.keep_alive_s < 0 or spec.pinned else spec.keep_alive_s)
+        expires_at = now + (NEVER_S if spec.keep_alive_s < 0 or status.pinned else spec.keep_alive_s)
     return {
         "name": spec.id,
         "model": spec.id,

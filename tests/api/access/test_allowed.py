@@ -101,6 +101,9 @@ async def test_administrator_of_some_models_touches_no_others() -> None:
         allowed.load("mask")
     with pytest.raises(Forbidden):
         await allowed.unload("mask")
+    for pin in (allowed.pin, allowed.unpin):
+        with pytest.raises(Forbidden):
+            pin("mask")
     with pytest.raises(Forbidden):
         await allowed.load_adapter("mask", adapter, in_place=False)
     await fleet.load_adapter("mask", adapter, in_place=False)
@@ -108,3 +111,4 @@ async def test_administrator_of_some_models_touches_no_others() -> None:
         allowed.unload_adapter(fleet.get("mask").with_adapter("sql"))
     assert [one async for one in allowed.load("reviews")]
     assert (await allowed.unload("reviews")).state == "unloaded"
+    assert allowed.pin("reviews").pinned and not allowed.unpin("reviews").pinned

@@ -26,6 +26,8 @@ CHALLENGE = 'Bearer realm="pipeserve"'
 ADMIN_ROUTES = [
     ("POST", "/v1/models/reviews/load"),
     ("POST", "/v1/models/reviews/unload"),
+    ("POST", "/v1/models/reviews/pin"),
+    ("POST", "/v1/models/reviews/unpin"),
     ("POST", "/v1/models/acme/labels/load"),
     ("POST", "/v1/models/reload"),
     ("POST", "/v2/repository/models/reviews/load"),
