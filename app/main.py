@@ -77,6 +77,7 @@ from app.resolving import resolve
 from app.settings import Settings
 from app.telemetry import KeyCollector, Telemetry
 from app.tracing.environment import tracing_from
+from app.tuning.choices import FILE, Choices
 
 if TYPE_CHECKING:
     from app.tracing.tracing import Tracing
@@ -191,7 +192,13 @@ def build_app(
     if reloader is not None:
         reloader.follow(lambda catalog: fetcher.become(catalog.media))
         app.router.routes.extend(reload_router(reloader.reload).routes)
-    app.router.routes.extend(models_router(created=int(time.time()), recent=telemetry.recent.of).routes)
+    models = models_router(
+        created=int(time.time()),
+        recent=telemetry.recent.of,
+        activity=telemetry.activity,
+        tuned=Choices(settings.cache_dir / FILE).of,
+    )
+    app.router.routes.extend(models.routes)
     app.router.routes.extend(model_pages_router().routes)
     app.router.routes.extend(info_router().routes)
     app.router.routes.extend(ops_router(fleet, telemetry, has_docs=settings.docs).routes)

@@ -24,6 +24,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from app import __version__
+from app.activity import Activity
 from app.errors import Cancelled, error_classes
 from app.recent import Recent
 from app.tasks.completion import GENERATING_TASKS
@@ -85,6 +86,7 @@ class Telemetry:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry
         self.recent = Recent(time.monotonic)  # requests by model
+        self.activity = Activity(time.monotonic)
         self._declared: dict[str, ModelSpec] = {}
         self._models: dict[str, tuple[str, ...]] = {}  # the models that have series, and for which tasks
         self._devices: dict[str, set[str]] = {}
@@ -373,6 +375,7 @@ class Telemetry:
         """Its series end."""
         self._declared.pop(model, None)
         self._devices.pop(model, None)
+        self.activity.forget(model)
         if self._models.pop(model, None) is None:
             return
         for metric in vars(self).values():
@@ -489,6 +492,10 @@ class Telemetry:
             return
         if model:
             self.recent.add(model)
+            if code is None:
+                self.activity.answered(model, seconds)
+            else:
+                self.activity.failed(model)
         self._work(task, model).request_seconds.observe(seconds)
         if code is not None:
             self._failures.labels(task, model, code).inc()
@@ -551,14 +558,19 @@ class Telemetry:
         self._prompt_tokens.labels(model).inc(report.num_prompt_tokens)
         self._cached_tokens.labels(model).inc(report.num_cached_tokens)
         self._generated_tokens.labels(model).inc(report.num_generated_tokens)
+        if report.num_generated_tokens:
+            self.activity.generated(model, report.num_generated_tokens)
         for seconds in report.first_token_s:
             self._first_token_seconds.labels(model).observe(seconds)
         for seconds in report.inter_token_s:
             self._inter_token_seconds.labels(model).observe(seconds)
 
     def job_done(self, model: str, task: str, result: JobResult) -> None:
-        work = self._work(task, self._label(model))
+        model = self._label(model)
+        work = self._work(task, model)
         work.jobs_done.inc()
+        if model:
+            self.activity.waited(model, result.timings.queue_s)
         work.queue_seconds.observe(result.timings.queue_s)
         work.prepare_seconds.observe(result.timings.prepare_s)
         work.finish_seconds.observe(result.timings.finish_s)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from app.activity import STEP_S, WINDOW_S, Activity
 from app.api.call import read_query
 from app.api.dialects.info import INFO, model_info_of
 from app.api.errors import openai_body
@@ -20,20 +21,24 @@ from app.api.openapi import ERRORS, OPENAI_ERRORS, query_parameter
 from app.api.record import RequestRecord, record_of
 from app.api.schemas import (
     Health,
+    ModelActivity,
     ModelCard,
     ModelDetails,
     ModelList,
     OpenAIError,
     ReloadAnswer,
+    activity_answer,
     model_card,
     reload_answer,
+    tuning_of,
 )
 from app.api.sse import event, stream_events
-from app.catalog import cached_files
+from app.catalog import ModelSpec, cached_files
 from app.channel.messages import Progress
 from app.declaration.about import read_about
 from app.errors import Forbidden, InvalidInput, ModelFailed, NotServed
 from app.fleet.requests import ModelsAPI, ModelStatus, Reloaded
+from app.tuning.choices import Choice
 
 
 def json_response(body: BaseModel) -> Response:
@@ -67,8 +72,11 @@ def _administered(record: RequestRecord, path: str) -> str:
     return record.model
 
 
-def models_router(*, created: int, recent: Callable[[str], int]) -> APIRouter:
-    """created: the unix time that OpenAI's `created` shows. recent: how many requests a model had in the last hours."""
+def models_router(
+    *, created: int, recent: Callable[[str], int], activity: Activity, tuned: Callable[[ModelSpec], list[Choice]]
+) -> APIRouter:
+    """created: the unix time that OpenAI's `created` shows. recent: how many requests a model had in the last hours.
+    tuned: what was measured for an entry; called in a thread."""
     router = APIRouter(tags=["models"], responses=OPENAI_ERRORS)
 
     @router.get("/v1/models", responses={200: {"model": ModelList}}, openapi_extra=LISTING_EXTRA)
@@ -82,10 +90,22 @@ def models_router(*, created: int, recent: Callable[[str], int]) -> APIRouter:
     async def get_details(model_id: str, request: Request) -> Response:
         """What a model's page shows: its card, files, figures and adapters. Read from this disk, asking nobody."""
         status = _status(request, model_id)
-        about = await asyncio.to_thread(lambda: read_about(cached_files(status.spec)))
+        about, choices = await asyncio.to_thread(
+            lambda: (read_about(cached_files(status.spec)), tuned(status.spec)),
+        )
         card, *adapters = (model_card(one, created=created, recent=recent) for one in status.with_adapters())
-        details = ModelDetails(model=card, adapters=adapters, **msgspec.to_builtins(about))
-        return json_response(details)
+        fleet, tuning = _fleet(request), [tuning_of(choice, status.spec) for choice in choices]
+        others = [one.id for one in fleet.entries() if one.model == status.spec.model and one.id != status.spec.id]
+        variants = [model_card(fleet.status(name), created=created, recent=recent) for name in others]
+        return json_response(
+            ModelDetails(model=card, adapters=adapters, variants=variants, tuning=tuning, **msgspec.to_builtins(about))
+        )
+
+    @router.get("/v1/models/{model_id:path}/activity", responses={200: ACTIVITY_ANSWER})
+    async def get_activity(model_id: str, request: Request) -> Response:
+        """What the model did in the last minutes, step by step: requests, latencies, waiting, tokens. For charts."""
+        status = _status(request, model_id)
+        return json_response(activity_answer(status, activity))
 
     @router.get("/v1/models/{model_id:path}", responses={200: {"model": ModelCard}})
     async def get_model(model_id: str, request: Request) -> Response:
@@ -118,6 +138,24 @@ def models_router(*, created: int, recent: Callable[[str], int]) -> APIRouter:
         status = await record.fleet.unload(_administered(record, model_id))
         return json_response(model_card(status, created=created, recent=recent))
 
+    @router.post("/v1/models/{model_id:path}/pin", responses={200: {"model": ModelCard}})
+    async def pin_model(model_id: str, request: Request) -> Response:
+        """Keep the model: it is neither evicted for others nor unloaded for idleness, as with `pinned: true`.
+
+        Until it is unpinned or unloaded by request, its entry changes, or the server ends. One that is not loaded is
+        not loaded by it, and takes no memory.
+        """
+        record = record_of(request.scope)
+        status = record.fleet.pin(_administered(record, model_id))
+        return json_response(model_card(status, created=created, recent=recent))
+
+    @router.post("/v1/models/{model_id:path}/unpin", responses={200: {"model": ModelCard}})
+    async def unpin_model(model_id: str, request: Request) -> Response:
+        """Keep the model no longer than others, also one whose entry says `pinned`: it may be unloaded at once."""
+        record = record_of(request.scope)
+        status = record.fleet.unpin(_administered(record, model_id))
+        return json_response(model_card(status, created=created, recent=recent))
+
     return router
 
 
@@ -138,26 +176,25 @@ def reload_router(reload: Callable[[], Awaitable[Reloaded]]) -> APIRouter:
 
 RELOAD_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": ReloadAnswer},
-    @router.post("/v1/models/{model_id:path}/pin", responses={200: {"model": ModelCard}})
-    async def pin_model(model_id: str, request: Request) -> Response:
-        """Keep the model: it is neither evicted for others nor unloaded for idleness, as with `pinned: true`.
-
-        Until it is unpinned or unloaded by request, its entry changes, or the server ends. One that is not loaded is
-        not loaded by it, and takes no memory.
-        """
-        record = record_of(request.scope)
-        status = record.fleet.pin(_administered(record, model_id))
-        return json_response(model_card(status, created=created, recent=recent))
-
-    @router.post("/v1/models/{model_id:path}/unpin", responses={200: {"model": ModelCard}})
-    async def unpin_model(model_id: str, request: Request) -> Response:
-        """Keep the model no longer than others, also one whose entry says `pinned`: it may be unloaded at once."""
-        record = record_of(request.scope)
-        status = record.fleet.unpin(_administered(record, model_id))
-        return json_response(model_card(status, created=created, recent=recent))
-
     409: {"model": OpenAIError, "description": "The file is wrong, as `pipeserve check` says; nothing is changed."},
 }
+
+ACTIVITY_ANSWER: dict[str, Any] = {
+    "model": ModelActivity,
+    "content": {
+        "application/json": {
+            "example": {
+                "id": "reviews", "state": "ready", "in_flight": 4, "queued": 1, "window_s": WINDOW_S, "step_s": STEP_S,
+                "points": [
+                    {
+                        "age_s": 0.4, "requests": 212, "failed": 0, "p50_s": 0.018, "p99_s": 0.035, "waiting": 0.9,
+                        "generated_tokens": 0,
+                    }
+                ],
+            }
+        }
+    },
+}  # fmt: skip
 
 LOAD_ANSWER: dict[str, Any] = {
     "model": ModelCard,

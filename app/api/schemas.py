@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+import msgspec
 from pydantic import BaseModel, Field
 
+from app.activity import STEP_S, WINDOW_S, Activity
+from app.catalog import ModelSpec
 from app.fleet.requests import ModelStatus, Reloaded
+from app.tuning.choices import Choice
 
 
 class Error(BaseModel):
@@ -75,6 +79,7 @@ class ModelCard(BaseModel):
     device: str | None
     dtype: str | None
     backend: str = Field(description="What computes it.")
+    quantization: str | None = Field(default=None, description="What the entry asks for.")
     tuned: Tuned | None = Field(description="Who chose that, where `pipeserve tune` did.")
     memory_bytes: int | None
     num_parameters: int | None
@@ -102,18 +107,76 @@ class ModelFile(BaseModel):
     size: int = Field(description="Bytes.")
 
 
+class TunedCandidate(BaseModel):
+    """One of the ways to compute a model that `pipeserve tune` tried."""
+
+    name: str
+    keys: dict[str, Any] = Field(description="As an entry would say it.")
+    dtype: str | None
+    latency_s: dict[str, float] = Field(description="Of a request, by its shape, such as `8 × long`.")
+    inputs_per_s: dict[str, float] = Field(description="By the same shapes.")
+    speedup: float | None = Field(description="Over plain torch, over the shapes that count.")
+    memory_bytes: int | None
+    load_s: list[float] = Field(description="Of each load; the first makes what the others find.")
+    difference: float | None = Field(description="The largest of any two numbers, from torch in float32.")
+    cosine_distance: float | None = Field(description="The same of vectors: 1 - cosine.")
+    is_allowed: bool = Field(description="Whether it was exact enough to be chosen.")
+    problem: str | None = Field(description="Why it could not be measured, or was given up.")
+
+
+class Tuning(BaseModel):
+    """What `pipeserve tune` measured for the model, for one kind of device."""
+
+    device: str
+    at: str = Field(description="When (ISO 8601).")
+    aim: str = Field(description="both, latency or throughput.")
+    bound: float | None = Field(description="The difference that was allowed.")
+    chosen: str = Field(description="A name below.")
+    is_used: bool = Field(description="Whether the model is computed by this choice.")
+    candidates: list[TunedCandidate]
+
+
 class ModelDetails(BaseModel):
     """A model, and what its files on this disk say of it; empty before they are there."""
 
     model: ModelCard
     adapters: list[ModelCard]
+    variants: list[ModelCard] = Field(description="Other entries of the same model: computed otherwise, say.")
     commit: str | None = Field(description="Of the Hub's repository.")
     card: str | None = Field(description="Its README in Markdown, without the front matter.")
     card_data: dict[str, Any] = Field(description="The front matter: license, language, base_model, ...")
     files: list[ModelFile]
     config: dict[str, Any] = Field(description="Figures of its config.json under one name each: layers, context, ...")
     labels: list[str] = Field(description="What a classifier tells apart.")
+    tuning: list[Tuning]
     problems: list[str] = Field(description="Sentences about files that are broken.")
+
+
+class ActivityPoint(BaseModel):
+    """One step of time that is over."""
+
+    age_s: float = Field(description="Seconds since its end.")
+    requests: int = Field(description="That ended in it, however.")
+    failed: int = Field(description="Of these, those that ended in an error.")
+    p50_s: float | None = Field(description="Half of the answers took no longer; to 4.5 %.")
+    p99_s: float | None
+    waiting: float = Field(
+        description="Requests that waited, on average: what those that ended in the step had waited, over its length."
+    )
+    generated_tokens: int
+
+
+class ModelActivity(BaseModel):
+    """What a model, with its adapters, did in the last minutes. Of this server since its start; on Ray, of this
+    ingress, which knows no waiting and no tokens."""
+
+    id: str
+    state: str
+    in_flight: int = Field(description="Items admitted and not yet answered, now.")
+    queued: int = Field(description="Of these, items that wait.")
+    window_s: float
+    step_s: float
+    points: list[ActivityPoint] = Field(description="The oldest first; steps in which nothing ended are left out.")
 
 
 class ModelList(BaseModel):
@@ -185,6 +248,7 @@ def model_card(status: ModelStatus, *, created: int, recent: Callable[[str], int
         device=status.device,
         dtype=status.dtype,
         backend=spec.backend,
+        quantization=spec.quantization,
         tuned=None if spec.tuned is None else Tuned(keys=spec.tuned.keys, at=spec.tuned.at),
         memory_bytes=status.memory_bytes,
         num_parameters=status.num_parameters,
@@ -201,6 +265,41 @@ def model_card(status: ModelStatus, *, created: int, recent: Callable[[str], int
         pinned=status.pinned,
         keep_alive_s=spec.keep_alive_s,
         parameters=spec.parameters,
+    )
+
+
+def tuning_of(choice: Choice, spec: ModelSpec) -> Tuning:
+    return Tuning(
+        device=choice.device,
+        at=choice.at,
+        aim=choice.aim,
+        bound=choice.bound,
+        chosen=choice.name,
+        is_used=spec.tuned is not None and (spec.tuned.keys, spec.tuned.at) == (choice.keys, choice.at),
+        candidates=[TunedCandidate(**msgspec.structs.asdict(row)) for row in choice.rows],
+    )
+
+
+def activity_answer(status: ModelStatus, activity: Activity) -> ModelActivity:
+    return ModelActivity(
+        id=status.spec.id,
+        state=status.state,
+        in_flight=status.in_flight,
+        queued=status.queued,
+        window_s=WINDOW_S,
+        step_s=STEP_S,
+        points=[
+            ActivityPoint(
+                age_s=round(point.age_s, 2),
+                requests=point.num_requests,
+                failed=point.num_failed,
+                p50_s=point.p50_s,
+                p99_s=point.p99_s,
+                waiting=point.num_waiting,
+                generated_tokens=point.num_tokens,
+            )
+            for point in activity.of(status.spec.id)
+        ],
     )
 
 

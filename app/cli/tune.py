@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -238,6 +238,7 @@ def _store(spec: ModelSpec, report: Report, choices: Choices, machine: Machine) 
         speedup=report.speedup(row),
         difference=None if row.loss is None else row.loss.worst,
         bound=report.bound,
+        rows=report.measured(),
     )
     try:
         choices.keep(key_of(spec, device), choice)
@@ -394,25 +395,5 @@ def _as_json(spec: ModelSpec, report: Report, machine: Machine) -> dict[str, Any
         "for": report.aim.value,
         "bound": report.bound,
         "choice": None if choice is None else dict(choice.candidate.keys),
-        "candidates": [_row_as_json(row, report) for row in report.rows],
-    }
-
-
-def _row_as_json(row: Row, report: Report) -> dict[str, Any]:
-    def by_shape(values: Sequence[float | None]) -> dict[str, float]:
-        return {str(shape): value for shape, value in zip(report.shapes, values, strict=True) if value is not None}
-
-    return {
-        "name": row.name,
-        "keys": dict(row.candidate.keys),
-        "dtype": row.dtype,
-        "latency_s": by_shape([row.latency_s(shape) for shape in report.shapes]),
-        "inputs_per_s": by_shape([row.inputs_per_s(shape) for shape in report.shapes]),
-        "speedup": report.speedup(row),
-        "memory_bytes": row.memory_bytes,
-        "load_s": row.load_s,
-        "difference": None if row.loss is None or math.isinf(row.loss.difference) else row.loss.difference,
-        "cosine_distance": None if row.loss is None else row.loss.cosine_distance,
-        "is_allowed": report.is_allowed(row),
-        "problem": row.problem,
+        "candidates": report.measured(),
     }

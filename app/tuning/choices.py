@@ -19,6 +19,7 @@ from app.fleet.memory import Devices, cached_folder, measure_devices
 from app.fleet.threads import available_cores, granted_alone
 from app.installed import versions_of
 from app.tuning.candidates import name_of, with_keys
+from app.tuning.measured import Measured
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """keys: of an entry. speedup: over plain torch, by the aim. difference: of the outputs; bound: what was allowed."""
+    """keys: of an entry. speedup: over plain torch, by the aim. difference: of the outputs; bound: what was allowed.
+    rows: all that was measured for it."""
 
     model: str
     revision: str | None
@@ -66,6 +68,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     speedup: float | None = None
     difference: float | None = None
     bound: float | None = None
+    rows: list[Measured] = []
 
     @property
     def name(self) -> str:
@@ -87,6 +90,11 @@ class Choices:
         except (OSError, msgspec.MsgspecError) as error:
             logger.warning("the choices in %s cannot be read: %s", self._path, error)
             return {}
+
+    def of(self, spec: ModelSpec) -> list[Choice]:
+        """For the model as it is used here, whatever it was measured on. Reads the disk."""
+        wanted = (spec.model, spec.revision, list(spec.tasks))
+        return [choice for choice in self.all().values() if (choice.model, choice.revision, choice.tasks) == wanted]
 
     def keep(self, key: str, choice: Choice) -> None:
         """Raises OSError."""

@@ -11,6 +11,7 @@ from statistics import median
 from app.declaration.backends import TORCH
 from app.tuning.candidates import Candidate
 from app.tuning.exactness import EXACT, Loss
+from app.tuning.measured import Measured
 from app.tuning.workload import Shape
 
 WORTH = 1.03
@@ -90,6 +91,27 @@ class Report:
             return self.max_difference
         own = self.plain.loss if self.plain is not None else None
         return EXACT if own is None else max(EXACT, own.worst)
+
+    def measured(self) -> list[Measured]:
+        return [self._measured(row) for row in self.rows]
+
+    def _measured(self, row: Row) -> Measured:
+        latencies = {str(shape): row.latency_s(shape) for shape in self.shapes}
+        speeds = {str(shape): row.inputs_per_s(shape) for shape in self.shapes}
+        return Measured(
+            name=row.name,
+            keys=dict(row.candidate.keys),
+            dtype=row.dtype,
+            latency_s={shape: value for shape, value in latencies.items() if value is not None},
+            inputs_per_s={shape: value for shape, value in speeds.items() if value is not None},
+            speedup=self.speedup(row),
+            memory_bytes=row.memory_bytes,
+            load_s=row.load_s,
+            difference=None if row.loss is None or math.isinf(row.loss.difference) else row.loss.difference,
+            cosine_distance=None if row.loss is None else row.loss.cosine_distance,
+            is_allowed=self.is_allowed(row),
+            problem=row.problem,
+        )
 
     def speeds(self) -> Mapping[str, float | None]:
         return {row.name: row.speed(self.aimed) for row in self.rows}

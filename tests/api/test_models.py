@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import orjson
 import pytest
 
 from app import errors
+from app.activity import STEP_S
 from app.catalog import AdapterSpec, Catalog, ModelSpec
 from app.media.limits import MediaLimits
 from tests.api.conftest import LiveServer, read_nothing_new
@@ -224,9 +226,36 @@ def test_details_of_a_model_whose_files_are_not_here(server: LiveServer) -> None
     assert server.get("/v1/models/nobody/details").status_code == 404
 
 
+def test_details_name_other_entries_of_the_same_model(server: LiveServer) -> None:
+    """Computed otherwise, say; not the model itself."""
+    again = msgspec.structs.replace(server.fleet.specs["reviews"], id="reviews-int8", aliases=(), quantization="int8")
+    server.fleet.specs["reviews-int8"], server.fleet.states["reviews-int8"] = again, "unloaded"
+    details = server.get("/v1/models/reviews/details").json()
+    assert [(one["id"], one["quantization"]) for one in details["variants"]] == [("reviews-int8", "int8")]
+    assert details["tuning"] == []
+
+
 def test_requests_of_the_last_hours_are_counted(server: LiveServer) -> None:
     """Those for inference, whatever became of them."""
     before = server.get("/v1/models/reviews").json()["recent_requests"]
     for _ in range(3):
         server.post("/v1/text-classification/reviews", {"inputs": "a"})
     assert server.get("/v1/models/rev").json()["recent_requests"] == before + 3
+
+
+def test_activity_of_the_last_minutes_is_told(fresh_server: LiveServer) -> None:
+    """Of an alias as of the model, once the step is over; failures are counted apart."""
+    assert fresh_server.get("/v1/models/reviews/activity").json()["points"] == []
+    for _ in range(3):
+        fresh_server.post("/v1/text-classification/reviews", {"inputs": "a"})
+    fresh_server.post("/v1/text-classification/reviews", {"inputs": 1})
+    due = time.monotonic() + 3 * STEP_S
+    points: list[dict[str, Any]] = []
+    while sum(point["requests"] for point in points) < 4 and time.monotonic() < due:
+        time.sleep(0.1)
+        told = fresh_server.get("/v1/models/rev/activity").json()
+        points = told["points"]
+    assert (told["id"], told["state"], told["in_flight"]) == ("reviews", "unloaded", 2)
+    assert sum(point["requests"] for point in points) == 4 and sum(point["failed"] for point in points) == 1
+    assert points[0]["p50_s"] > 0
+    assert fresh_server.get("/v1/models/nobody/activity").status_code == 404

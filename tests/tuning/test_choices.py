@@ -9,10 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from app.api.schemas import tuning_of
 from app.catalog import ModelSpec
 from app.environments.places import STATE, Environments
 from app.fleet.memory import Devices
 from app.tuning.choices import FILE, Choice, Choices, Machine, decided, decider, key_of
+from app.tuning.measured import Measured
 
 NOWHERE = Environments(Path("nowhere"), {})
 MACHINE = Machine(
@@ -163,6 +165,22 @@ def test_other_entries_ask_nothing_of_the_machine(choices: Choices, spec: ModelS
 
     declared = msgspec.structs.replace(spec, backend="torch")
     assert decider(choices, NOWHERE, look)(declared) is declared
+
+
+def test_choices_of_a_model_are_found_for_its_page(choices: Choices, spec: ModelSpec) -> None:
+    """With their rows; whether one serves the model, the entry knows. Others' are not shown."""
+    row = Measured(
+        name="torch bfloat16", keys=KEYS, dtype="bfloat16", latency_s={"1 × short": 0.01}, inputs_per_s={},
+        speedup=1.5, memory_bytes=7, load_s=[1.0, 0.5], difference=0.002, cosine_distance=None, is_allowed=True,
+        problem=None,
+    )  # fmt: skip
+    kept = keep(choices, spec, rows=[row])
+    keep(choices, msgspec.structs.replace(spec, tasks=("token-classification",)))
+    keep(choices, msgspec.structs.replace(spec, model="other"), model="other")
+    assert choices.of(spec) == [kept]
+    shown = tuning_of(kept, decided(spec, choices, MACHINE))
+    assert (shown.chosen, shown.is_used, shown.candidates[0].speedup) == ("torch bfloat16", True, 1.5)
+    assert not tuning_of(kept, spec).is_used
 
 
 def test_forgotten_choices_are_gone_and_others_stay(choices: Choices, spec: ModelSpec) -> None:

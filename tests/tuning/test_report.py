@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from math import inf
+
+import msgspec
 import pytest
 
 from app.catalog import ModelSpec
 from app.tuning.candidates import Candidate
 from app.tuning.exactness import EXACT, Loss
+from app.tuning.measured import Measured
 from app.tuning.report import Aim, Report, Row
 from app.tuning.workload import Shape
 
@@ -37,6 +41,18 @@ def test_fastest_of_the_exact_is_chosen() -> None:
     found = report(row("torch", 0.010, 0.080), row("onnx", 0.005, 0.080), row("other", 0.010, 0.030))
     assert chosen(found) == "other"
     assert found.speedup(found.rows[1]) == pytest.approx(2**0.5)
+
+
+def test_all_that_was_measured_can_be_stored() -> None:
+    """As it is printed in JSON; what is infinite or was not measured is nothing."""
+    broken = Row(candidate=Candidate(keys={"backend": "onnx"}, spec=SPEC), problem="It has no export.")
+    plain, wrong, none = report(
+        row("torch", 0.010, 0.080), row("other", 0.005, 0.04, difference=inf), broken
+    ).measured()
+    assert (plain.latency_s, plain.speedup, plain.is_allowed) == ({"1 × short": 0.01, "8 × short": 0.08}, 1.0, True)
+    assert wrong.speedup == pytest.approx(2) and (wrong.difference, wrong.is_allowed) == (None, False)
+    assert (none.problem, none.latency_s, none.is_allowed) == ("It has no export.", {}, False)
+    assert msgspec.json.decode(msgspec.json.encode(plain), type=Measured) == plain
 
 
 def test_aim_says_which_shapes_count() -> None:
