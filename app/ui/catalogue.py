@@ -11,7 +11,7 @@ from urllib.parse import quote
 from app.api.schemas import LoadProgress, ModelCard
 from app.tasks.registry import TASKS
 from app.ui.look import ICONS
-from app.ui.owners import OFFICIAL, source_of
+from app.ui.owners import COMMUNITY, OFFICIAL, source_of
 from app.ui.told import PATH
 from app.ui.words import bytes_text, count_text, since_text
 
@@ -132,7 +132,7 @@ def _card(card: ModelCard, index: int, shown: Shown) -> str:
         f' data-name="{escape(card.id.lower())}">'
         f'<a class="ps-card-link" href="{model_url(card.id)}"><span class="ps-tile ps-{modality}">'
         f'{ICONS.get(modality, ICONS["text"])}</span><span class="ps-title"><span class="ps-owner">'
-        f"{escape(owner + slash)}</span><b>{escape(name)}</b>{official_mark(card)}</span></a>"
+        f"{escape(owner + slash)}</span><b>{escape(name)}</b>{publisher_mark(card)}</span></a>"
         f'<p class="ps-tags">{task_tags(card, most=2)}</p>'
         f'<p class="ps-facts">{state_mark(card)}{_facts(card, shown.now)}</p>'
         f"{_reason(card)}{progress_html(card, shown)}"
@@ -140,8 +140,11 @@ def _card(card: ModelCard, index: int, shown: Shown) -> str:
     )
 
 
-def official_mark(card: ModelCard) -> str:
-    if source_of(card.model) != OFFICIAL:
+def publisher_mark(card: ModelCard) -> str:
+    source = source_of(card.model)
+    if source == COMMUNITY:
+        return f'<span class="ps-community" title="Published by a third party">{ICONS["people"]}</span>'
+    if source != OFFICIAL:
         return ""
     return f'<span class="ps-official" title="Published by the organisation that made it">{ICONS["check"]}</span>'
 
@@ -202,6 +205,19 @@ def actions(card: ModelCard, shown: Shown) -> str:
     if card.state == "failed":
         label = "Try again"
     return (
+        f"{_pin_button(card)}"
         f'<button type="button" class="ps-button" data-action="{action}" data-model="{escape(card.id)}"'
         f' aria-label="{label} {escape(card.id)}">{label}</button>'
+    )
+
+
+def _pin_button(card: ModelCard) -> str:
+    """Of what is loaded, and of what is pinned before it is."""
+    if card.parent is not None or not (card.state == "ready" or card.pinned):
+        return ""
+    action, title = ("unpin", "Keep it no longer than others") if card.pinned else ("pin", "Keep it loaded")
+    return (
+        f'<button type="button" class="ps-button ps-pin" data-action="{action}" data-model="{escape(card.id)}"'
+        f' aria-pressed="{str(card.pinned).lower()}" aria-label="Pin {escape(card.id)}" title="{title}">'
+        f"{ICONS['pin']}</button>"
     )

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx2
 import orjson
 
-from app.api.schemas import LoadProgress, ModelCard, ModelDetails, ModelList
+from app.api.schemas import LoadProgress, ModelActivity, ModelCard, ModelDetails, ModelList
 from app.ui.told import Told
 
 _CONNECT_S = 5.0
@@ -62,8 +62,22 @@ class Api:
         answer = await self._request("GET", f"/v1/models/{quote(model)}/details", key)
         return ModelDetails.model_validate_json(answer.content)
 
-    async def unload(self, key: str | None, model: str) -> None:
-        await self._request("POST", f"/v1/models/{quote(model)}/unload", key)
+    async def model(self, key: str | None, model: str) -> ModelCard:
+        answer = await self._request("GET", f"/v1/models/{quote(model)}", key)
+        return ModelCard.model_validate_json(answer.content)
+
+    async def activity(self, key: str | None, model: str) -> ModelActivity:
+        answer = await self._request("GET", f"/v1/models/{quote(model)}/activity", key)
+        return ModelActivity.model_validate_json(answer.content)
+
+    async def may_administer(self, key: str) -> bool:
+        """A key without that scope is told of itself alone."""
+        answer = await self._request("GET", "/v1/usage", key)
+        return any("admin" in one["scopes"] for one in answer.json()["data"])
+
+    async def tell(self, key: str | None, model: str, action: str) -> None:
+        """action: unload, pin or unpin."""
+        await self._request("POST", f"/v1/models/{quote(model)}/{action}", key)
 
     async def load(self, key: str | None, model: str) -> AsyncIterator[LoadProgress]:
         """Its progress, until it is ready."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from html import escape
@@ -11,6 +12,7 @@ import gradio as gr
 
 from app.api.schemas import ModelCard, ModelDetails
 from app.tasks.base import Task
+from app.tasks.completion import GENERATING_TASKS
 from app.tasks.registry import TASKS
 from app.ui.catalogue import (
     ACT,
@@ -18,18 +20,20 @@ from app.ui.catalogue import (
     actions,
     modality_of,
     model_url,
-    official_mark,
     progress_html,
+    publisher_mark,
     state_mark,
     task_tags,
 )
+from app.ui.charts import charts_html
 from app.ui.client import ApiError
 from app.ui.look import ICONS
-from app.ui.look.html import html
+from app.ui.look.html import beat, html
 from app.ui.markdown import card_html
 from app.ui.snippets import snippets
 from app.ui.try_it.chat import CHAT_TASKS, WITH_PICTURES, chat
 from app.ui.try_it.widget import try_it
+from app.ui.tuned import tuning_html
 from app.ui.words import bytes_text, count_text, since_text
 
 if TYPE_CHECKING:
@@ -37,6 +41,10 @@ if TYPE_CHECKING:
 
 _MAX_LABELS = 40
 _REFRESH_S = 5.0
+_CHARTS_S = 2.0
+_LIVE = "Last 5 minutes"
+_QUANTISED = re.compile(r"int8|uint8|qint|quant|int4|q4|q8|bnb4|\.gguf$", re.IGNORECASE)  # as exporters name files
+_LONG_CARD = 2500  # characters of a model card that is folded
 
 
 def model_page(visits: Visits, details: ModelDetails, *, url: str, needs_key: bool) -> None:
@@ -52,9 +60,13 @@ def model_page(visits: Visits, details: ModelDetails, *, url: str, needs_key: bo
             with gr.Tabs():
                 with gr.Tab("Model card"):
                     html(_card(details))
+                if details.tuning:
+                    with gr.Tab("Tuned"):
+                        html("".join(map(tuning_html, details.tuning)))
                 with gr.Tab(f"Files ({len(details.files)})"):
                     html(files_html(details))
         with gr.Column(scale=5, min_width=300):
+            _live(visits, card)
             html(_panel("At a glance", glance_html(details)))
             if tree := tree_html(details):
                 html(_panel("Model tree", tree))
@@ -68,17 +80,32 @@ def model_page(visits: Visits, details: ModelDetails, *, url: str, needs_key: bo
                             )
 
 
+def _live(visits: Visits, card: ModelCard) -> None:
+    """Charts that are drawn anew while somebody looks."""
+    generates = any(task in GENERATING_TASKS for task in [*card.tasks, *card.implied_tasks])
+    charts = html(_panel(_LIVE, ""), elem_classes="ps-live")
+
+    async def draw(request: gr.Request) -> Any:
+        try:
+            activity = await visits.api.activity(visits.key_of(request), card.id)
+        except ApiError:
+            return gr.skip()  # the page says that the server cannot be reached
+        return _panel(_LIVE, charts_html(activity, generates=generates))
+
+    beat(_CHARTS_S, at_once=True).click(draw, outputs=[charts], show_progress="hidden", api_visibility="private")
+
+
 def _head(visits: Visits, details: ModelDetails) -> None:
-    """Follows what becomes of the model, and has it loaded and unloaded."""
+    """Follows what becomes of the model, and has it loaded, unloaded and pinned."""
     card = details.model
-    head = html(head_html(card, details.card_data, visits.shown()), js_on_load=ACT)
+    head = html(head_html(card, details.card_data, visits.shown_at_first()), js_on_load=ACT)
 
     async def refresh(request: gr.Request) -> Any:
         try:
-            now = await visits.api.details(visits.key_of(request), card.id)
+            now = await visits.api.model(visits.key_of(request), card.id)
+            return head_html(now, details.card_data, await visits.shown(request))
         except ApiError:
             return gr.skip()  # the page says that the server cannot be reached
-        return head_html(now.model, now.card_data, visits.shown())
 
     async def act(request: gr.Request, event: gr.EventData) -> AsyncIterator[Any]:
         try:
@@ -88,8 +115,7 @@ def _head(visits: Visits, details: ModelDetails) -> None:
             gr.Warning(str(error))
         yield await refresh(request)
 
-    timer = gr.Timer(_REFRESH_S)
-    timer.tick(refresh, outputs=[head], show_progress="hidden", api_visibility="private")
+    beat(_REFRESH_S, at_once=True).click(refresh, outputs=[head], show_progress="hidden", api_visibility="private")
     head.click(act, outputs=[head], show_progress="hidden", concurrency_limit=None, api_visibility="private")
 
 
@@ -120,7 +146,8 @@ def head_html(card: ModelCard, front: Mapping[str, Any], shown: Shown) -> str:
     owner, slash, name = card.id.rpartition("/")
     modality = modality_of(card)
     used = None if card.last_used_at is None else f"used {since_text(shown.now - card.last_used_at)}"
-    facts = "".join(f"<span>{escape(fact)}</span>" for fact in (card.device, used) if fact)
+    pinned = "pinned" if card.pinned else None
+    facts = "".join(f"<span>{escape(fact)}</span>" for fact in (card.device, used, pinned) if fact)
     reason = "" if card.reason is None else f'<p class="ps-reason">{escape(card.reason)}</p>'
     more = "".join(
         f'<span class="ps-tag ps-more">{escape(label)}: {escape(", ".join(_texts(front.get(key))[:3]))}</span>'
@@ -129,7 +156,7 @@ def head_html(card: ModelCard, front: Mapping[str, Any], shown: Shown) -> str:
     )
     return (
         f'<header class="ps-head"><span class="ps-tile ps-{modality}">{ICONS.get(modality, ICONS["text"])}</span><div>'
-        f'<h1><span class="ps-owner">{escape(owner + slash)}</span><b>{escape(name)}</b>{official_mark(card)}'
+        f'<h1><span class="ps-owner">{escape(owner + slash)}</span><b>{escape(name)}</b>{publisher_mark(card)}'
         f'<button type="button" class="ps-button ps-copy" data-copy="{escape(card.id)}">Copy</button></h1>'
         f'<p class="ps-facts">{state_mark(card)}{facts}</p></div>'
         f'<div class="ps-actions">{actions(card, shown)}</div></header>'
@@ -202,16 +229,28 @@ def _branches(details: ModelDetails) -> Iterator[tuple[str, str]]:
         yield "adapter of", f'<a href="{model_url(details.model.parent)}">{escape(details.model.parent)}</a>'
     for adapter in details.adapters:
         yield "adapter", f'<a href="{model_url(adapter.id)}">{escape(adapter.id)}</a>'
+    for variant in details.variants:
+        how = " ".join(part for part in (variant.backend, variant.quantization or variant.dtype) if part)
+        yield "variant", f'<a href="{model_url(variant.id)}">{escape(variant.id)}</a> <span>{escape(how)}</span>'
     for file in details.files:
         if file.path.endswith((".onnx", "openvino_model.xml", ".gguf")):
-            yield "export", f'{escape(file.path)} <span class="ps-num">{bytes_text(file.size)}</span>'
+            kind = "quantised" if _QUANTISED.search(file.path) else "export"
+            yield kind, f'{escape(file.path)} <span class="ps-num">{bytes_text(file.size)}</span>'
+    for tuning in details.tuning:
+        best = next((one.speedup for one in tuning.candidates if one.name == tuning.chosen), None)
+        speed = "" if best is None else f' <span class="ps-num">{best:.2f} × plain torch</span>'
+        yield "tuned", f"{escape(tuning.chosen)}{speed}"
 
 
 def _card(details: ModelDetails) -> str:
     problems = "".join(f'<p class="ps-reason">{escape(problem)}</p>' for problem in details.problems)
     if not details.card:
         return f'{problems}<div class="ps-empty"><h2>No model card</h2><p>Its folder has no README.md.</p></div>'
-    return f'{problems}<article class="ps-text-card">{card_html(details.card)}</article>'
+    card = f'<article class="ps-text-card">{card_html(details.card)}</article>'
+    if len(details.card) > _LONG_CARD:
+        unfold = '<button type="button" class="ps-button" data-unfold aria-expanded="false">Show all of it</button>'
+        card = f'<div class="ps-fold">{card}{unfold}</div>'
+    return problems + card
 
 
 def files_html(details: ModelDetails) -> str:

@@ -14,12 +14,13 @@ from app.ui.catalogue import ACT, Shown, cards_html, filters_html
 from app.ui.client import Api, ApiError
 from app.ui.guard import COOKIE, LOGOUT
 from app.ui.look import ICONS, LOGO
-from app.ui.look.html import html
+from app.ui.look.html import beat, html
 from app.ui.model_page import model_page
 from app.ui.sessions import Sessions
 from app.ui.told import PATH, Told
 
 _REFRESH_S = 3.0
+_MAX_KEYS = 1000
 
 
 class Visits:
@@ -30,6 +31,7 @@ class Visits:
         self._sessions = sessions
         self._needs_key = needs_key
         self._loads: dict[str, LoadProgress] = {}
+        self._administrators: dict[str | None, bool] = {None: True}  # by key; on a server without, it refuses itself
 
     def key_of(self, request: gr.Request) -> str | None:
         """Raises ApiError for a browser that is not logged in any more."""
@@ -43,14 +45,24 @@ class Visits:
     async def models(self, request: gr.Request) -> list[ModelCard]:
         return await self.api.models(self.key_of(request))
 
-    def shown(self) -> Shown:
-        return Shown(now=time.time(), loads=self._loads)
+    def shown_at_first(self) -> Shown:
+        """Until it is known who looks."""
+        return Shown(now=time.time(), loads=self._loads, may_administer=not self._needs_key)
+
+    async def shown(self, request: gr.Request) -> Shown:
+        """Raises ApiError."""
+        key = self.key_of(request)
+        if key is not None and key not in self._administrators:
+            if len(self._administrators) > _MAX_KEYS:
+                self._administrators = {None: True}
+            self._administrators[key] = await self.api.may_administer(key)
+        return Shown(now=time.time(), loads=self._loads, may_administer=self._administrators[key])
 
     async def perform(self, request: gr.Request, action: str, model: str) -> AsyncIterator[None]:
-        """Load or unload a model; once for each step that a page may show. Raises ApiError."""
+        """Load, unload, pin or unpin a model; once for each step that a page may show. Raises ApiError."""
         key = self.key_of(request)
-        if action == "unload":
-            await self.api.unload(key, model)
+        if action in ("unload", "pin", "unpin"):
+            await self.api.tell(key, model, action)
             return
         try:
             async for progress in self.api.load(key, model):
@@ -65,6 +77,7 @@ def build_pages(visits: Visits, told: Told) -> gr.Blocks:
         _catalogue(pages, visits, told)
     with pages.route("Model", "model", show_in_navbar=False):
         html(_bar(told))
+        waiting = html(_skeleton("Looking for the model"))
         found: gr.State = gr.State()
 
         async def find(request: gr.Request) -> ModelDetails | str:
@@ -78,10 +91,11 @@ def build_pages(visits: Visits, told: Told) -> gr.Blocks:
         def one_model(details: ModelDetails | str, request: gr.Request) -> None:
             with gr.Column(elem_classes="ps-page"):
                 if isinstance(details, str):
-                    html(_alert(details))
+                    html(_no_model(details))
                 else:
                     model_page(visits, details, url=_base_url(request), needs_key=told.needs_key)
 
+        found.change(lambda: gr.HTML("", visible=False), outputs=[waiting], api_visibility="private")
         pages.load(find, outputs=[found], show_progress="hidden", api_visibility="private")
 
     return pages
@@ -94,15 +108,15 @@ def _catalogue(pages: gr.Blocks, visits: Visits, told: Told) -> None:
             filters = html()
         with gr.Column(scale=9, min_width=300):
             alert = html(visible=False)
-            cards = html(_skeleton(), js_on_load=ACT)
-    timer = gr.Timer(_REFRESH_S)
+            cards = html(_skeleton("Looking for the models"), js_on_load=ACT)
+            clock = beat(_REFRESH_S)
 
     async def show(request: gr.Request) -> tuple[Any, Any, Any]:
         try:
-            found = await visits.models(request)
+            found, shown = await visits.models(request), await visits.shown(request)
         except ApiError as error:
             return gr.skip(), gr.skip(), gr.HTML(_alert(str(error)), visible=True)
-        return filters_html(found), cards_html(found, visits.shown()), gr.HTML("", visible=False)
+        return filters_html(found), cards_html(found, shown), gr.HTML("", visible=False)
 
     async def refresh(request: gr.Request) -> tuple[Any, Any]:
         _, html, told = await show(request)
@@ -111,13 +125,13 @@ def _catalogue(pages: gr.Blocks, visits: Visits, told: Told) -> None:
     async def act(request: gr.Request, event: gr.EventData) -> AsyncIterator[tuple[Any, Any]]:
         try:
             async for _ in visits.perform(request, str(event.action), str(event.model)):
-                yield cards_html(await visits.models(request), visits.shown()), gr.skip()
+                yield cards_html(await visits.models(request), await visits.shown(request)), gr.skip()
         except ApiError as error:
             gr.Warning(str(error))
         yield await refresh(request)
 
     pages.load(show, outputs=[filters, cards, alert], show_progress="hidden", api_visibility="private")
-    timer.tick(refresh, outputs=[cards, alert], show_progress="hidden", api_visibility="private")
+    clock.click(refresh, outputs=[cards, alert], show_progress="hidden", api_visibility="private")
     cards.click(
         act,
         outputs=[cards, alert],
@@ -142,8 +156,15 @@ def _alert(message: str) -> str:
     return f'<div class="ps-alert" role="alert">{escape(message)}</div>'
 
 
-def _skeleton() -> str:
-    return '<div class="ps-progress ps-unknown" role="progressbar" aria-label="Loading"><i></i></div>'
+def _no_model(message: str) -> str:
+    return (
+        f'<div class="ps-empty" role="alert"><h2>This model cannot be shown</h2><p>{escape(message)}</p>'
+        f'<a class="ps-button" href="{PATH}/">All models</a></div>'
+    )
+
+
+def _skeleton(label: str) -> str:
+    return f'<div class="ps-progress ps-unknown" role="progressbar" aria-label="{label}"><i></i></div>'
 
 
 def _base_url(request: gr.Request) -> str:

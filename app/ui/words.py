@@ -30,3 +30,10 @@ def since_text(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds // 3600:.0f} h ago"
     return f"{seconds // 86400:.0f} days ago"
+
+
+def seconds_text(seconds: float) -> str:
+    """0.42 ms, 18 ms, 1.2 s, 2.5 min."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.3g} ms" if seconds < 0.00995 else f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.2g} s" if seconds < 9.95 else f"{seconds:.0f} s" if seconds < 99.5 else f"{seconds / 60:.2g} min"

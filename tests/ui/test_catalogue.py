@@ -9,7 +9,7 @@ import pytest
 from app.api.schemas import LoadProgress, ModelCard
 from app.ui.catalogue import Shown, cards_html, filters_html
 from app.ui.owners import source_of
-from app.ui.words import bytes_text, count_text, since_text
+from app.ui.words import bytes_text, count_text, seconds_text, since_text
 
 NOTHING = Shown(now=1000.0, loads={})
 
@@ -42,6 +42,16 @@ def test_card_says_what_is_known_of_a_model() -> None:
     for told in (*facts, "text classification"):
         assert told in html
     assert "+1" in html and 'data-action="unload"' in html and 'href="/ui/model?id=acme/big"' in html
+
+
+def test_pin_is_a_button_that_says_whether_it_is_pressed() -> None:
+    """Of what is loaded, or pinned before it is; and only for who may press it."""
+    loaded = cards_html([card("a", state="ready")], NOTHING)
+    assert 'data-action="pin"' in loaded and 'aria-pressed="false" aria-label="Pin a"' in loaded
+    pinned = cards_html([card("a", pinned=True)], NOTHING)
+    assert 'data-action="unpin"' in pinned and 'aria-pressed="true"' in pinned and 'data-action="load"' in pinned
+    assert 'data-action="pin"' not in cards_html([card("a")], NOTHING)
+    assert "data-action" not in cards_html([card("a", state="ready")], Shown(now=0, loads={}, may_administer=False))
 
 
 def test_names_and_reasons_are_text() -> None:
@@ -91,8 +101,18 @@ def test_publishers_are_told_apart(model: str, source: str) -> None:
     assert source_of(model) == source
 
 
+def test_publishers_are_marked() -> None:
+    """A folder of this machine is nobody's publication."""
+    found = [cards_html([card(name)], NOTHING) for name in ("google-bert/bert-base-cased", "someone/bert", "mine")]
+    assert ["ps-official" in html for html in found] == [True, False, False]
+    assert ["ps-community" in html for html in found] == [False, True, False]
+
+
 def test_numbers_are_as_people_read_them() -> None:
     """Three digits, and a unit."""
     assert [bytes_text(one) for one in (12, 438_000_000, 4_380_000_000)] == ["12 B", "438 MB", "4.38 GB"]
     assert [count_text(one) for one in (7, 22_713_216, 596_000_000, 8e9)] == ["7", "22.7 M", "596 M", "8 B"]
     assert [since_text(one) for one in (5, 300, 7200, 200_000)] == ["just now", "5 min ago", "2 h ago", "2 days ago"]
+    assert [seconds_text(one) for one in (0.00042, 0.0182, 0.9999, 1.24, 12, 150)] == [
+        "0.42 ms", "18 ms", "1 s", "1.2 s", "12 s", "2.5 min"
+    ]  # fmt: skip

@@ -32,5 +32,9 @@ ICONS = {
     "search": _icon('<circle cx="11" cy="11" r="6.5"/><path d="m16 16 4.5 4.5"/>'),
     "theme": _icon('<path d="M20 14.5A8.5 8.5 0 1 1 9.5 4a7 7 0 0 0 10.5 10.5z"/>'),
     "pin": _icon('<path d="M9 4h6l-1 6 3 3v2H7v-2l3-3zM12 15v6"/>'),
+    "people": _icon(
+        '<circle cx="9" cy="8" r="3.2"/><path d="M3 19a6 6 0 0 1 12 0"/>'
+        '<path d="M15.5 5.2a3.2 3.2 0 0 1 0 5.9M17.5 13.6A6 6 0 0 1 21 19"/>'
+    ),
     "check": _icon('<path d="m5 12.5 4.5 4.5L19 7.5"/>'),
 }

@@ -58,8 +58,15 @@
     setTimeout(() => { button.textContent = label; }, 1200);
   }
 
+  function unfold(button) {
+    const isOpen = button.parentElement.classList.toggle("ps-open");
+    button.setAttribute("aria-expanded", isOpen);
+    button.textContent = isOpen ? "Show less" : "Show all of it";
+    if (!isOpen) button.parentElement.scrollIntoView({ block: "nearest" });
+  }
+
   document.addEventListener("click", (event) => {
-    const one = event.target.closest("[data-filter],[data-clear],[data-theme-toggle],[data-copy]");
+    const one = event.target.closest("[data-filter],[data-clear],[data-theme-toggle],[data-copy],[data-unfold]");
     if (!one) return;
     if (one.dataset.filter) {
       const values = chosen[one.dataset.filter];
@@ -67,6 +74,7 @@
       apply();
     } else if ("clear" in one.dataset) clear();
     else if ("copy" in one.dataset) copy(one);
+    else if ("unfold" in one.dataset) unfold(one);
     else setTheme(!document.body.classList.contains("dark"));
   });
   document.addEventListener("input", (event) => {
@@ -81,27 +89,30 @@
     const isTyping = event.target.closest("input, textarea, select, [contenteditable=true]");
     const search = document.getElementById("ps-search");
     if (event.key === "/" && !isTyping && search) { event.preventDefault(); search.focus(); }
-    if (event.key === "Escape" && event.target === search) { clear(); search.blur(); }
+    if (event.key === "Escape" && search && (event.target === search || !isTyping)) { clear(); search.blur(); }
   });
 
-  function offline(is) {
+  const AWAY = "The server cannot be reached. Trying again…", LEAVING = "The server is shutting down: it takes no new requests.";
+  function offline(why) {
     let note = document.getElementById("ps-offline");
-    if (!is) { note?.remove(); return; }
-    if (note) return;
-    note = Object.assign(document.createElement("div"), { id: "ps-offline", textContent: "The server cannot be reached. Trying again…" });
-    note.setAttribute("role", "status");
-    document.body.append(note);
+    if (!why) { note?.remove(); return; }
+    if (!note) {
+      note = Object.assign(document.createElement("div"), { id: "ps-offline" });
+      note.setAttribute("role", "status");
+      document.body.append(note);
+    }
+    if (note.textContent !== why) note.textContent = why;
   }
   async function look() {
     try {
-      const answer = await fetch("/livez", { cache: "no-store" });
+      const answer = await fetch("/readyz", { cache: "no-store" });
       if (document.getElementById("ps-offline") && answer.ok) location.reload();
-      offline(!answer.ok);
-    } catch { offline(true); }
+      offline(answer.ok ? "" : LEAVING);
+    } catch { offline(AWAY); }
   }
-  window.addEventListener("offline", () => offline(true));
+  window.addEventListener("offline", () => offline(AWAY));
   window.addEventListener("online", look);
-  setInterval(() => { if (!document.hidden) look(); }, 10_000);
+  setInterval(() => { if (!document.hidden) look(); }, 5_000);
 
   function start() {
     const stored = localStorage.getItem("pipeserve-theme");
