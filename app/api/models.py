@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
 from app.activity import STEP_S, WINDOW_S, Activity
 from app.api.call import read_query
@@ -35,7 +35,7 @@ from app.api.schemas import (
 from app.api.sse import event, stream_events
 from app.catalog import ModelSpec, cached_files
 from app.channel.messages import Progress
-from app.declaration.about import read_about
+from app.declaration.about import find_media, read_about
 from app.errors import Forbidden, InvalidInput, ModelFailed, NotServed
 from app.fleet.requests import ModelsAPI, ModelStatus, Reloaded
 from app.tuning.choices import Choice
@@ -106,6 +106,16 @@ def models_router(
         """What the model did in the last minutes, step by step: requests, latencies, waiting, tokens. For charts."""
         status = _status(request, model_id)
         return json_response(activity_answer(status, activity))
+
+    @router.get("/v1/models/{model_id:path}/media", responses={200: MEDIA_ANSWER}, openapi_extra=MEDIA_EXTRA)
+    async def get_media(model_id: str, request: Request) -> Response:
+        """A picture, sound or film of the model's folder: what its card gives as examples."""
+        status = _status(request, model_id)
+        path = read_query(request.scope["query_string"], ("path",)).get("path", "")
+        found = await asyncio.to_thread(lambda: find_media(cached_files(status.spec), path))
+        if found is None:
+            raise NotServed(f'There is no picture, sound or film "{path}" in the folder of this model.', param="path")
+        return FileResponse(found[0], media_type=found[1])
 
     @router.get("/v1/models/{model_id:path}", responses={200: {"model": ModelCard}})
     async def get_model(model_id: str, request: Request) -> Response:
@@ -206,6 +216,15 @@ LOAD_ANSWER: dict[str, Any] = {
         }
     },
 }
+
+MEDIA_ANSWER: dict[str, Any] = {
+    "description": "The file.",
+    "content": {
+        f"{kind}/*": {"schema": {"type": "string", "format": "binary"}} for kind in ("image", "audio", "video")
+    },
+}
+
+MEDIA_EXTRA = {"parameters": [query_parameter("path", "Of the file within the model's folder, as `details` has it.")]}
 
 LOAD_EXTRA = {"parameters": [query_parameter("wait", "true: answer with the model's card once it is ready.")]}
 

@@ -53,14 +53,43 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[str] = []
 
 
+_MEDIA_TYPES: Mapping[str, str] = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+    ".wav": "audio/wav",
+    ".flac": "audio/flac",
+    ".mp3": "audio/mpeg",
+    ".ogg": "audio/ogg",
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+}
+"""By the ending of the name. Nothing that a browser would run."""
+
+
 def commit_of(snapshot: Path) -> str | None:
     """Of a folder in the Hub's cache, which is named after it."""
     return snapshot.name if _COMMIT.fullmatch(snapshot.name) else None
 
 
+def find_media(find: FindFile, path: str) -> tuple[Path, str] | None:
+    """A picture, sound or film in the model's folder, and its media type. None: there is none at this path."""
+    folder = _folder(find)
+    media_type = _MEDIA_TYPES.get(Path(path).suffix.lower())
+    if folder is None or media_type is None or all(file.path != path for file in _files(folder)):
+        return None
+    return folder / path, media_type
+
+
+def _folder(find: FindFile) -> Path | None:
+    return next((path.parent for name in (CONFIG, CARD) if (path := find(name)) is not None), None)
+
+
 def read_about(find: FindFile) -> About:
     """Reads the disk, in milliseconds, and nothing but the disk."""
-    folder = next((path.parent for name in (CONFIG, CARD) if (path := find(name)) is not None), None)
+    folder = _folder(find)
     if folder is None:
         return About()
     problems = []

@@ -259,3 +259,12 @@ def test_activity_of_the_last_minutes_is_told(fresh_server: LiveServer) -> None:
     assert sum(point["requests"] for point in points) == 4 and sum(point["failed"] for point in points) == 1
     assert points[0]["p50_s"] > 0
     assert fresh_server.get("/v1/models/nobody/activity").status_code == 404
+
+
+def test_media_that_are_not_here_are_not_found(server: LiveServer) -> None:
+    """The answer names the path; other parameters are refused."""
+    response = server.get("/v1/models/rev/media?path=samples/cat.png")
+    assert (response.status_code, response.json()["error"]["param"]) == (404, "path")
+    assert "samples/cat.png" in response.json()["error"]["message"]
+    assert server.get("/v1/models/rev/media").status_code == 404
+    assert server.get("/v1/models/rev/media?file=cat.png").status_code == 400

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from app.catalog import ModelSpec, cached_files
-from app.declaration.about import About, read_about
+from app.declaration.about import About, find_media, read_about
 
 CARD = "---\nlicense: apache-2.0\nbase_model: acme/base\ndate: 2024-01-01\n---\n# Title\n\nText.\n"
 CONFIG = {
@@ -62,3 +62,23 @@ def test_broken_files_are_told_and_harm_nothing(tmp_path: Path) -> None:
 def test_model_that_is_not_on_this_disk_has_nothing(tmp_path: Path) -> None:
     """And is no error."""
     assert about(tmp_path / "none") == About()
+
+
+def test_media_of_the_folder_are_found(tmp_path: Path) -> None:
+    """Pictures, sounds and films that lie in it; nothing else, and nothing beside it."""
+    folder = tmp_path / "model"
+    (folder / "samples" / ".hidden").mkdir(parents=True)
+    for name in ("config.json", "samples/cat.png", "a.WAV", "page.html", "drawing.svg", "samples/.hidden/cat.png"):
+        (folder / name).write_text("{}")
+    (tmp_path / "secret.png").write_text("x")
+
+    def find(name: str) -> Path | None:
+        return path if (path := folder / name).is_file() else None
+
+    assert find_media(find, "samples/cat.png") == (folder / "samples/cat.png", "image/png")
+    assert find_media(find, "a.WAV") == (folder / "a.WAV", "audio/wav")
+    for path in ("../secret.png", str(tmp_path / "secret.png"), "samples/../a.WAV", "page.html", "drawing.svg"):
+        assert find_media(find, path) is None, path
+    for path in ("config.json", "samples", "samples/.hidden/cat.png", "gone.png", "", "."):
+        assert find_media(find, path) is None, path
+    assert find_media(lambda name: None, "samples/cat.png") is None
