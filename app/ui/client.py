@@ -21,9 +21,10 @@ _ANSWER_S = 600.0  # a model may have to be downloaded first; the server has lim
 class ApiError(Exception):
     """What the server answered in place of what was asked: its own sentence. status 0: it could not be reached."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,14 @@ class Answer:
 
     def json(self) -> Any:
         return orjson.loads(self.content)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """A piece of a chat's answer: of what the model says, or of what it thought before that."""
+
+    text: str = ""
+    reasoning: str = ""
 
 
 class Api:
@@ -61,6 +70,11 @@ class Api:
     async def details(self, key: str | None, model: str) -> ModelDetails:
         answer = await self._request("GET", f"/v1/models/{quote(model)}/details", key)
         return ModelDetails.model_validate_json(answer.content)
+
+    async def media(self, key: str | None, model: str, path: str) -> bytes:
+        """A picture, sound or film of the model's folder."""
+        answer = await self._request("GET", f"/v1/models/{quote(model)}/media?path={quote(path, safe='')}", key)
+        return answer.content
 
     async def model(self, key: str | None, model: str) -> ModelCard:
         answer = await self._request("GET", f"/v1/models/{quote(model)}", key)
@@ -87,8 +101,8 @@ class Api:
             elif name == "error":
                 raise ApiError(500, _message(orjson.loads(data)))
 
-    async def chat(self, key: str | None, body: dict[str, Any]) -> AsyncIterator[str]:
-        """The text of the answer as it is made; calls of tools as they would be made."""
+    async def chat(self, key: str | None, body: dict[str, Any]) -> AsyncIterator[Said]:
+        """The answer as it is made; calls of tools at its end."""
         calls: list[dict[str, str]] = []
         async for _, data in self._events("/v1/chat/completions", key, orjson.dumps(body)):
             if data == "[DONE]":
@@ -99,10 +113,12 @@ class Api:
             for choice in chunk["choices"]:
                 delta = choice["delta"]
                 _gather(calls, delta.get("tool_calls") or [])
+                if delta.get("reasoning_content"):
+                    yield Said(reasoning=delta["reasoning_content"])
                 if delta.get("content"):
-                    yield delta["content"]
+                    yield Said(text=delta["content"])
         for call in calls:
-            yield f"\n```\n{call['name']}({call['arguments']})\n```\n"
+            yield Said(text=f"\n```\n{call['name']}({call['arguments']})\n```\n")
 
     async def _events(self, path: str, key: str | None, content: bytes | None = None) -> AsyncIterator[tuple[str, str]]:
         """Server-sent events: their names, and their data, which is on one line."""
@@ -174,7 +190,8 @@ def _refused(response: httpx2.Response) -> ApiError:
         message = _message(response.json())
     except ValueError:
         message = f"The server answered {response.status_code}."
-    return ApiError(response.status_code, message)
+    retry_after = response.headers.get("retry-after", "")
+    return ApiError(response.status_code, message, retry_after_s=float(retry_after) if retry_after.isdigit() else None)
 
 
 def _message(body: Any) -> str:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Iterator, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from app.api.schemas import ModelCard, ModelDetails
-from app.tasks.base import Task
 from app.tasks.completion import GENERATING_TASKS
-from app.tasks.registry import TASKS
 from app.ui.catalogue import (
     ACT,
     Shown,
@@ -31,8 +28,8 @@ from app.ui.look import ICONS
 from app.ui.look.html import beat, html
 from app.ui.markdown import card_html
 from app.ui.snippets import snippets
-from app.ui.try_it.chat import CHAT_TASKS, WITH_PICTURES, chat
-from app.ui.try_it.widget import try_it
+from app.ui.try_it.opened import Opened, tasks_of
+from app.ui.try_it.panel import try_each
 from app.ui.tuned import tuning_html
 from app.ui.words import bytes_text, count_text, since_text
 
@@ -47,16 +44,17 @@ _QUANTISED = re.compile(r"int8|uint8|qint|quant|int4|q4|q8|bnb4|\.gguf$", re.IGN
 _LONG_CARD = 2500  # characters of a model card that is folded
 
 
-def model_page(visits: Visits, details: ModelDetails, *, url: str, needs_key: bool) -> None:
+def model_page(visits: Visits, opened: Opened, *, url: str, needs_key: bool) -> None:
     """Within a Blocks context. url: of the server, as the visitor's browser knows it."""
+    details = opened.details
     card = details.model
-    tasks = [TASKS[name] for name in [*card.tasks, *card.implied_tasks] if name in TASKS]
+    tasks = tasks_of(card)
     _head(visits, details)
     with gr.Row(elem_classes="ps-columns"):
         with gr.Column(scale=7, min_width=320):
             with gr.Column(elem_classes="ps-try"):
                 html('<h2 class="ps-h">Try it</h2>')
-                _try_each(visits, card, tasks, url=url, needs_key=needs_key)
+                try_each(visits, opened, url=url, needs_key=needs_key)
             with gr.Tabs():
                 with gr.Tab("Model card"):
                     html(_card(details))
@@ -117,25 +115,6 @@ def _head(visits: Visits, details: ModelDetails) -> None:
 
     beat(_REFRESH_S, at_once=True).click(refresh, outputs=[head], show_progress="hidden", api_visibility="private")
     head.click(act, outputs=[head], show_progress="hidden", concurrency_limit=None, api_visibility="private")
-
-
-def _try_each(visits: Visits, card: ModelCard, tasks: Sequence[Task], *, url: str, needs_key: bool) -> None:
-    forms: list[tuple[str, Callable[[], None]]] = [
-        (task.name.replace("-", " ").capitalize(), partial(try_it, visits, card, task, url=url, needs_key=needs_key))
-        for task in tasks
-    ]
-    names = {task.name for task in tasks}
-    if names & CHAT_TASKS:
-        forms.insert(0, ("Chat", partial(chat, visits, card, with_pictures=bool(names & WITH_PICTURES))))
-    if not forms:
-        html('<p class="ps-note">What this model does is not known before its first load.</p>')
-    elif len(forms) == 1:
-        forms[0][1]()
-    else:
-        with gr.Tabs():
-            for name, form in forms:
-                with gr.Tab(name):
-                    form()
 
 
 def _panel(title: str, content: str) -> str:
@@ -249,7 +228,7 @@ def _card(details: ModelDetails) -> str:
     card = f'<article class="ps-text-card">{card_html(details.card)}</article>'
     if len(details.card) > _LONG_CARD:
         unfold = '<button type="button" class="ps-button" data-unfold aria-expanded="false">Show all of it</button>'
-        card = f'<div class="ps-fold">{card}{unfold}</div>'
+        card = f'<div class="ps-long-card">{card}{unfold}</div>'
     return problems + card
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.api.schemas import LoadProgress, ModelCard, ModelDetails
+from app.api.schemas import LoadProgress, ModelCard
 from app.ui.catalogue import ACT, Shown, cards_html, filters_html
 from app.ui.client import Api, ApiError
 from app.ui.guard import COOKIE, LOGOUT
@@ -18,6 +18,8 @@ from app.ui.look.html import beat, html
 from app.ui.model_page import model_page
 from app.ui.sessions import Sessions
 from app.ui.told import PATH, Told
+from app.ui.try_it.opened import Opened, opened
+from app.ui.try_it.widget import upload_folder
 
 _REFRESH_S = 3.0
 _MAX_KEYS = 1000
@@ -80,20 +82,20 @@ def build_pages(visits: Visits, told: Told) -> gr.Blocks:
         waiting = html(_skeleton("Looking for the model"))
         found: gr.State = gr.State()
 
-        async def find(request: gr.Request) -> ModelDetails | str:
+        async def find(request: gr.Request) -> Opened | str:
             try:
-                return await visits.api.details(visits.key_of(request), request.query_params.get("id", ""))
+                return await opened(visits.api, visits.key_of(request), request.query_params, upload_folder())
             except ApiError as error:
                 return str(error)
 
         # Gradio calls what renders in a thread, where there is no API.
         @gr.render(inputs=[found], triggers=[found.change], show_progress="hidden")  # type: ignore[untyped-decorator]
-        def one_model(details: ModelDetails | str, request: gr.Request) -> None:
+        def one_model(model: Opened | str, request: gr.Request) -> None:
             with gr.Column(elem_classes="ps-page"):
-                if isinstance(details, str):
-                    html(_no_model(details))
+                if isinstance(model, str):
+                    html(_no_model(model))
                 else:
-                    model_page(visits, details, url=_base_url(request), needs_key=told.needs_key)
+                    model_page(visits, model, url=_base_url(request), needs_key=told.needs_key)
 
         found.change(lambda: gr.HTML("", visible=False), outputs=[waiting], api_visibility="private")
         pages.load(find, outputs=[found], show_progress="hidden", api_visibility="private")

@@ -128,8 +128,8 @@ def test_task_is_tried_on_the_models_page(page: Any) -> None:
     page.get_by_role("button", name="Compute").click()
     page.locator(".ps-result .ps-answer").wait_for(timeout=WAIT_MS)
     assert page.locator(".ps-result .ps-answer").inner_text().replace("\n", " ").startswith("Ada")
-    page.get_by_role("button", name="The same with curl").click()
-    assert "Ada Lovelace lived in London" in page.locator(".cm-content:visible").first.inner_text()
+    page.get_by_text("The same with curl").click()
+    assert "Ada Lovelace lived in London" in page.locator(".ps-fold pre:visible").inner_text()
 
 
 def test_chat_is_streamed(page: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from app.ui.try_it.chat import asked, body_of
+from app.ui.try_it.chat import Heard, asked, body_of, without_waiting
 
 
 def body(history: list[dict[str, Any]], *, system: str = "", schema: str = "", tools: str = "") -> dict[str, Any]:
@@ -16,11 +16,12 @@ def body(history: list[dict[str, Any]], *, system: str = "", schema: str = "", t
 
 
 def test_history_is_sent_in_openais_words() -> None:
-    """What the model said as well; a picture and its text are one message."""
+    """What the model said as well, not what it thought; a picture and its text are one message."""
     history = [
-        *asked("Hello!", None),
-        {"role": "assistant", "content": [{"type": "text", "text": "Hi."}]},
-        *asked("What is it?", "a.png"),
+        *asked("Hello!", []),
+        {"role": "assistant", "content": "Let me see.", "metadata": {"title": "Thinking"}},
+        {"role": "assistant", "content": [{"type": "text", "text": "Hi."}], "metadata": None},
+        *asked("What is it?", ["a.png"]),
     ]
     sent = body(history, system="Be brief.")
     assert sent["messages"] == [
@@ -41,7 +42,7 @@ def test_history_is_sent_in_openais_words() -> None:
 
 def test_schema_and_tools_are_sent() -> None:
     """As OpenAI's API takes them."""
-    sent = body(asked("x", None), schema='{"type": "object"}', tools='[{"type": "function"}]')
+    sent = body(asked("x", []), schema='{"type": "object"}', tools='[{"type": "function"}]')
     assert sent["response_format"]["json_schema"]["schema"] == {"type": "object"}
     assert sent["tools"] == [{"type": "function"}]
 
@@ -49,4 +50,23 @@ def test_schema_and_tools_are_sent() -> None:
 def test_schema_that_is_no_json_is_told() -> None:
     """Before anything is asked."""
     with pytest.raises(ValueError, match="JSON schema: this is not JSON"):
-        body(asked("x", None), schema="{")
+        body(asked("x", []), schema="{")
+
+
+def test_thoughts_are_folded_beside_the_answer() -> None:
+    """They are open while there is nothing else."""
+    heard = Heard()
+    assert heard.messages() == []
+    heard.reasoning = "Hm."
+    assert [one["metadata"]["status"] for one in heard.messages()] == ["pending"]
+    heard.text = "Yes."
+    thought, said = heard.messages()
+    assert thought["metadata"] == {"title": "Thinking", "status": "done"} and said["content"] == "Yes."
+
+
+def test_what_was_stopped_before_its_first_word_is_no_answer() -> None:
+    """The model is not told that it said so."""
+    said = asked("x", [])
+    assert without_waiting([*said, {"role": "assistant", "content": [{"type": "text", "text": "…"}]}]) == said
+    answered = [*said, {"role": "assistant", "content": "Hm"}]
+    assert without_waiting(answered) == answered and without_waiting([]) == []

@@ -8,7 +8,7 @@ import pytest
 
 from app.tasks.base import Task
 from app.tasks.registry import TASKS
-from app.ui.try_it.form import Field, body_of, fields_of, parameters_of
+from app.ui.try_it.form import Field, body_of, fields_of, frame_of, more_parameters, parameters_of
 
 
 def filled_in(field: Field, task: Task) -> object:
@@ -18,6 +18,8 @@ def filled_in(field: Field, task: Task) -> object:
         for step in field.path:
             place = place[step]  # type: ignore[index]
         return place
+    if field.kind == "texts":
+        return field.example
     if field.kind == "lines":
         return "\n".join(field.example)
     if field.kind == "labels":
@@ -35,7 +37,8 @@ def test_example_in_the_form_is_the_example_asked(task: Task) -> None:
     fields = fields_of(task)
     assert fields
     values = [filled_in(field, task) for field in fields]
-    assert body_of(fields, values, json.dumps(parameters_of(task))) == task.example.body
+    asked = body_of(fields, values, json.dumps(more_parameters(task.example.body)), frame=frame_of(task))
+    assert asked == task.example.body
 
 
 def test_kinds_follow_from_the_example() -> None:
@@ -48,6 +51,28 @@ def test_kinds_follow_from_the_example() -> None:
     assert kinds["table-question-answering"] == ["text", "table"]
     assert kinds["zero-shot-image-classification"] == ["image", "labels"]
     assert sorted(kinds["visual-question-answering"]) == ["image", "text"]
+
+
+def test_messages_are_a_picture_and_a_text() -> None:
+    """Nobody writes base64 into JSON."""
+    fields = fields_of(TASKS["image-text-to-text"])
+    assert sorted((field.kind, field.label) for field in fields) == [("image", "Image"), ("text", "Text")]
+    values = ["iVBO" if field.kind == "image" else "What is it?" for field in fields]
+    content = body_of(fields, values, "", frame=frame_of(TASKS["image-text-to-text"]))["inputs"][0]["content"]
+    assert content == [{"type": "image", "base64": "iVBO"}, {"type": "text", "text": "What is it?"}]
+
+
+def test_several_texts_are_a_list() -> None:
+    """One alone is a text, as programs send it."""
+    (field,) = fields_of(TASKS["feature-extraction"])
+    assert body_of([field], ["one\n\n two "], "") == {"inputs": ["one", "two"]}
+    assert body_of([field], ["one"], "") == {"inputs": "one"}
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_forms_begin_with_parameters_that_the_task_has(task: Task) -> None:
+    """Also where a person sees more than the example asks for."""
+    task.parameters.model_validate({**task.example.body.get("parameters", {}), **parameters_of(task)})
 
 
 def test_what_is_missing_or_wrong_is_a_sentence() -> None:

@@ -118,7 +118,7 @@ def test_failed_and_unknown_models_are_told(page: Any) -> None:
 def test_long_card_is_folded(page: Any) -> None:
     """Until somebody wants all of it; the tree names the other entry of the same model."""
     open_model(page, "moods")
-    text = page.locator(".ps-fold article")
+    text = page.locator(".ps-long-card article")
     folded = text.bounding_box()["height"]
     page.get_by_role("button", name="Show all of it").click()
     assert text.bounding_box()["height"] > 1.5 * folded

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
-import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
-HUES = ("#6366f1", "#f59e0b", "#10b981", "#ef4444", "#a855f7", "#06b6d4", "#ec4899", "#84cc16")
-_MAX_BARS = 20
-_MAX_BOXES = 100
-_MAX_LINES = 300
-_MAX_VALUES = 256
+from app.ui.try_it.bars import HUES, bars_html, percent
+from app.ui.try_it.pictures import boxes_html, depth_html, lines_html, masks_html
+from app.ui.try_it.sounds import sound_html, spoken_html
+from app.ui.try_it.vectors import matrix_html, similarities, vector_html
+
+_MAX_JSON_CHARS = 40_000
+_MAX_TEXT_CHARS = 400
+_MAX_NUMBERS, _SHOWN_NUMBERS = 24, 6
 _TEXTS = ("generated_text", "summary_text", "translation_text", "text", "answer")
 
 Body = Mapping[str, Any]
@@ -23,7 +25,7 @@ def file_html(content: bytes, media_type: str) -> str:
     """An answer that is a file."""
     address = f"data:{escape(media_type)};base64,{base64.b64encode(content).decode()}"
     if media_type.startswith("audio/"):
-        return f'<audio class="ps-sound" controls src="{address}"></audio>'
+        return sound_html(content, address)
     if media_type.startswith("image/"):
         return f'<img class="ps-picture" alt="The answer" src="{address}">'
     return f'<p class="ps-note">{len(content)} bytes of {escape(media_type)}</p>'
@@ -35,7 +37,7 @@ def answer_html(task: str, body: Body, answer: Any) -> str:
     try:
         return show(body, answer)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-        return _json_html(answer)  # a custom model may answer anything
+        return json_html(answer)  # a custom model may answer anything
 
 
 def _by_shape(body: Body, answer: Any) -> str:
@@ -49,23 +51,7 @@ def _by_shape(body: Body, answer: Any) -> str:
         name = next((name for name in _TEXTS if name in answer[0]), None)
         if name is not None:
             return "".join(f'<div class="ps-answer">{escape(str(one[name]))}</div>' for one in answer)
-    return _json_html(answer)
-
-
-def bars_html(rows: Sequence[tuple[str, float]]) -> str:
-    """Scores beyond 0 to 1 (logits, distances) are drawn against the largest."""
-    most = max([1.0, *(abs(score) for _, score in rows)])
-    bars = "".join(
-        f'<div><span>{escape(label)}</span><output>{score:.3f}</output><i style="--share:{_percent(score / most)}"></i>'
-        "</div>"
-        for label, score in rows[:_MAX_BARS]
-    )
-    more = f'<p class="ps-note">and {len(rows) - _MAX_BARS} more</p>' if len(rows) > _MAX_BARS else ""
-    return f'<div class="ps-bars">{bars}</div>{more}'
-
-
-def _percent(share: float) -> str:
-    return f"{100 * min(max(share, 0.0), 1.0):.1f}%"
+    return json_html(answer)
 
 
 def _labels(body: Body, answer: Any) -> str:
@@ -111,7 +97,7 @@ def _span(body: Body, answer: Any) -> str:
     found = escape(str(best["answer"])) or "There is no answer in this text."
     return (
         f'<div class="ps-bars"><div><b>{found}</b><output>{float(best["score"]):.3f}</output>'
-        f'<i style="--share:{_percent(float(best["score"]))}"></i></div></div><div class="ps-answer">{marked}</div>'
+        f'<i style="--share:{percent(float(best["score"]))}"></i></div></div><div class="ps-answer">{marked}</div>'
     )
 
 
@@ -123,35 +109,36 @@ def _filled(body: Body, answer: Any) -> str:
 
 
 def _similar(body: Body, answer: Any) -> str:
-    """A row of cells: the warmer, the nearer."""
-    rows = "".join(
-        f'<tr><th scope="row" title="{escape(text)}">{escape(text)}</th><td style="background:color-mix(in srgb,'
-        f' {HUES[0]} {_percent(0.75 * max(score, 0.0))}, transparent)">{score:.3f}</td></tr>'
-        for text, score in zip(body["inputs"]["sentences"], answer, strict=True)
-    )
-    return f'<table class="ps-matrix">{rows}</table>'
+    """One column: the deeper its colour, the nearer the sentence."""
+    return matrix_html(body["inputs"]["sentences"], [[float(score)] for score in answer], names=["to the sentence"])
+
+
+def _vectors(body: Body, answer: Any) -> str:
+    """Of several texts with one vector each: how near they are to each other."""
+    inputs = body["inputs"]
+    if isinstance(inputs, list) and len(inputs) > 1 and all(not isinstance(one[0], list) for one in answer):
+        return matrix_html(inputs, similarities(answer)) + vector_html(answer)
+    return vector_html(answer)
+
+
+def _spoken(body: Body, answer: Any) -> str:
+    return spoken_html(answer) if "chunks" in answer else _by_shape(body, answer)
+
+
+def _decided(body: Body, answer: Any) -> str:
+    """Each question with its answer; what may be yes or no as how much it is yes."""
+    parts = []
+    for name, one in answer.items():
+        rows = one.get("probabilities") or {"yes": one["noul"]}
+        best = f": {one['choice']}" if "choice" in one else ""
+        bars = bars_html(sorted(((str(label), float(score)) for label, score in rows.items()), key=lambda row: -row[1]))
+        parts.append(f'<h3 class="ps-h3">{escape(f"{name}{best}")}</h3>{bars}')
+    return "".join(parts)
 
 
 def _ranked(body: Body, answer: Any) -> str:
     texts = body["inputs"]["texts"]
     return bars_html([(texts[one["index"]], float(one["score"])) for one in answer])
-
-
-def _vector(body: Body, answer: Any) -> str:
-    """The vector's values as columns above and below a middle."""
-    vector = answer
-    while isinstance(vector[0], list):
-        vector = vector[0]
-    most = max((abs(value) for value in vector), default=1.0) or 1.0
-    columns = "".join(
-        f'<i style="height:{_percent(abs(value) / most)};opacity:{1 if value >= 0 else 0.45}"></i>'
-        for value in vector[:_MAX_VALUES]
-    )
-    first = ", ".join(f"{value:.4f}" for value in vector[:6])
-    return (
-        f'<div class="ps-vector" role="img" aria-label="The vector\'s values">{columns}</div>'
-        f'<p class="ps-note">{len(vector)} values: {first}, ...</p>'
-    )
 
 
 def _table(body: Body, answer: Any) -> str:
@@ -177,106 +164,22 @@ def _marked(html: str, is_marked: bool) -> str:
     return f'<mark style="--hue:{HUES[0]}">{html}</mark>' if is_marked else html
 
 
-def _boxes(body: Body, answer: Any) -> str:
-    found = list(answer)[:_MAX_BOXES]
-    labels = sorted({str(one["label"]) for one in found})
-    picture = str(body["inputs"])
-    size = _size_of(picture)
-    shapes = []
-    for one in found:
-        box, label = one["box"], str(one["label"])
-        hue = HUES[labels.index(label) % len(HUES)]
-        x, y = float(box["xmin"]), float(box["ymin"])
-        width, height = float(box["xmax"]) - x, float(box["ymax"]) - y
-        text = f"{label} {float(one['score']):.2f}"
-        shapes.append(
-            f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="1" fill="{hue}" fill-opacity=".12"'
-            f' stroke="{hue}" stroke-width="2" vector-effect="non-scaling-stroke"><title>{escape(text)}</title></rect>'
-        )
-    rows = [(str(one["label"]), float(one["score"])) for one in found]
-    none = '<p class="ps-note">Nothing was found above the threshold.</p>'
-    return _drawn(picture, size, "".join(shapes)) + (bars_html(rows) if rows else none)
+def json_html(answer: Any) -> str:
+    text = json.dumps(abridged(answer), indent=2, ensure_ascii=False)
+    return f'<pre class="ps-json" tabindex="0">{escape(text[:_MAX_JSON_CHARS])}</pre>'
 
 
-def _masks(body: Body, answer: Any) -> str:
-    found = list(answer)[:_MAX_BOXES]
-    picture = str(body["inputs"])
-    size = _size_of(picture)
-    layers, names = [], []
-    for at, one in enumerate(found):
-        hue, identity = HUES[at % len(HUES)], f"ps-mask-{at}"
-        layers.append(
-            f'<mask id="{identity}"><image href="data:image/png;base64,{escape(str(one["mask"]))}" width="{size[0]}"'
-            f' height="{size[1]}"/></mask><rect width="{size[0]}" height="{size[1]}" fill="{hue}" fill-opacity=".5"'
-            f' mask="url(#{identity})"/>'
-        )
-        label = str(one.get("label") or f"mask {at + 1}")
-        score = one.get("score")
-        number = "" if score is None else f"<small>{float(score):.2f}</small>"
-        names.append(f'<mark style="--hue:{hue}">{escape(label)}{number}</mark>')
-    legend = f'<div class="ps-answer">{" ".join(names)}</div>'
-    return _drawn(picture, size, "".join(layers)) + legend
-
-
-def _depth(body: Body, answer: Any) -> str:
-    depth = escape(str(answer["depth"]))
-    return (
-        f'<div class="ps-pair">{_img(str(body["inputs"]), "The picture")}'
-        f'<img class="ps-picture" alt="Its depth" src="data:image/png;base64,{depth}"></div>'
-    )
-
-
-def _lines(body: Body, answer: Any) -> str:
-    """keypoint-matching: both pictures side by side, lines between what is the same in them."""
-    pairs = answer[0] if answer and isinstance(answer[0], list) else answer
-    first, second = (str(one) for one in body["inputs"])
-    (width, height), (width_2, height_2) = _size_of(first), _size_of(second)
-    gap = max(width, width_2) // 20
-    lines = "".join(
-        f'<line x1="{float(one["keypoint_image_0"]["x"])}" y1="{float(one["keypoint_image_0"]["y"])}"'
-        f' x2="{width + gap + float(one["keypoint_image_1"]["x"])}" y2="{float(one["keypoint_image_1"]["y"])}"'
-        f' stroke="{HUES[at % len(HUES)]}" stroke-width="1.5" vector-effect="non-scaling-stroke"'
-        f' stroke-opacity="{0.3 + 0.7 * float(one["score"]):.2f}"/>'
-        for at, one in enumerate(pairs[:_MAX_LINES])
-    )
-    return (
-        f'<svg class="ps-picture" viewBox="0 0 {width + gap + width_2} {max(height, height_2)}" role="img"'
-        f' aria-label="{len(pairs)} points that are the same in both pictures">'
-        f'<image href="{_address(first)}" width="{width}" height="{height}"/>'
-        f'<image href="{_address(second)}" x="{width + gap}" width="{width_2}" height="{height_2}"/>{lines}</svg>'
-        f'<p class="ps-note">{len(pairs)} points</p>'
-    )
-
-
-def _drawn(picture: str, size: tuple[int, int], shapes: str) -> str:
-    width, height = size
-    return (
-        f'<svg class="ps-picture" viewBox="0 0 {width} {height}" role="img"'
-        ' aria-label="The picture and what was found">'
-        f'<image href="{_address(picture)}" width="{width}" height="{height}"/>{shapes}</svg>'
-    )
-
-
-def _img(picture: str, alt: str) -> str:
-    return f'<img class="ps-picture" alt="{alt}" src="{_address(picture)}">'
-
-
-def _address(picture: str) -> str:
-    return f"data:image/png;base64,{escape(picture)}"
-
-
-def _size_of(picture: str) -> tuple[int, int]:
-    """Of a PNG in base64: the form makes every picture one. Raises ValueError for anything else."""
-    head = base64.b64decode(picture[:32])
-    if not head.startswith(b"\x89PNG"):
-        raise ValueError("this is not a PNG")
-    width, height = struct.unpack(">II", head[16:24])
-    return width, height
-
-
-def _json_html(answer: Any) -> str:
-    text = json.dumps(answer, indent=2, ensure_ascii=False)
-    return f'<pre class="ps-json">{escape(text[:20_000])}</pre>'
+def abridged(value: Any) -> Any:
+    """Without what nobody reads: the middle of long rows of numbers, the rest of files."""
+    if isinstance(value, dict):
+        return {name: abridged(one) for name, one in value.items()}
+    if isinstance(value, str) and len(value) > _MAX_TEXT_CHARS and " " not in value:
+        return f"{value[:40]}... ({len(value)} characters)"
+    if isinstance(value, list):
+        if len(value) > _MAX_NUMBERS and all(isinstance(one, int | float | list) for one in value):
+            return [*map(abridged, value[:_SHOWN_NUMBERS]), f"... {len(value) - _SHOWN_NUMBERS} more"]
+        return [abridged(one) for one in value]
+    return value
 
 
 _OF_TASK: Mapping[str, Callable[[Body, Any], str]] = {
@@ -286,13 +189,15 @@ _OF_TASK: Mapping[str, Callable[[Body, Any], str]] = {
     "fill-mask": _filled,
     "sentence-similarity": _similar,
     "text-ranking": _ranked,
-    "feature-extraction": _vector,
-    "image-feature-extraction": _vector,
+    "feature-extraction": _vectors,
+    "image-feature-extraction": _vectors,
     "table-question-answering": _table,
-    "object-detection": _boxes,
-    "zero-shot-object-detection": _boxes,
-    "image-segmentation": _masks,
-    "mask-generation": _masks,
-    "depth-estimation": _depth,
-    "keypoint-matching": _lines,
+    "automatic-speech-recognition": _spoken,
+    "decision": _decided,
+    "object-detection": boxes_html,
+    "zero-shot-object-detection": boxes_html,
+    "image-segmentation": masks_html,
+    "mask-generation": masks_html,
+    "depth-estimation": depth_html,
+    "keypoint-matching": lines_html,
 }
