@@ -126,7 +126,7 @@ def build_app(
 
     def around(inner: ASGIApp) -> ASGIApp:
         if callers is not None:
-            inner = Door(inner, callers=callers)
+            inner = Door(inner, callers=callers, has_pages=settings.ui)
         if settings.cors_origins:
             inner = cors(inner, settings.cors_origins)
         return RequestMiddleware(inner, caller=caller, telemetry=telemetry, clock=time.perf_counter, tracing=tracing)
@@ -142,6 +142,7 @@ def build_app(
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers=exception_handlers(),
+        end_streams=pages.stop,
     )
     fetcher = MediaFetcher(catalog.media)
     answerer = TaskAnswerer(
@@ -277,7 +278,7 @@ def _serve(settings: Settings) -> None:
 
 def run(
     settings: Settings,
-    app: FastAPI,
+    app: Application,
     fleet: FleetAPI,
     telemetry: Telemetry,
     *,
@@ -315,6 +316,7 @@ def run(
             max_connections=max_connections,
             cut=telemetry.connection_cut,
             reload=reload,
+            end_streams=app.end_streams,
             notifier=notifier,
         )
     except OSError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,9 +25,17 @@ class Application(FastAPI):
     and path, and its choice is remembered: the order of the routes decides, as ever.
     """
 
-    def __init__(self, *, around: Callable[[ASGIApp], ASGIApp], **options: Any) -> None:
-        """around: the layer that every request passes, made around what it is to call."""
+    def __init__(
+        self,
+        *,
+        around: Callable[[ASGIApp], ASGIApp],
+        end_streams: Callable[[], Awaitable[None]] | None = None,
+        **options: Any,
+    ) -> None:
+        """around: the layer that every request passes, made around what it is to call. end_streams: has those answers
+        end which would go on as long as their clients stay; for who stops the server."""
         super().__init__(**options)
+        self.end_streams = end_streams
         self.add_middleware(around)
         self._around_endpoints = around(_call_endpoint)
         self._places: dict[tuple[str, str], tuple[ASGIApp, dict[str, Any]] | None] = {}

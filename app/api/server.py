@@ -96,7 +96,8 @@ def make_room_for(max_connections: int) -> int:
 
 class Server(uvicorn.Server):
     """announce: called once, when connections are accepted. reload: what SIGHUP asks for; it tells by itself how it
-    ended. Gets the signals when the main thread runs it."""
+    ended. end_streams: called after the drain, before connections are waited for. Gets the signals when the main thread
+    runs it."""
 
     def __init__(
         self,
@@ -110,6 +111,7 @@ class Server(uvicorn.Server):
         max_connections: int = Settings.max_connections,
         cut: Callable[[str], None] = lambda reason: None,
         reload: Callable[[], Awaitable[object]] | None = None,
+        end_streams: Callable[[], Awaitable[None]] | None = None,
         notifier: Notifier | None = None,
     ) -> None:
         """client_timeout_s, max_connections, cut: as of `Connection`. Raises OSError for files of TLS that cannot be
@@ -136,6 +138,7 @@ class Server(uvicorn.Server):
         self._drain_s = drain_s
         self._announce = announce
         self._reload = reload
+        self._end_streams = end_streams
         self._notifier = notifier if notifier is not None else Notifier()
         self._reloading: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[None] | None = None
@@ -163,6 +166,11 @@ class Server(uvicorn.Server):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hung_up, self._reload)
         self._announce()
         self._notifier.watch()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._end_streams is not None:
+            await self._end_streams()
+        await super().shutdown(sockets)
 
     def _signalled(self, number: int) -> None:
         if self._stopping is not None:

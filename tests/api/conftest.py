@@ -50,6 +50,7 @@ class LiveServer:
             client_timeout_s=settings.client_timeout_s,
             max_connections=settings.max_connections,
             cut=telemetry.connection_cut,
+            end_streams=self.app.end_streams,
         )
         self._thread = threading.Thread(target=self._run)
         self.client = httpx.Client(base_url=self.url, timeout=20)
@@ -64,6 +65,9 @@ class LiveServer:
 
     def __exit__(self, *exception: object) -> None:
         self.client.close()
+        self.stop()
+
+    def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join(20)
 

@@ -72,12 +72,18 @@ class Door:
     do (`RequestRecord.demand_admin`) are looked at where they are done, so that no way of writing a path leads past.
     """
 
-    def __init__(self, app: ASGIApp, *, callers: Callers) -> None:
+    def __init__(self, app: ASGIApp, *, callers: Callers, has_pages: bool) -> None:
+        """has_pages: `/ui` is there, which has a door of its own."""
         self._app = app
         self._callers = callers
+        self._has_pages = has_pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or _has_door_of_its_own(scope["path"]):
+        if (
+            scope["type"] != "http"
+            or scope["path"] in OPEN_PATHS
+            or (self._has_pages and _is_of_the_pages(scope["path"]))
+        ):
             await self._app(scope, receive, send)
             return
         record, is_page = record_of(scope), _is_page(scope)
@@ -103,7 +109,7 @@ class Door:
             client.end()
 
 
-def _has_door_of_its_own(path: str) -> bool:
+def _is_of_the_pages(path: str) -> bool:
     """The pages let nobody in without a key (`app/ui/guard.py`), and ask for one in a form."""
     return path == UI_PATH or path.startswith(f"{UI_PATH}/")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx2
 import msgspec
 
-from app.errors import NotAvailable, Unavailable
+from app.errors import Draining, NotAvailable, Unavailable
 from app.ui.told import EXTRA, Told
 
 COMMAND = (sys.executable, "-P", "-m", "app.ui")
@@ -28,7 +28,7 @@ _FIRST_BACK_OFF_S, _MAX_BACK_OFF_S = 1.0, 60.0
 _SETTLED_S = 60.0  # who lived so long has not failed to start
 _STOP_S = 2.0
 _LIMITS = httpx2.Limits(max_connections=None)
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 _PACKAGES = Path(__file__).resolve().parents[3]
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ def environment_of(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_PACKAGES), environ.get("PYTHONPATH"))))
     return kept | {
         "HOME": str(folder),
+        "TMPDIR": str(folder),
         "GRADIO_TEMP_DIR": str(folder / "files"),
         "GRADIO_ANALYTICS_ENABLED": "False",
         "GRADIO_RUN_HISTORY": "False",
@@ -80,12 +81,15 @@ class PagesProcess:
         self._ready: asyncio.Future[httpx2.AsyncBaseTransport] | None = None
         self._num_failures = 0
         self._not_before = 0.0
+        self._is_stopped = False
 
     async def transport(self, api_url: str, *, wait_s: float) -> httpx2.AsyncBaseTransport:
         """For requests to it. api_url: where the pages find this server. Raises NotAvailable where the extra is not
-        installed, Unavailable while it starts (after `wait_s`) or must not yet be started again.
+        installed, Unavailable while it starts (after `wait_s`) or must not yet be started again, Draining after `stop`.
 
         No client: that would keep the cookies of an answer, and so one visitor's session, for the next request."""
+        if self._is_stopped:
+            raise Draining("The server is shutting down.")
         if self._running is None:
             self._start(api_url)
         assert self._ready is not None
@@ -154,6 +158,8 @@ class PagesProcess:
         self._running = None
 
     async def stop(self) -> None:
+        """And its answers: an open page reads one as long as it is open."""
+        self._is_stopped = True
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running})

@@ -98,10 +98,16 @@ class PagesEndpoint:
 
 
 async def _pass_on(response: httpx2.Response, send: Send) -> None:
+    """To its end, or to that of the process in its midst, of which the log tells already: a stream of events has no end
+    of its own, and ends like any; of all else the client sees that something is missing."""
     headers = [(name.lower(), value) for name, value in response.headers.raw if name.lower() not in _PER_CONNECTION]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    async for part in response.aiter_raw():
-        await send(_part(part, more=True))
+    try:
+        async for part in response.aiter_raw():
+            await send(_part(part, more=True))
+    except httpx2.HTTPError:
+        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+            return  # uvicorn closes the connection of an answer that is not complete
     await send(_part(b"", more=False))
 
 

@@ -29,6 +29,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/ui/stream":
             self._stream()
             return
+        if self.path.startswith("/ui/dying"):
+            self._begin_and_die(media_type=self.path.partition("?")[2])
         length = int(self.headers.get("content-length") or 0)
         told = {
             "method": self.command,
@@ -65,6 +67,14 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(0.02)
         except OSError:
             NUM_LEFT += 1
+
+    def _begin_and_die(self, media_type: str) -> None:
+        self.send_response(200)
+        self.send_header("content-type", media_type)
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"c\r\ndata: tick\n\n\r\n")
+        os._exit(3)
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):

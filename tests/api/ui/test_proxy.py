@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import psutil
 import pytest
 
@@ -105,6 +108,34 @@ def test_process_that_dies_is_started_again_after_a_while() -> None:
         assert asked(server)["pid"] != first
 
 
+def test_process_may_die_in_the_midst_of_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """A stream of events ends there; of any other answer the client sees that it is not whole. No bug is logged."""
+    for media_type in ("text/event-stream", "text/plain"):
+        with LiveServer(pages_command=FAKE) as server:
+            asked(server)
+            with server.client.stream("GET", f"/ui/dying?{media_type}") as answer:
+                parts = answer.iter_bytes()
+                assert next(parts) == b"data: tick\n\n"
+                with nullcontext() if "event" in media_type else pytest.raises(httpx.RemoteProtocolError):
+                    assert list(parts) == []
+            assert server.get("/livez").text == "ok"
+    assert "with 3" in caplog.text and "Traceback" not in caplog.text
+
+
+def test_open_page_does_not_hold_a_stop(caplog: pytest.LogCaptureFixture) -> None:
+    """Its process ends, and its stream with it, before the server waits for its connections."""
+    with LiveServer(pages_command=FAKE) as server:
+        asked(server)
+        with server.client.stream("GET", "/ui/stream") as answer:
+            parts = answer.iter_bytes()
+            next(parts)
+            stopping = threading.Thread(target=server.stop)
+            stopping.start()
+            assert b"".join(parts).endswith(b"data: tick\n\n")
+            stopping.join()
+    assert "Cancel" not in caplog.text
+
+
 def test_process_begins_with_a_visitor_and_ends_with_the_server() -> None:
     """Its folder goes with it."""
     children = psutil.Process().children
@@ -138,6 +169,8 @@ def test_pages_can_be_left_out() -> None:
     """`--no-ui`: there is no such route."""
     with LiveServer(Settings(ui=False)) as server:
         assert server.get("/ui/").status_code == 404
+    with LiveServer(Settings(ui=False, keys=keys_of_variable("a-secret-of-enough-characters"))) as server:
+        assert server.get("/ui/").status_code == 401  # as for whatever else is not there
 
 
 def test_pages_ask_for_keys_themselves() -> None:
