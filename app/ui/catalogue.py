@@ -47,7 +47,8 @@ element.addEventListener('click', (event) => {
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What the page knows beside the models. now: unix time. loads: of models that this process had loaded, by id."""
+    """What the page knows beside the models. now: unix time. loads: of models that this process had loaded, by id.
+    may_administer: whether there are buttons to load and unload."""
 
     now: float
     loads: Mapping[str, LoadProgress]
@@ -168,7 +169,7 @@ def _facts(card: ModelCard, now: float) -> str:
     if card.num_parameters:
         facts.append(f"{count_text(card.num_parameters)} parameters")
     if card.recent_requests:
-        facts.append(f"{count_text(card.recent_requests)} requests in 6 h")
+        facts.append(f"{count_text(card.recent_requests)} request{'s' if card.recent_requests > 1 else ''} in 6 h")
     if card.in_flight:
         facts.append(f"{card.in_flight} running")
     elif card.last_used_at is not None:

@@ -11,7 +11,9 @@ from urllib.parse import quote
 import httpx2
 import orjson
 
+from app.access.keys import ADMIN
 from app.api.schemas import LoadProgress, ModelActivity, ModelCard, ModelDetails, ModelList
+from app.ui.sessions import Visitor
 from app.ui.told import Told
 
 _CONNECT_S = 5.0
@@ -63,6 +65,12 @@ class Api:
     async def close(self) -> None:
         await self._http.aclose()
 
+    async def visitor(self, key: str) -> Visitor:
+        """Who has it: a key without the scope admin sees its own use alone."""
+        answer = await self._request("GET", "/v1/usage", key)
+        is_admin = any(ADMIN in one["scopes"] for one in answer.json()["data"])
+        return Visitor(key=key, may_administer=is_admin)
+
     async def models(self, key: str | None) -> list[ModelCard]:
         answer = await self._request("GET", "/v1/models", key)
         return ModelList.model_validate_json(answer.content).data
@@ -83,11 +91,6 @@ class Api:
     async def activity(self, key: str | None, model: str) -> ModelActivity:
         answer = await self._request("GET", f"/v1/models/{quote(model)}/activity", key)
         return ModelActivity.model_validate_json(answer.content)
-
-    async def may_administer(self, key: str) -> bool:
-        """A key without that scope is told of itself alone."""
-        answer = await self._request("GET", "/v1/usage", key)
-        return any("admin" in one["scopes"] for one in answer.json()["data"])
 
     async def tell(self, key: str | None, model: str, action: str) -> None:
         """action: unload, pin or unpin."""

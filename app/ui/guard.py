@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.ui.client import ApiError
 from app.ui.login_page import login_page
-from app.ui.sessions import Sessions
+from app.ui.sessions import Sessions, Visitor
 from app.ui.told import PATH
 
 COOKIE = "pipeserve_ui"
@@ -33,11 +33,11 @@ _SECURITY_HEADERS = [
 ]
 _AGAIN = '<!doctype html><meta http-equiv="refresh" content="0"><title>Pipeserve</title>'
 
-Check = Callable[[str], Awaitable[object]]
+Check = Callable[[str], Awaitable[Visitor]]
 
 
 class Guard:
-    """Pure ASGI, around all of the pages. check: of a key; raises ApiError for one that may not use the server."""
+    """Pure ASGI, around all of the pages. check: who comes with a key; raises ApiError where it may not be used."""
 
     def __init__(self, app: ASGIApp, *, sessions: Sessions, check: Check, needs_key: bool) -> None:
         self._app = app
@@ -68,7 +68,7 @@ class Guard:
             return self._log_out(request)
         if path == LOGIN:
             return await self._log_in(request)
-        if not self._needs_key or self._sessions.key_of(request.cookies.get(COOKIE, "")) is not None:
+        if not self._needs_key or self._sessions.visitor_of(request.cookies.get(COOKIE, "")) is not None:
             return None
         if request.method != "GET" or "text/html" not in request.headers.get("accept", ""):
             return JSONResponse({"error": f"Log in first, at {LOGIN}."}, 401)
@@ -90,13 +90,13 @@ class Guard:
         try:
             if not key or not key.isascii() or not key.isprintable():
                 raise ApiError(401, "Enter an API key." if not key else "This API key is not valid here.")
-            await self._check(key)
+            visitor = await self._check(key)
         except ApiError as error:
             return _page(login_page(wanted=wanted, problem=str(error)), error.status or 503)
         answer = RedirectResponse(wanted, 303)
         answer.set_cookie(
             COOKIE,
-            self._sessions.open(key),
+            self._sessions.open(visitor),
             path=PATH,
             httponly=True,
             samesite="strict",

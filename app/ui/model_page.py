@@ -44,12 +44,12 @@ _QUANTISED = re.compile(r"int8|uint8|qint|quant|int4|q4|q8|bnb4|\.gguf$", re.IGN
 _LONG_CARD = 2500  # characters of a model card that is folded
 
 
-def model_page(visits: Visits, opened: Opened, *, url: str, needs_key: bool) -> None:
+def model_page(visits: Visits, opened: Opened, request: gr.Request, *, url: str, needs_key: bool) -> None:
     """Within a Blocks context. url: of the server, as the visitor's browser knows it."""
     details = opened.details
     card = details.model
     tasks = tasks_of(card)
-    _head(visits, details)
+    _head(visits, details, visits.shown(request))
     with gr.Row(elem_classes="ps-columns"):
         with gr.Column(scale=7, min_width=320):
             with gr.Column(elem_classes="ps-try"):
@@ -93,15 +93,15 @@ def _live(visits: Visits, card: ModelCard) -> None:
     beat(_CHARTS_S, at_once=True).click(draw, outputs=[charts], show_progress="hidden", api_visibility="private")
 
 
-def _head(visits: Visits, details: ModelDetails) -> None:
+def _head(visits: Visits, details: ModelDetails, shown: Shown) -> None:
     """Follows what becomes of the model, and has it loaded, unloaded and pinned."""
     card = details.model
-    head = html(head_html(card, details.card_data, visits.shown_at_first()), js_on_load=ACT)
+    head = html(head_html(card, details.card_data, shown), js_on_load=ACT)
 
     async def refresh(request: gr.Request) -> Any:
         try:
             now = await visits.api.model(visits.key_of(request), card.id)
-            return head_html(now, details.card_data, await visits.shown(request))
+            return head_html(now, details.card_data, visits.shown(request))
         except ApiError:
             return gr.skip()  # the page says that the server cannot be reached
 

@@ -16,13 +16,12 @@ from app.ui.guard import COOKIE, LOGOUT
 from app.ui.look import ICONS, LOGO
 from app.ui.look.html import beat, html
 from app.ui.model_page import model_page
-from app.ui.sessions import Sessions
+from app.ui.sessions import Sessions, Visitor
 from app.ui.told import PATH, Told
 from app.ui.try_it.opened import Opened, opened
 from app.ui.try_it.widget import upload_folder
 
 _REFRESH_S = 3.0
-_MAX_KEYS = 1000
 
 
 class Visits:
@@ -33,32 +32,26 @@ class Visits:
         self._sessions = sessions
         self._needs_key = needs_key
         self._loads: dict[str, LoadProgress] = {}
-        self._administrators: dict[str | None, bool] = {None: True}  # by key; on a server without, it refuses itself
 
     def key_of(self, request: gr.Request) -> str | None:
         """Raises ApiError for a browser that is not logged in any more."""
         if not self._needs_key:
             return None
-        key = self._sessions.key_of(request.cookies.get(COOKIE, ""))
-        if key is None:
+        visitor = self._visitor_of(request)
+        if visitor is None:
             raise ApiError(401, "You are not logged in any more. Reload the page.")
-        return key
+        return visitor.key
+
+    def _visitor_of(self, request: gr.Request) -> Visitor | None:
+        return self._sessions.visitor_of(request.cookies.get(COOKIE, ""))
 
     async def models(self, request: gr.Request) -> list[ModelCard]:
         return await self.api.models(self.key_of(request))
 
-    def shown_at_first(self) -> Shown:
-        """Until it is known who looks."""
-        return Shown(now=time.time(), loads=self._loads, may_administer=not self._needs_key)
-
-    async def shown(self, request: gr.Request) -> Shown:
-        """Raises ApiError."""
-        key = self.key_of(request)
-        if key is not None and key not in self._administrators:
-            if len(self._administrators) > _MAX_KEYS:
-                self._administrators = {None: True}
-            self._administrators[key] = await self.api.may_administer(key)
-        return Shown(now=time.time(), loads=self._loads, may_administer=self._administrators[key])
+    def shown(self, request: gr.Request) -> Shown:
+        visitor = self._visitor_of(request)
+        may_administer = not self._needs_key or (visitor is not None and visitor.may_administer)
+        return Shown(now=time.time(), loads=self._loads, may_administer=may_administer)
 
     async def perform(self, request: gr.Request, action: str, model: str) -> AsyncIterator[None]:
         """Load, unload, pin or unpin a model; once for each step that a page may show. Raises ApiError."""
@@ -95,7 +88,7 @@ def build_pages(visits: Visits, told: Told) -> gr.Blocks:
                 if isinstance(model, str):
                     html(_no_model(model))
                 else:
-                    model_page(visits, model, url=_base_url(request), needs_key=told.needs_key)
+                    model_page(visits, model, request, url=_base_url(request), needs_key=told.needs_key)
 
         found.change(lambda: gr.HTML("", visible=False), outputs=[waiting], api_visibility="private")
         pages.load(find, outputs=[found], show_progress="hidden", api_visibility="private")
@@ -115,10 +108,10 @@ def _catalogue(pages: gr.Blocks, visits: Visits, told: Told) -> None:
 
     async def show(request: gr.Request) -> tuple[Any, Any, Any]:
         try:
-            found, shown = await visits.models(request), await visits.shown(request)
+            found = await visits.models(request)
         except ApiError as error:
             return gr.skip(), gr.skip(), gr.HTML(_alert(str(error)), visible=True)
-        return filters_html(found), cards_html(found, shown), gr.HTML("", visible=False)
+        return filters_html(found), cards_html(found, visits.shown(request)), gr.HTML("", visible=False)
 
     async def refresh(request: gr.Request) -> tuple[Any, Any]:
         _, html, told = await show(request)
@@ -127,7 +120,7 @@ def _catalogue(pages: gr.Blocks, visits: Visits, told: Told) -> None:
     async def act(request: gr.Request, event: gr.EventData) -> AsyncIterator[tuple[Any, Any]]:
         try:
             async for _ in visits.perform(request, str(event.action), str(event.model)):
-                yield cards_html(await visits.models(request), await visits.shown(request)), gr.skip()
+                yield cards_html(await visits.models(request), visits.shown(request)), gr.skip()
         except ApiError as error:
             gr.Warning(str(error))
         yield await refresh(request)

@@ -55,7 +55,7 @@ def build_site(told: Told, api: Api) -> ASGIApp:
         css_paths=look.FILES / "pages.css",
         head=_HEAD,
     )
-    return Guard(app, sessions=sessions, check=api.models, needs_key=told.needs_key)
+    return Guard(app, sessions=sessions, check=api.visitor, needs_key=told.needs_key)
 
 
 def serve(told: Told) -> None:

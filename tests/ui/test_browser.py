@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,10 +33,11 @@ pytestmark = [
 
 @dataclass(frozen=True)
 class Locked:
-    """key: of an administrator."""
+    """key: of an administrator. guest_key: of somebody who may only ask models."""
 
     running: RunningServer
     key: str
+    guest_key: str
 
     @property
     def url(self) -> str:
@@ -52,11 +54,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
         {"id": "talk", "task": "text-generation", "model": str(tiny.build("chatml", folder))},
     ]
     catalog.write_text(yaml.safe_dump({"models": entries}))
-    created = ["keys", "create", "operator", "--keys-file", str(keys), "--scope", "infer", "--scope", "admin"]
-    made = CliRunner().invoke(cli, created)
-    assert made.exit_code == 0, made.output
+    key, guest_key = created_key(keys, "operator", "infer", "admin"), created_key(keys, "guest", "infer")
     with RunningServer(catalog, "--keys-file", str(keys), cache_dir=folder / "cache") as running:
-        yield Locked(running, key=made.stdout.strip())
+        yield Locked(running, key=key, guest_key=guest_key)
+
+
+def created_key(keys: Path, name: str, *scopes: str) -> str:
+    options = [option for scope in scopes for option in ("--scope", scope)]
+    made = CliRunner().invoke(cli, ["keys", "create", name, "--keys-file", str(keys), *options])
+    assert made.exit_code == 0, made.output
+    return made.stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +104,14 @@ def test_nobody_sees_models_without_a_key(server: Locked, browser: Any) -> None:
     page.get_by_label("API key").fill("wrong-key-of-somebody", timeout=WAIT_MS)
     page.get_by_role("button", name="Log in").click()
     assert "not valid" in page.get_by_role("alert").inner_text()
-    page.get_by_label("API key").fill(server.key)
+    page.get_by_label("API key").fill(server.guest_key)
     page.get_by_role("button", name="Log in").click()
     page.locator(".ps-head").wait_for(timeout=WAIT_MS)
     assert page.url.endswith("/ui/model?id=moods")
+    page.get_by_role("button", name="Compute").wait_for(timeout=WAIT_MS)
+    assert page.get_by_role("button", name="Load moods").count() == 0  # it is for administrators
     context.close()
-    assert not any(server.key in line or "wrong-key" in line for line in server.running.log)
+    assert not any(server.guest_key in line or "wrong-key" in line for line in server.running.log)
 
 
 def test_model_is_found_loaded_and_unloaded(page: Any) -> None:

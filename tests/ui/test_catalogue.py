@@ -26,6 +26,14 @@ def card(name: str, **changes: Any) -> ModelCard:
     return ModelCard(**{**known, **changes})
 
 
+def test_buttons_are_for_administrators() -> None:
+    """Others would only be refused."""
+    for_guests = Shown(now=0, loads={}, may_administer=False)
+    for state in ("unloaded", "ready", "failed"):
+        assert "data-action=" in cards_html([card("a", state=state)], NOTHING)
+        assert "data-action=" not in cards_html([card("a", state=state)], for_guests)
+
+
 def test_card_says_what_is_known_of_a_model() -> None:
     """State, device, memory, size, last use, what it does, and what can be done with it."""
     html = cards_html(

@@ -8,15 +8,16 @@ from starlette.testclient import TestClient
 
 from app.ui.client import ApiError
 from app.ui.guard import COOKIE, Guard
-from app.ui.sessions import Sessions
+from app.ui.sessions import Sessions, Visitor
 
 KEY = "sk-a-key-that-is-valid"
 HTML = {"accept": "text/html"}
 
 
-async def check(key: str) -> None:
+async def check(key: str) -> Visitor:
     if key != KEY:
         raise ApiError(401, "This API key is not valid here.")
+    return Visitor(key=key, may_administer=False)
 
 
 def guarded(*, needs_key: bool = True) -> TestClient:
@@ -78,7 +79,7 @@ def test_wrong_key_is_told_and_opens_nothing(browser: TestClient, key: str) -> N
 def test_server_that_is_not_there_is_told() -> None:
     """503, with the reason on the page."""
 
-    async def unreachable(key: str) -> None:
+    async def unreachable(key: str) -> Visitor:
         raise ApiError(0, "The server cannot be reached just now.")
 
     guard = Guard(PlainTextResponse("x"), sessions=Sessions(clock=lambda: 0.0), check=unreachable, needs_key=True)

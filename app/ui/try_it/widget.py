@@ -159,7 +159,7 @@ async def _loading(visits: Visits, request: gr.Request, card: ModelCard) -> Asyn
             return
         yield ""
         async for _ in visits.perform(request, "load", card.id):
-            yield progress_html(now, await visits.shown(request))
+            yield progress_html(now, visits.shown(request))
     except ApiError as error:
         if error.status not in (401, 403):
             raise
