@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 from app.catalog import ModelSpec
 from app.channel.connection import WorkerConnection
+from app.confinement import confine
 from app.logs import LOG_FORMAT_VARIABLE, LOG_LEVEL_VARIABLE, configure_logging
-from app.worker.confinement import confine
 from app.worker.stage_threads import LoadModel
 from app.worker.worker import Worker
 
@@ -32,7 +32,7 @@ def serve(fd: int, load: LoadModel) -> NoReturn:
     """Be the worker at this socket until the connection ends or `Stop`. Ends the process; never returns."""
     ignore_terminal_signals()
     begin_log("worker")
-    confine()
+    confine("workers")
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     events: SimpleQueue[Any] = SimpleQueue()
     connection = WorkerConnection(socket.socket(fileno=fd), events)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from app.cli import cli
 from tests import models, tiny
 from tests.server import RunningServer
+from tests.worker.test_confinement import landlock_version, statuses_of
 
 pytest.importorskip("gradio")
 playwright = pytest.importorskip("playwright.sync_api")
@@ -152,6 +153,15 @@ def test_chat_is_streamed(page: Any) -> None:
     expect(answer).not_to_have_text(re.compile(r"^\s*…?\s*$"), timeout=WAIT_MS)
     assert "⚠" not in answer.inner_text()
     expect(box).to_have_value("")
+
+
+@pytest.mark.skipif(landlock_version() < 6, reason="needs Linux 6.12 with Landlock")
+def test_process_of_the_pages_has_barred_itself(server: Locked, page: Any) -> None:
+    """Every thread of it, the page being there; and it lacks nothing of what does that."""
+    (pages,) = (one for one in server.running.descendants() if "app.ui" in one.cmdline())
+    for status in statuses_of(pages.pid):
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert not any("less than others" in line for line in server.running.log)
 
 
 def test_theme_is_kept(page: Any) -> None:

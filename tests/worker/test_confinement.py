@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from app.catalog import ModelSpec
+from app.confinement import MAX_OPEN_FILES
 from app.fleet.launcher import ForkserverLauncher, SpawnLauncher, has_forkserver, lent_to
-from app.worker.confinement import MAX_OPEN_FILES
 from tests.fleet.api_process import WORKER, start_worker
 
 pytestmark = pytest.mark.skipif(not has_forkserver(), reason="needs Linux with pidfd")
@@ -153,7 +153,8 @@ def test_the_hubs_token_is_lent_to_entries_that_may_ask_the_hub() -> None:
 TRYING = """
 import contextlib, ctypes, errno, json, os, socket, subprocess, sys, threading
 from app.catalog import ModelSpec
-from app.worker.confinement import as_declared, bar_network, confine
+from app.confinement import bar_network, confine
+from app.worker.confinement import as_declared
 
 def tried(act):
     try:
@@ -220,10 +221,10 @@ import pathlib, tempfile
 listener = socket.socket(socket.AF_UNIX)
 listener.bind("\\0of-the-test")
 listener.listen()
-at_listener = "import socket; from app.worker.confinement import confine; confine();"
+at_listener = "import socket; from app.confinement import confine; confine('workers');"
 at_listener += "socket.socket(socket.AF_UNIX).connect('\\\\0of-the-test')"
 found = {"abstract": in_child(at_listener)}
-confine()
+confine("workers")
 for name, pid in (("other", int(os.environ["OTHER"])), ("parent", os.getppid())):
     found[name] = [tried(lambda: os.kill(pid, 0))]
     found[name] += [tried(lambda: open(f"/proc/{pid}/{file}").read()) for file in ("environ", "mem", "maps")]
@@ -314,9 +315,9 @@ import logging
 logging.basicConfig(format="%(message)s")
 logging.getLogger().setLevel("INFO")
 for _ in range(16):
-    confine()
+    confine("workers")
 print("the last:", file=sys.stderr)
-confine()
+confine("workers")
 print(json.dumps({"socket": opened(socket.AF_INET)}))
 """
     found, said = run(TRYING + code)
