@@ -200,7 +200,7 @@ def main() -> int:
         num_wrong = sum(not send(request, url) for request in REQUESTS)
         print(f"\n{len(REQUESTS) - num_wrong} of {len(REQUESTS)} answers are right.", flush=True)
         if not options.once:
-            print(f"The server stays at {url} (its pages: {url}/docs) until Ctrl-C.", flush=True)
+            print(f"The server stays at {url} (its pages: {url}/ui, its API: {url}/docs) until Ctrl-C.", flush=True)
             server.wait()
         return 1 if num_wrong else 0
     except KeyboardInterrupt:
