@@ -26,6 +26,7 @@ LISTING_EXTRA = {
             "limit", "query", "At most so many; unset: all. `has_more` says whether there are more.", type="integer"
         ),
         parameter("after", "query", "Those that come after this id: the last one of the page before."),
+        parameter("after_id", "query", "Anthropic's name for the same."),
     ]
 }
 
@@ -41,11 +42,14 @@ class Listing:
 
 def read_listing(query: QueryParams) -> Listing:
     """Raises InvalidInput. Parameters of other names are left to whoever sends them: some clients add their version."""
+    if "before_id" in query:
+        raise InvalidInput("before_id: pages go forward here; ask for the next one by after_id.", param="before_id")
     states = query.getlist("state")
     for state in states:
         if state not in STATES:
             raise InvalidInput(f'state: "{state[:_MAX_SHOWN]}" is none; there are {", ".join(STATES)}.', param="state")
-    return Listing(frozenset(states) or None, _read_limit(query.get("limit")), query.get("after"))
+    after = query.get("after", query.get("after_id"))
+    return Listing(frozenset(states) or None, _read_limit(query.get("limit")), after)
 
 
 def _read_limit(text: str | None) -> int | None:

@@ -12,6 +12,13 @@ from pydantic import BaseModel
 from starlette.responses import FileResponse, Response
 
 from app.activity import STEP_S, WINDOW_S, Activity
+from app.api.anthropic.models import (
+    AnthropicModel,
+    AnthropicModelList,
+    anthropic_list,
+    anthropic_model,
+    is_for_anthropic,
+)
 from app.api.call import read_query
 from app.api.dialects.info import INFO, model_info_of
 from app.api.errors import openai_body
@@ -79,11 +86,14 @@ def models_router(
     tuned: what was measured for an entry; called in a thread."""
     router = APIRouter(tags=["models"], responses=OPENAI_ERRORS)
 
-    @router.get("/v1/models", responses={200: {"model": ModelList}}, openapi_extra=LISTING_EXTRA)
+    @router.get("/v1/models", responses={200: {"model": ModelList | AnthropicModelList}}, openapi_extra=LISTING_EXTRA)
     async def list_models(request: Request) -> Response:
-        """Every declared model, or those in some states: tasks, device, memory, last use; behind each its adapters."""
+        """Every declared model, or those in some states: tasks, device, memory, last use; behind each its adapters.
+        With the header `anthropic-version`: as Anthropic lists them."""
         page, has_more = page_of(_fleet(request), read_listing(request.query_params))
         cards = [model_card(status, created=created, recent=recent) for status in page]
+        if is_for_anthropic(request):
+            return json_response(anthropic_list(cards, has_more=has_more))
         return json_response(ModelList(data=cards, has_more=has_more))
 
     @router.get("/v1/models/{model_id:path}/details", responses={200: {"model": ModelDetails}})
@@ -117,10 +127,12 @@ def models_router(
             raise NotServed(f'There is no picture, sound or film "{path}" in the folder of this model.', param="path")
         return FileResponse(found[0], media_type=found[1])
 
-    @router.get("/v1/models/{model_id:path}", responses={200: {"model": ModelCard}})
+    @router.get("/v1/models/{model_id:path}", responses={200: {"model": ModelCard | AnthropicModel}})
     async def get_model(model_id: str, request: Request) -> Response:
-        """One declared model, by id or alias; ids may hold slashes."""
-        return json_response(model_card(_status(request, model_id), created=created, recent=recent))
+        """One declared model, by id or alias; ids may hold slashes. With the header `anthropic-version`: as Anthropic
+        tells of it."""
+        card = model_card(_status(request, model_id), created=created, recent=recent)
+        return json_response(anthropic_model(card) if is_for_anthropic(request) else card)
 
     @router.post("/v1/models/{model_id:path}/load", responses={200: LOAD_ANSWER}, openapi_extra=LOAD_EXTRA)
     async def load_model(model_id: str, request: Request) -> Response:

@@ -556,3 +556,19 @@ def test_routes_are_documented(server: LiveServer) -> None:
     paths = server.get("/openapi.json").json()["paths"]
     for path in (PATH, f"/models/{{model_id}}{PATH}"):
         assert set(paths[path]) == {"post"} and set(paths[f"{path}/count_tokens"]) == {"post"}
+
+
+def test_models_are_listed_page_by_page(client: anthropic.Anthropic, server: LiveServer) -> None:
+    """In Anthropic's words, to whom its SDK asks; all others get OpenAI's."""
+    expected = [card["id"] for card in server.get("/v1/models").json()["data"]]
+    found = list(client.models.list(limit=2))  # it asks for the pages that follow
+    assert [model.id for model in found] == expected and len(expected) > 4
+    assert {(model.type, model.lifecycle) for model in found} == {("model", "active")}
+    page = client.models.list(limit=2)
+    assert page.has_more and (page.first_id, page.last_id) == (expected[0], expected[1])
+    one = client.models.retrieve(expected[1])
+    assert one.id == one.display_name == expected[1] and one.created_at == found[0].created_at
+    with pytest.raises(anthropic.NotFoundError, match="nobody"):
+        client.models.retrieve("nobody")
+    with pytest.raises(anthropic.BadRequestError, match="before_id: pages go forward here"):
+        client.models.list(before_id=expected[2])
