@@ -153,7 +153,11 @@ def check_tokens(ids: Sequence[int], size: int, param: str) -> None:
     """Raises InvalidInput for a token that a vocabulary of this size does not have."""
     unknown = next((token for token in ids if not 0 <= token < size), None)
     if unknown is not None:
-        raise InvalidInput(f"{param}: there is no token {unknown}; the vocabulary has {size}.", param=param)
+        raise InvalidInput(
+            f"{param}: there is no token {unknown}; the vocabulary has {size}. Tokens are those of this model's own"
+            " tokenizer.",
+            param=param,
+        )
 
 
 def _is_tokens(one: Any) -> bool:

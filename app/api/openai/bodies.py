@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from app.api.fields import Body
 from app.tasks.completion import (
@@ -84,11 +84,12 @@ class SamplingBody(Body):
     echo: bool | None = Field(default=None, description="Of a chat: begin with the last message if it is the model's.")
     keep_alive: float | str | None = Field(default=None, description="How long the model stays loaded afterwards.")
 
-    @model_validator(mode="after")
-    def _options_need_a_stream(self) -> SamplingBody:
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options are for streams: send stream: true")
-        return self
+    @field_validator("stream_options")
+    @classmethod
+    def _options_need_a_stream(cls, options: StreamOptions | None, others: ValidationInfo) -> StreamOptions | None:
+        if options is not None and not others.data.get("stream"):
+            raise ValueError("these are for streams: send stream: true")
+        return options
 
 
 class ChatBody(SamplingBody):

@@ -146,7 +146,7 @@ def read_response_body(body: Mapping[str, Any]) -> ResponseBody:
     parsed = read_as(ResponseBody, UNUSED.without(body))
     if parsed.stream_options is not None:
         if not parsed.stream:
-            raise InvalidInput("stream_options are for streams: send stream: true.", param="stream_options")
+            raise InvalidInput("stream_options: these are for streams: send stream: true.", param="stream_options")
         given = UNUSED_IN_STREAM_OPTIONS.without(parsed.stream_options, where="stream_options")
         read_as(StreamOptions, given, where="stream_options")
     for index, name in enumerate(parsed.include or ()):

@@ -79,7 +79,7 @@ def test_every_field_of_vllm_is_known() -> None:
         ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "structured_outputs"),
         ({"response_format": {"type": "structural_tag"}}, "response_format.type"),
         ({"stream": True, "prompt_logprobs": 1}, "prompt_logprobs"),
-        ({"stream_options": {"include_usage": True}}, ""),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
     ],
 )
 @pytest.mark.parametrize(("path", "body"), [("/v1/chat/completions", CHAT), ("/v1/completions", PROMPT)])
