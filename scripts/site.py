@@ -17,6 +17,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ROOT_PAGES = {"README.md": "index.md", "SECURITY.md": "security-policy.md", "CHANGELOG.md": "changelog.md"}
 """Files beside docs/ that are pages of the site -> their names there."""
 _ITEM = re.compile(r"([-*]|\d+\.) ")
+_EXAMPLE = re.compile(r"^\[`(examples/[\w.]+)`\]\([./]+/\1\)$", re.MULTILINE)
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)]*)?\)")
 
 
@@ -42,8 +43,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links from docs/ to files beside it: to their pages; to other files of the repository, which the site has not,
-    only their text."""
+    """Links from docs/ to files beside it: to their pages; an example's that is a paragraph of its own: what stands in
+    the file; to other files of the repository, which the site has not, only their text."""
     depth = page.file.src_uri.count("/") + 1
 
     def beside_docs(found: re.Match[str]) -> str:
@@ -53,7 +54,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         name = ROOT_PAGES.get(target.removeprefix("../" * depth))
         return text if name is None else f"{mark}[{text}]({'../' * (depth - 1)}{name}{anchor or ''})"
 
-    return as_python_markdown(_LINK.sub(beside_docs, markdown))
+    return as_python_markdown(_LINK.sub(beside_docs, _EXAMPLE.sub(_shown, markdown)))
+
+
+def _shown(example: re.Match[str]) -> str:
+    path = REPOSITORY / example[1]
+    language = {".py": "python", ".mjs": "javascript"}[path.suffix]
+    return f'```{language} title="{example[1]}"\n{path.read_text()}```'
 
 
 def as_python_markdown(markdown: str) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from app.environments.building import create, is_built_from, state_of
 from app.environments.places import environments_folder, python_of
 from app.tasks.registry import TASKS
 from tests.server import REPOSITORY, RunningServer
@@ -39,6 +41,15 @@ def environment(name: str) -> Path:
         )
         assert done.returncode == 0
     return python_of(environments_folder(CACHE) / name)
+
+
+def client_environment(requirements: Path) -> Path:
+    """The interpreter of one for these packages, without a worker's. Built if it is not there, or is for others."""
+    name, folder = "clients", environments_folder(CACHE)
+    state = state_of(folder / name)
+    if state is None or not is_built_from(state, requirements):
+        create(name, folder, requirements, (), python=sys.executable, say=lambda text: None)
+    return python_of(folder / name)
 
 
 def build_there(python: Path, folder: Path, names: Iterable[str]) -> None:
