@@ -42,8 +42,10 @@ FLOOD, POLITE = "flood", "polite"
 
 
 @contextmanager
-def serving(scratch: Path, bodies: Path, queue: Mapping[str, Any]) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The URL, and the API process. Each client's key is its name, and nobody else's."""
+def serving(
+    scratch: Path, bodies: Path, queue: Mapping[str, Any], *arguments: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The URL, and the API process. Each client's key is its name, and nobody else's. arguments: more of `serve`'s."""
     port = free_port()
     entry = {
         "id": "bench",
@@ -57,7 +59,7 @@ def serving(scratch: Path, bodies: Path, queue: Mapping[str, Any]) -> Iterator[t
     keys = scratch / "keys.yaml"
     made = [{"name": name, "hash": hash_of(secret_of(name))} for name in (FLOOD, POLITE)]
     keys.write_text(yaml.safe_dump({"keys": made}))
-    command = [*serve_command(write_catalog(scratch, [entry]), port), "--keys-file", str(keys)]
+    command = [*serve_command(write_catalog(scratch, [entry]), port), "--keys-file", str(keys), *arguments]
     with running(command) as process:
         wait_until_up(port, "/readyz", 120.0, process)
         url = f"http://127.0.0.1:{port}/v1/{TASK}"

@@ -4,23 +4,32 @@ Items wait in fair order (`app/fairness.py`): by the share of the device that th
 in order of arrival. The first is in the next batch, always: so no item waits for ever. Around it, among the first items
 that may share its forward (a bounded window), the batch is a run of neighbours in length; or, where no forward computes
 padding, simply the first.
+
+While others come, work of low priority does not fill a batch: its share of the device is kept by the order, but whoever
+comes while a forward runs waits for the end of it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from app.fairness import NOBODY, FairQueue, Flow, Place, VirtualTime
+from app.fairness import NOBODY, NORMAL, PRIORITY_TIMES, FairQueue, Flow, Place, VirtualTime
 from app.runtime.base import Item
 
 WINDOW_BATCHES = 4
 UNPADDED_TIMES = 4
 """Items that are not padded may be so many times the budget if they were: their forward ends with their vectors side by
 side, which is then no more memory than a layer takes inside, where it is four times as wide."""
+
+SHORT_FORWARD_S = 0.1
+"""While others come, low priority has an eighth of the places in a batch, as of the device; or more, as long as by the
+pace of the fastest forwards this one is so short, as full ones are on an accelerator."""
+CALM_S = 10.0
+"""When nothing but low priority has come for so long, its forwards are as full as any."""
 
 
 def batch_cost(items: Sequence[Item]) -> int:
@@ -65,19 +74,30 @@ class BatchQueue:
     """Prepared items that wait for the device. Owned by the worker's coordinator.
 
     overhead_tokens: what a forward costs before its first token, in tokens: padding is worth that much to save one.
+    seconds_for: how long a forward of a task and a cost takes at least, as far as is known.
     """
 
-    def __init__(self, *, max_items: int, max_tokens: int, max_wait_s: float = 0.0, overhead_tokens: int = 64) -> None:
+    def __init__(
+        self,
+        *,
+        max_items: int,
+        max_tokens: int,
+        max_wait_s: float = 0.0,
+        overhead_tokens: int = 64,
+        seconds_for: Callable[[str, int], float] = lambda task, cost: 0.0,
+    ) -> None:
         self._max_items = max(1, max_items)
         self._max_tokens = max_tokens
         self._max_wait_s = max_wait_s
         self._overhead_tokens = overhead_tokens
+        self._seconds_for = seconds_for
         self._time = VirtualTime()
         self._lanes: dict[Hashable, FairQueue[Entry]] = {}
         self._jobs: dict[int, _WaitingJob] = {}  # that have items here; a dropped job has none
         self._flows: dict[Flow, int] = {}  # their waiting items
         self._num_waiting = 0
         self._next_order = 0
+        self._calm_at = 0.0  # if nothing comes until then but what is of low priority
 
     def __len__(self) -> int:
         return self._num_waiting
@@ -100,6 +120,8 @@ class BatchQueue:
                 job = self._jobs[entry.job_id] = _WaitingJob(entry.flow)
             job.num_items += 1
             self._flows[entry.flow] = self._flows.get(entry.flow, 0) + 1
+            if entry.flow[1] >= NORMAL:
+                self._calm_at = max(self._calm_at, entry.arrived_at + CALM_S)
             self._num_waiting += 1
 
     def _is_waiting(self, entry: Entry) -> bool:
@@ -130,7 +152,7 @@ class BatchQueue:
         self._time.advance(lanes[0].start)
         for found in lanes:
             if self._is_ready(found.lane, now):
-                return self._take_from(found.lane, found.first)
+                return self._take_from(found.lane, found.first, is_calm=now >= self._calm_at)
         return []
 
     def ready_at(self) -> float | None:
@@ -158,15 +180,15 @@ class BatchQueue:
         items = [entry.item for entry in live]
         return live[0].alone or len(items) >= self._max_items or batch_cost(items) >= self._max_tokens
 
-    def _take_from(self, lane: FairQueue[Entry], first: Place[Entry]) -> list[Entry]:
+    def _take_from(self, lane: FairQueue[Entry], first: Place[Entry], *, is_calm: bool) -> list[Entry]:
         """The next batch of a lane, with the first that waits in it. Its forward's cost is shared by its items, the
         overhead and the padding too: whoever shares forwards with nobody pays for them alone."""
         if self._num_waiting == 1:
             places = [first]
         elif first.item.item.is_unpadded:
-            places = self._first_of(lane)
+            places = self._first_of(lane, is_calm)
         else:
-            places = self._neighbours_of(lane, first.item)
+            places = self._neighbours_of(lane, first.item, is_calm)
         lane.remove(places)
         items = [place.item.item for place in places]
         overhead = self._overhead_tokens / len(items)
@@ -176,11 +198,12 @@ class BatchQueue:
             self._leave(place.item.job_id, 1)
         return [place.item for place in places]
 
-    def _first_of(self, lane: FairQueue[Entry]) -> list[Place[Entry]]:
+    def _first_of(self, lane: FairQueue[Entry], is_calm: bool) -> list[Place[Entry]]:
         """As many as there is room for, the first in any case."""
         batch: list[Place[Entry]] = []
         cost = longest = 0
-        for place in islice(lane.in_order(), self._max_items):
+        in_order = islice(lane.in_order(), self._max_items)
+        for place in in_order if is_calm else self._little_of_low(in_order):
             own = place.item.item.cost
             cost, longest = cost + own, max(longest, own)
             side_by_side = longest * (len(batch) + 1)
@@ -189,14 +212,30 @@ class BatchQueue:
             batch.append(place)
         return batch
 
-    def _neighbours_of(self, lane: FairQueue[Entry], first: Entry) -> list[Place[Entry]]:
+    def _neighbours_of(self, lane: FairQueue[Entry], first: Entry, is_calm: bool) -> list[Place[Entry]]:
         """Flows that have had a batch more than the first's are left out: like lengths are no reason to fall behind."""
         batch_ahead = self._max_items * first.item.cost / first.weight
-        window = list(islice(lane.in_order(ahead=batch_ahead), WINDOW_BATCHES * self._max_items))
+        in_order = islice(lane.in_order(ahead=batch_ahead), WINDOW_BATCHES * self._max_items)
+        window = list(in_order if is_calm else self._little_of_low(in_order))
         by_cost = sorted(range(len(window)), key=lambda rank: (window[rank].cost, rank))
         costs = [window[rank].item.item.cost for rank in by_cost]
         start, end = self._best_run(costs, bisect_left(costs, first.item.cost))
         return [window[rank] for rank in by_cost[start:end]]
+
+    def _little_of_low(self, places: Iterable[Place[Entry]]) -> Iterator[Place[Entry]]:
+        """Without those of low priority beyond their places, where a forward of all before them is no short one."""
+        num_low_places = max(1, int(self._max_items / PRIORITY_TIMES))
+        num = num_low = cost = longest = 0
+        for place in places:
+            item, is_low = place.item.item, place.flow[1] < NORMAL
+            with_it, longest_with_it = cost + item.cost, max(longest, item.cost)
+            computed = with_it if item.is_unpadded else longest_with_it * (num + 1)
+            if is_low and num_low >= num_low_places:
+                if self._seconds_for(place.item.task, computed) > SHORT_FORWARD_S:
+                    continue
+            num, cost, longest = num + 1, with_it, longest_with_it
+            num_low += is_low
+            yield place
 
     def _best_run(self, costs: Sequence[int], own: int) -> tuple[int, int]:
         """An item's part of the cheapest cut of its neighbourhood into forwards. costs: ascending; own: its place."""

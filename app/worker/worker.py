@@ -256,13 +256,14 @@ class Worker:
     def _on_loaded(self, event: Loaded) -> None:
         model = event.model
         overhead_tokens = _OVERHEAD_TOKENS.get(model.devices[0], _ACCELERATOR_OVERHEAD_TOKENS)
+        self._pace = ForwardPace(overhead_tokens)
         self._queue = BatchQueue(
             max_items=self._batch.max_items,
             max_tokens=self._batch.max_tokens,
             max_wait_s=self._batch.max_wait_ms / 1000,
             overhead_tokens=overhead_tokens,
+            seconds_for=self._pace.seconds_for,
         )
-        self._pace = ForwardPace(overhead_tokens)
         preparer, finisher = Preparer(model, self._clock), Finisher(model, self._clock)
         self._finisher = finisher
         self._prepare = StageThread("prepare", preparer.handle, self._inbox, preparer.prime)

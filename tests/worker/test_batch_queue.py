@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.runtime.base import Item
-from app.worker.batch_queue import BatchQueue, Entry, batch_cost
+from app.worker.batch_queue import CALM_S, BatchQueue, Entry, batch_cost
 
 
 def entry(
@@ -23,9 +23,10 @@ def entry(
     is_unpadded: bool = False,
     client: str = "",
     weight: float = 1.0,
+    priority: int = 0,
 ) -> Entry:
     item = Item(None, cost, group, is_unpadded=is_unpadded)
-    return Entry(job_id, task, item, arrived_at, alone, flow=(client, 0), weight=weight)
+    return Entry(job_id, task, item, arrived_at, alone, flow=(client, priority), weight=weight)
 
 
 def queue_of(entries: list[Entry], *, max_items: int = 64, max_tokens: int = 16384, **options: float) -> BatchQueue:
@@ -161,6 +162,34 @@ def test_a_batch_is_shared_by_weight(is_unpadded: bool) -> None:
     queue.push(entry(2, 12, client="double", weight=2.0, is_unpadded=is_unpadded) for _ in range(400))
     taken = [row.job_id for _ in range(40) for row in queue.take(0.0)]
     assert 190 <= taken.count(2) <= 230
+
+
+@pytest.mark.parametrize("is_unpadded", [False, True])
+@pytest.mark.parametrize(("seconds_per_token", "num_low"), [(1.0, 2), (0.002, 5), (0.0001, 16), (0.0, 16)])
+def test_low_priority_does_not_fill_batches_while_others_come(
+    is_unpadded: bool, seconds_per_token: float, num_low: int
+) -> None:
+    """They would wait for the end of such a forward. An eighth of it, or as much as is computed in a moment; all of it
+    where no pace is known, and when nobody else has come for a while."""
+    queue = BatchQueue(max_items=16, max_tokens=1000, seconds_for=lambda task, cost: cost * seconds_per_token)
+    queue.push([entry(100, 10, is_unpadded=is_unpadded)])
+    assert jobs(queue.take(0.0)) == [100]
+    queue.push(entry(index, 10, priority=-1, weight=1 / 8, is_unpadded=is_unpadded) for index in range(90))
+    assert len(queue.take(CALM_S - 0.1)) == num_low
+    queue.push([entry(101, 10, arrived_at=1.0, is_unpadded=is_unpadded)])
+    assert jobs(queue.take(1.0))[-1] == 101
+    assert len(queue.take(CALM_S)) == num_low
+    assert len(queue.take(CALM_S + 1.0)) == 16
+
+
+def test_many_of_normal_priority_leave_low_its_places() -> None:
+    """Not more, and in turn."""
+    queue = BatchQueue(max_items=16, max_tokens=1000, seconds_for=lambda task, cost: cost)
+    queue.push(entry(index, 10, priority=-1, weight=1 / 8) for index in range(20))
+    queue.push(entry(100 + index, 10) for index in range(40))
+    taken = [queue.take(0.0) for _ in range(3)]
+    assert all(1 <= sum(one.flow[1] < 0 for one in batch) <= 2 for batch in taken)
+    assert sum(len(batch) for batch in taken) >= 40
 
 
 def test_like_lengths_are_no_way_past_others() -> None:
