@@ -21,10 +21,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from app.benchmark.loops import raise_file_limit
 from bench import encoders, growth, many, overhead, page
 from bench.contestants import CLASSIFICATION, EMBEDDING, Model, ours, rivals
 from bench.expectations import TUNED, judge
-from bench.load import raise_file_limit
 from bench.processes import REPOSITORY, THREADS, Unavailable, say
 from bench.tuned import tune
 from bench.workload import build_bert_base

@@ -29,7 +29,7 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from bench.load import encode_requests
+from app.benchmark.connection import encode_requests
 from bench.processes import REPOSITORY, THREADS, free_port, post, say, wait_until_up
 from bench.workload import TEXTS, write_bodies
 

@@ -15,7 +15,7 @@ end
 function done(summary, latency)
   local errors = summary.errors
   io.write(string.format(
-    '{"num_requests": %d, "duration_us": %d, "p50_us": %d, "p99_us": %d, "num_bad_status": %d, "num_broken": %d}\n',
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), errors.status,
-    errors.connect + errors.read + errors.write + errors.timeout))
+    '{"num_requests": %d, "duration_us": %d, "p50_us": %d, "p90_us": %d, "p99_us": %d, "num_bad_status": %d, "num_broken": %d}\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(90), latency:percentile(99),
+    errors.status, errors.connect + errors.read + errors.write + errors.timeout))
 end

@@ -19,7 +19,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bench.load import raise_file_limit
+from app.benchmark.loops import raise_file_limit
 from bench.processes import REPOSITORY, say
 from tests.chaos.report import PAGE, table, with_tables
 from tests.chaos.running import Fault, Row, run

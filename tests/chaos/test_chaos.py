@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.load import raise_file_limit
+from app.benchmark.loops import raise_file_limit
 from tests.chaos.__main__ import run_all
 from tests.chaos.site import Site, build_models
 from tests.chaos.soak import SETUP, soak

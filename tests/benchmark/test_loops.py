@@ -12,22 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from bench.load import (
-    Connection,
-    Tally,
-    ask,
-    encode_requests,
-    has_wrk,
-    percentile,
-    run_closed_loop,
-    run_open_loop,
-    run_wrk,
-)
+from app.benchmark.connection import Connection, encode_requests
+from app.benchmark.loops import Effort, ask, run_closed_loop, run_open_loop
+from app.benchmark.tally import Tally, percentile
+from bench.load import has_wrk, run_wrk
 
 Answer = Callable[[bytes], bytes]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n3\r\nyes\r\n0\r\n\r\n"
 BUSY = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 5\r\n\r\nlater"
+
+
+def chunked(*parts: bytes) -> bytes:
+    """One answer, a chunk each."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in [*parts, b""])
 
 
 @asynccontextmanager
@@ -90,18 +89,61 @@ async def test_refused_connections_are_failures() -> None:
 async def test_closed_loop_counts_what_the_server_saw() -> None:
     """Every request that was sent, whatever its answer."""
     async with server([OK, BUSY]) as (url, came):
-        found = await run_closed_loop(url, [b"{}", b"[]"], concurrency=2, seconds=0.2)
-    assert found["num_answered"] + found["num_failed"] == len(came)  # type: ignore[operator]
+        found = await run_closed_loop(url, encode_requests(url, [b"{}", b"[]"]), 2, Effort(seconds=0.2))
+    assert found.num_answered + found.num_failed == len(came)
+
+
+async def test_closed_loop_ends_with_its_last_request() -> None:
+    """Where so many are to be sent: of all clients together."""
+    async with server([OK], wait_s=0.01) as (url, came):
+        found = await run_closed_loop(url, encode_requests(url, [b"{}"]), 4, Effort(num_requests=10))
+    assert (found.num_answered, len(came), found.concurrency) == (10, 10, 4)
 
 
 async def test_open_loop_sends_without_waiting_for_answers() -> None:
     """Ten requests fall due before the first is answered, and all of them have come by then."""
     async with server([OK], wait_s=0.5) as (url, came):
-        found = await run_open_loop(url, [b"{}"], rate=100, seconds=0.1)
+        found = await run_open_loop(url, encode_requests(url, [b"{}"]), 100, Effort(seconds=0.1))
         assert len(came) == 10
         assert max(came) - min(came) < 0.5
-    assert (found["num_answered"], found["num_refused"]) == (10, 0)
-    assert found["p50_ms"] >= 500  # type: ignore[operator]
+    assert (found.num_answered, found.num_refused) == (10, 0)
+    assert found.p50_ms >= 500
+
+
+async def test_tokens_of_a_stream_are_counted_and_its_error_is_a_failure() -> None:
+    """However the events are cut into chunks; comments that keep a connection open are no tokens."""
+    events = b"data:{1}\n\n: still there\n\ndata:{2}\n\ndata:{3}\n\n"
+    stream = chunked(events[:5], events[5:30], events[30:])
+    broken = chunked(b"data:{1}\n\n", b'data:{"error":"no memory"}\n\n')
+    async with server([stream, broken, OK]) as (url, _):
+        found = await run_closed_loop(url, encode_requests(url, [b"{}"]), 1, Effort(num_requests=3), streams=True)
+    assert (found.num_answered, found.num_failed) == (1, 2)
+    assert "no memory" in found.first_failure
+    assert found.stream is not None and found.stream.num_tokens == 3
+    assert 0 < found.stream.ttft_p50_ms <= found.p50_ms and found.stream.tpot_p50_ms >= 0
+
+
+async def test_connection_that_the_server_ended_is_opened_again() -> None:
+    """As it said it would, or while nobody asked: no request is lost by it."""
+    closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+    tally = Tally()
+    async with server([closing]) as (url, came):
+        connection = Connection(url)
+        for _ in range(3):
+            await ask(connection, encode_requests(url, [b"{}"])[0], time.perf_counter(), tally)
+        await connection.close()
+    assert (len(came), len(tally.latencies_s), tally.first_failure) == (3, 3, "")
+
+
+async def test_what_is_no_http_is_a_failure() -> None:
+    """And the next request has a connection of its own."""
+    tally = Tally()
+    async with server([CHUNKED.replace(b"2\r\nok", b"two\r\nok"), OK]) as (url, _):
+        connection = Connection(url)
+        for _ in range(2):
+            await ask(connection, encode_requests(url, [b"{}"])[0], time.perf_counter(), tally)
+        await connection.close()
+    assert (len(tally.latencies_s), tally.num_failed) == (1, 1)
 
 
 def test_requests_are_whole_messages() -> None:
@@ -128,12 +170,11 @@ def test_percentile_of_nothing_is_nan() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not has_wrk(), reason="wrk is not installed")
 async def test_wrk_tells_what_the_python_client_tells(tmp_path: Path) -> None:
-    """The same keys, so that one table takes both."""
+    """The same figures, so that one table takes both."""
     bodies = tmp_path / "bodies.jsonl"
     bodies.write_text(json.dumps({"inputs": "hello"}) + "\n")
     async with server([OK]) as (url, _):
         by_wrk = await asyncio.to_thread(run_wrk, url, bodies, 2, 1.0)
-        by_python = await run_closed_loop(url, [b"{}"], 2, 0.1)
-    assert by_wrk.keys() == by_python.keys()
-    assert by_wrk["num_failed"] == 0
-    assert by_wrk["num_answered"]
+        by_python = await run_closed_loop(url, encode_requests(url, [b"{}"]), 2, Effort(seconds=0.1))
+    assert by_wrk.num_failed == by_python.num_failed == 0
+    assert by_wrk.num_answered and by_wrk.p50_ms <= by_wrk.p90_ms <= by_wrk.p99_ms
