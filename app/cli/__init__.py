@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app import __version__
+from app.cli.bench import bench
 from app.cli.chat import chat
+from app.cli.check import check
 from app.cli.doctor import doctor
 from app.cli.environments import CacheDir, env
 from app.cli.evaluate import evaluate
@@ -20,7 +20,7 @@ from app.cli.init import init
 from app.cli.keys import keys
 from app.cli.map import map_rows
 from app.cli.models import list_models, load, pin, ps, show, stop, unpin
-from app.cli.printing import fail
+from app.cli.printing import AsJson, fail, print_json
 from app.cli.pull import pull
 from app.cli.push import push
 from app.cli.ray import ray_manifest
@@ -32,13 +32,11 @@ from app.settings import Settings, Tls, default_cache_dir
 
 if TYPE_CHECKING:
     from app.access.keys import Key
-    from app.catalog import ModelSpec
 
 cli = typer.Typer(
     name="pipeserve",
     help="One HTTP server for every Hugging Face pipeline.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 cli.add_typer(env, name="env")
@@ -254,76 +252,9 @@ def _tls(certfile: Path | None, keyfile: Path | None, ca_certs: Path | None) -> 
     return Tls(certfile=certfile, keyfile=keyfile, keyfile_password=password or None, ca_certs=ca_certs)
 
 
-@cli.command()
-def check(
-    file: Annotated[Path, typer.Argument(envvar="PIPESERVE_MODELS", help="The catalogue to check.")] = DEFAULT.models,
-    online: Annotated[
-        bool, typer.Option("--online", help="Ask the Hub about its models (this downloads their configs).")
-    ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail on advice as well.")] = False,
-    cache_dir: CacheDir = None,
-) -> None:
-    """Check a models.yaml without starting anything: its form, what can be known of each model, and what it trusts."""
-    from app.cli.advice import advice_on
-    from app.errors import CatalogError
-    from app.reloading import Source
-
-    source = Source(file, cache_dir or default_cache_dir())
-    try:
-        catalog = source.read()
-    except CatalogError as error:
-        fail(str(error))
-    specs = list(catalog.models)
-    if online:
-        specs = [source.decide(spec) for spec in asyncio.run(_look_up(specs))]
-    for spec in specs:
-        typer.echo(_finding(spec))
-    adapters = [(spec, one) for spec in specs for one in spec.adapters if one.problem is not None]
-    for spec, adapter in adapters:
-        typer.echo(f"FAILED  {spec.id}:{adapter.id}: {adapter.problem}")
-    advice = list(advice_on(specs))
-    for sentence in advice:
-        typer.echo(f"advice  {sentence}")
-    if adapters or (strict and advice) or any(spec.problem is not None for spec in specs):
-        raise typer.Exit(1)
-
-
-async def _look_up(specs: Iterable[ModelSpec]) -> list[ModelSpec]:
-    from app.resolving import look_up
-
-    return await asyncio.gather(*(look_up(spec) for spec in specs))
-
-
-def _finding(spec: ModelSpec) -> str:
-    """One line: whether it can be served, what for, and where it comes from."""
-    if spec.problem is not None:
-        return f"FAILED  {spec.id}: {spec.problem}"
-    at = f" at {spec.revision}" if spec.revision else ""
-    source = spec.model if Path(spec.model).is_absolute() else f"{spec.model}{at}, {_whereabouts(spec)}"
-    if not spec.tasks:
-        return f"later   {spec.id}: its task will be read from the Hub ({source})"
-    return f"ok      {spec.id}: {', '.join(spec.all_tasks)} ({source}){_computed(spec)}"
-
-
-def _computed(spec: ModelSpec) -> str:
-    """By what, where `pipeserve tune` chose it."""
-    from app.tuning.candidates import name_of
-
-    return "" if spec.tuned is None else f", computed by {name_of(spec.tuned.keys)} as tuned on {spec.tuned.at}"
-
-
-def _whereabouts(spec: ModelSpec) -> str:
-    from app.catalog import cached_files
-    from app.declaration.about import commit_of
-
-    config = cached_files(spec)("config.json")
-    if config is None:
-        return "not yet on this disk"
-    commit = commit_of(config.parent)
-    return "known from the Hub's cache" + ("" if commit in (None, spec.revision) else f" as {commit}")
-
-
+cli.command()(check)
 cli.command()(tune)
+cli.command()(bench)
 cli.command(name="map")(map_rows)
 cli.command(name="eval")(evaluate)
 cli.command()(ray_manifest)
@@ -355,10 +286,13 @@ def schema() -> None:
 
 
 @cli.command()
-def version() -> None:
+def version(as_json: AsJson = False) -> None:
     """Print the version."""
-    typer.echo(f"pipeserve {__version__}")
+    if as_json:
+        print_json({"version": __version__})
+    else:
+        typer.echo(f"pipeserve {__version__}")
 
 
 def main() -> None:
-    cli()
+    cli(prog_name="pipeserve")  # for `python -m app` too

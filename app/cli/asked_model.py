@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli.completion import models_and_tasks, task_names
 from app.cli.finding import catalog_of, changed, find_model
-from app.cli.server import KEY_VARIABLE
+from app.cli.server import KEY_VARIABLE, parsed_url
 from app.settings import Settings, default_cache_dir
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ _FILES, _FILES_AT_ONCE = 1, 32  # each may have megabytes
 
 ModelName = Annotated[
     str,
-    typer.Argument(help="An id of models.yaml or of the server; a task, for its default model; a folder or Hub id."),
+    typer.Argument(
+        help="An id of models.yaml or of the server; a task, for its default model; a folder or Hub id.",
+        autocompletion=models_and_tasks,
+    ),
 ]
 ModelsFile = Annotated[Path, typer.Option("--models", "-m", envvar="PIPESERVE_MODELS", help="The catalogue of models.")]
 Data = Annotated[
@@ -53,14 +57,22 @@ ColumnList = Annotated[
 Files = Annotated[
     Path | None, typer.Option(help="Where the files are that a column names. [default: where the data are]")
 ]
-TaskName = Annotated[str | None, typer.Option(help="What the model is asked for, where it is for several tasks.")]
+TaskName = Annotated[
+    str | None,
+    typer.Option(help="What the model is asked for, where it is for several tasks.", autocompletion=task_names),
+]
 ParameterList = Annotated[
     list[str] | None,
     typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Of every request; the value may be JSON."),
 ]
 Url = Annotated[
     str | None,
-    typer.Option(envvar="PIPESERVE_URL", help=f"A server that runs; {KEY_VARIABLE} holds its key, if it needs one."),
+    typer.Option(
+        envvar="PIPESERVE_URL",
+        parser=parsed_url,
+        metavar="URL",
+        help=f"A server that runs; {KEY_VARIABLE} holds its key, if it needs one.",
+    ),
 ]
 Concurrency = Annotated[
     int | None,
@@ -69,7 +81,6 @@ Concurrency = Annotated[
     ),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only so many rows, from the first on.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 Tell = Callable[[str], None]
 

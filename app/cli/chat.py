@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli.completion import model_names
 from app.cli.printing import fail
 from app.cli.server import DEFAULT_URL, Server, Trouble, Url
 
@@ -14,7 +15,10 @@ _HELP = "/clear forgets what was said, /exit ends; a line that ends in \\ goes o
 
 
 def chat(
-    model: Annotated[str | None, typer.Argument(help="Unset: the server's first that writes texts.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Unset: the server's first that writes texts.", autocompletion=model_names),
+    ] = None,
     system: Annotated[str | None, typer.Option(help="What the model is told before all else.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0)] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Of an answer.")] = None,
@@ -67,13 +71,10 @@ def _answer(server: Server, messages: list[dict[str, str]], options: dict[str, A
 
     body = {"messages": messages, "stream": True, **{name: one for name, one in options.items() if one is not None}}
     parts: list[str] = []
-    headers = {"content-type": "application/json"}
     try:
-        with server.asked("POST", "/v1/chat/completions", orjson.dumps(body), headers=headers) as answer:
-            for line in answer.iter_lines():
-                if line.startswith("data:") and not line.endswith("[DONE]"):
-                    parts.append(_part(orjson.loads(line.removeprefix("data:"))))
-                    typer.echo(parts[-1], nl=False)
+        for event in server.events("/v1/chat/completions", orjson.dumps(body)):
+            parts.append(_part(event))
+            typer.echo(parts[-1], nl=False)
     except KeyboardInterrupt:
         pass
     typer.echo("")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.printing import fail
+from app.cli.printing import AsJson, fail, print_json
 from app.settings import CACHE_DIR_VARIABLE, default_cache_dir
+
+if TYPE_CHECKING:
+    from app.environments.building import Found
 
 env = typer.Typer(
     help="Build, list, check and remove the Python environments of workers.",
@@ -35,6 +40,17 @@ CacheDir = Annotated[
 _GIB = 2**30
 
 
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """state: ready, outdated or not built. python, size_bytes: of one that is built."""
+
+    name: str
+    state: str
+    python: str | None
+    size_bytes: int | None
+    folder: str
+
+
 @env.command()
 def create(
     name: Name,
@@ -44,6 +60,7 @@ def create(
     ] = None,
     python: Annotated[Path, typer.Option(help="The Python to build it with, 3.11 or newer.")] = Path(sys.executable),
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Even if it is there and up to date.")] = False,
+    as_json: AsJson = False,
     cache_dir: CacheDir = None,
 ) -> None:
     """Build an environment with pip. The one that is there, if any, serves until the new one is complete."""
@@ -61,34 +78,51 @@ def create(
             fail(f"there is no file {requirements}.")
         state = building.state_of(folder / name)
         if state is not None and not rebuild and building.is_built_from(state, requirements):
-            typer.echo(f"{name} is there and up to date ({folder / name}); --rebuild builds it again.")
-            return
-        place = building.create(name, folder, requirements, modules_of(name), python=str(python), say=typer.echo)
+            told = f"{name} is there and up to date ({folder / name}); --rebuild builds it again."
+        else:
+            say = partial(typer.echo, err=True)
+            place = building.create(name, folder, requirements, modules_of(name), python=str(python), say=say)
+            told = f"{name} is ready: {place}, {_shown(building.size_of(place))}"
     except building.EnvironmentProblem as error:
         fail(str(error))
-    typer.echo(f"{name} is ready: {place}, {_shown(building.size_of(place))}")
+    if as_json:
+        print_json(_row(name, folder))
+    else:
+        typer.echo(told)
 
 
 @env.command("list")
-def list_environments(cache_dir: CacheDir = None) -> None:
+def list_environments(as_json: AsJson = False, cache_dir: CacheDir = None) -> None:
     """Those that are shipped and those that were built: state, Python and size."""
-    from app.environments import building
     from app.environments.places import environments_folder
     from app.environments.shipped import SHIPPED
 
     folder = environments_folder(cache_dir or default_cache_dir())
     built = {place.name for place in folder.iterdir() if place.name[0] != "."} if folder.is_dir() else set()
-    for name in sorted(built | set(SHIPPED)):
-        state = building.state_of(folder / name)
-        if state is None:
-            what = SHIPPED[name].what if name in SHIPPED else f"{folder / name} is no environment"
-            typer.echo(f"{name:14} not built  {what}")
-            continue
-        is_current = name not in SHIPPED or building.is_built_from(state, SHIPPED[name].requirements)
-        size = _shown(building.size_of(folder / name))
-        typer.echo(
-            f"{name:14} {'ready' if is_current else 'outdated':10} Python {state.python}, {size}, {folder / name}"
-        )
+    rows = [_row(name, folder) for name in sorted(built | set(SHIPPED))]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        if row.python is None:
+            what = SHIPPED[row.name].what if row.name in SHIPPED else f"{row.folder} is no environment"
+        else:
+            what = f"Python {row.python}, {_shown(row.size_bytes or 0)}, {row.folder}"
+        typer.echo(f"{row.name:14} {row.state:10} {what}")
+
+
+def _row(name: str, folder: Path) -> Row:
+    """folder: of the environments."""
+    from app.environments import building
+    from app.environments.shipped import SHIPPED
+
+    state, place = building.state_of(folder / name), str(folder / name)
+    if state is None:
+        return Row(name=name, state="not built", python=None, size_bytes=None, folder=place)
+    is_current = name not in SHIPPED or building.is_built_from(state, SHIPPED[name].requirements)
+    size_bytes = building.size_of(folder / name)
+    kept = "ready" if is_current else "outdated"
+    return Row(name=name, state=kept, python=state.python, size_bytes=size_bytes, folder=place)
 
 
 @env.command()
@@ -98,12 +132,13 @@ def check(
         Path | None,
         typer.Option(help="Check this Python instead of the one that was built, as one that models.yaml declares."),
     ] = None,
+    as_json: AsJson = False,
     cache_dir: CacheDir = None,
 ) -> None:
     """Import there what a worker of it imports, and print the versions of its libraries."""
     from app.environments import building
     from app.environments.places import Environments, environments_folder
-    from app.environments.shipped import SHIPPED, modules_of
+    from app.environments.shipped import modules_of
 
     folder = environments_folder(cache_dir or default_cache_dir())
     try:
@@ -113,19 +148,31 @@ def check(
         found = building.probe(environments.python(name), folder, modules_of(name))
     except building.EnvironmentProblem as error:
         fail(str(error))
+    if as_json:
+        print_json({"name": name, "found": found})
+    else:
+        _print_found(name, found)
+    if found.broken or found.failed:
+        raise typer.Exit(1)
+
+
+def _print_found(name: str, found: Found) -> None:
+    from app.environments import building
+    from app.environments.shipped import SHIPPED
+
     for module, why in found.broken.items():
         typer.echo(f"FAILED  {name}: {module} is installed but cannot be imported, which breaks transformers: {why}")
     for module, why in found.failed.items():
         typer.echo(f"FAILED  {name}: {module}: {why}")
     if found.broken or found.failed:
-        raise typer.Exit(1)
+        return
     named = building.names_in(SHIPPED[name].requirements) if name in SHIPPED else ["torch", "transformers"]
     versions = ", ".join(f"{one} {found.versions[one]}" for one in named if one in found.versions)
     typer.echo(f"ok      {name}: Python {found.python}, {versions}")
 
 
 @env.command()
-def remove(name: Name, cache_dir: CacheDir = None) -> None:
+def remove(name: Name, as_json: AsJson = False, cache_dir: CacheDir = None) -> None:
     """Delete an environment that was built. Workers that run in it fail at what they have not imported yet."""
     from app.environments import building
     from app.environments.places import environments_folder
@@ -134,7 +181,10 @@ def remove(name: Name, cache_dir: CacheDir = None) -> None:
         num_bytes = building.remove(name, environments_folder(cache_dir or default_cache_dir()))
     except building.EnvironmentProblem as error:
         fail(str(error))
-    typer.echo(f"{name} is removed; {_shown(num_bytes)} are free again.")
+    if as_json:
+        print_json({"name": name, "freed_bytes": num_bytes})
+    else:
+        typer.echo(f"{name} is removed; {_shown(num_bytes)} are free again.")
 
 
 def _shown(num_bytes: int) -> str:

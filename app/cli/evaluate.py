@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.asked_model import (
-    AsJson,
     ColumnList,
     Concurrency,
     Data,
@@ -38,7 +37,7 @@ from app.cli.asked_model import (
 )
 from app.cli.environments import CacheDir
 from app.cli.finding import DEFAULT_MODELS
-from app.cli.printing import fail, new_table, print_table
+from app.cli.printing import AsJson, fail, new_table, print_table
 from app.cli.rows_progress import RowsProgress, shown_rate
 from app.cli.server import KEY_VARIABLE
 

@@ -9,6 +9,8 @@ from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.catalog import Catalog, ModelSpec
+    from app.cli.server import Server
+    from app.tasks.base import Task
 
 DEFAULT_MODELS = Settings().models
 
@@ -21,8 +23,7 @@ async def find_model(model: str, file: Path, task: str | None) -> ModelSpec:
 
     spec = declared(model, file)
     if spec is None:
-        values: dict[str, Any] = {"backend": "auto", **_named(model, task)}
-        spec = read_entry(values, Path.cwd())
+        spec = read_entry(entry_of(model, task), Path.cwd())
     if not spec.is_resolved and spec.problem is None:
         spec = await resolve(spec)
     if spec.problem is not None:
@@ -30,12 +31,24 @@ async def find_model(model: str, file: Path, task: str | None) -> ModelSpec:
     return spec
 
 
-def _named(model: str, task: str | None) -> dict[str, Any]:
+def entry_of(model: str, task: str | None) -> dict[str, Any]:
+    """The keys of an entry that is made of what the command line says."""
     from app.tasks.registry import ALIASES, TASKS
 
     if task is None and (model in TASKS or model in ALIASES):
-        return {"task": model}
-    return {"model": model, **({} if task is None else {"task": task})}
+        return {"backend": "auto", "task": model}
+    return {"backend": "auto", "model": model, **({} if task is None else {"task": task})}
+
+
+def serves(catalog: Catalog, model: str) -> bool:
+    """Whether a server of it would answer for this model, adapter or task."""
+    from app.tasks.registry import ALIASES
+
+    task = ALIASES.get(model, model)
+    return any(
+        model in (spec.id, *spec.aliases, *(one.name for one in spec.with_adapters())) or task in spec.all_tasks
+        for spec in catalog.models
+    )
 
 
 def changed(spec: ModelSpec, changes: dict[str, Any]) -> ModelSpec:
@@ -61,6 +74,22 @@ def changed(spec: ModelSpec, changes: dict[str, Any]) -> ModelSpec:
     if found.problem is not None:
         raise ModelFailed(found.problem)
     return found
+
+
+def find_served(server: Server, model: str, task: str | None) -> tuple[str | None, Task]:
+    """Of a server that runs: the model's name, None for its first, and the task. Raises Trouble, NotServed."""
+    from app.cli.server import Trouble
+    from app.tasks.registry import ALIASES, TASKS, find_task
+
+    if task is None and (model in TASKS or model in ALIASES):
+        return None, find_task(model)
+    card = server.model(model)
+    if task is not None:
+        return model, find_task(task)
+    served = next((name for name in card["tasks"] if name in TASKS), None)
+    if served is None:
+        raise Trouble(f"The server does not say yet what {model} is for: say --task.")
+    return model, TASKS[served]
 
 
 def declared(model: str, file: Path) -> ModelSpec | None:

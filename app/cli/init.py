@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.completion import task_names
 from app.cli.printing import fail
 
 _HEAD = """\
@@ -23,7 +24,10 @@ _KEEP_ALIVE = "10m"
 
 def init(
     file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("models.yaml"),
-    task: Annotated[list[str] | None, typer.Option(help="Do not ask: these tasks, each with its usual model.")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Do not ask: these tasks, each with its usual model.", autocompletion=task_names),
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(help="Do not ask: these models, of the Hub or folders; tasks are read from them."),

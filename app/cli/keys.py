@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from app.cli.printing import fail
+from app.cli.completion import task_names
+from app.cli.printing import AsJson, fail, print_json
+
+if TYPE_CHECKING:
+    from app.access.key_file import KeyForm
 
 keys = typer.Typer(
     help="Make, list and revoke API keys.",
@@ -79,7 +83,8 @@ def create(
         list[str] | None, typer.Option(metavar="PATTERN", help="Ids it may use, such as 'acme/*'; unset: all.")
     ] = None,
     task: Annotated[
-        list[str] | None, typer.Option(parser=_task, metavar="TASK", help="Tasks it may use; unset: all.")
+        list[str] | None,
+        typer.Option(parser=_task, metavar="TASK", help="Tasks it may use; unset: all.", autocompletion=task_names),
     ] = None,
     rpm: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
     tpm: Annotated[int | None, typer.Option(min=1, help="Tokens a minute, read and written.")] = None,
@@ -90,6 +95,7 @@ def create(
         datetime | None, typer.Option(parser=_expiry, metavar="TIME", help="When it ends, from now: 12h, 30d.")
     ] = None,
     keys_file: File = DEFAULT_FILE,
+    as_json: AsJson = False,
 ) -> None:
     """Make a key, and print its secret: it is stored nowhere, only its hash is."""
     from app.access.key_file import KeyForm, changing, hash_of
@@ -113,19 +119,24 @@ def create(
         if any(one.name == name for one in forms):
             fail(f'there is a key "{name}" already in {keys_file}; revoke it first, or choose another name.')
         forms.append(form)
+    if as_json:
+        print_json({"name": name, "secret": secret, "keys_file": str(keys_file)})
+        return
     typer.echo(secret)
     typer.echo(f'"{name}" is in {keys_file}; the secret above is shown this once.', err=True)
 
 
 @keys.command("list")
-def list_keys(keys_file: File = DEFAULT_FILE) -> None:
+def list_keys(keys_file: File = DEFAULT_FILE, as_json: AsJson = False) -> None:
     """The keys and what they allow, without their secrets, which nobody knows but their holders."""
     from app.access.key_file import read_forms
 
     with _problems_told():
         forms = read_forms(keys_file)
+    if as_json:
+        print_json([form.model_dump(mode="json", exclude={"hash"}) | {"is_over": _is_over(form)} for form in forms])
+        return
     for form in forms:
-        is_over = form.expires is not None and form.expires <= datetime.now(UTC)
         parts = [
             ",".join(form.scopes),
             f"models {', '.join(form.models)}" if form.models else "",
@@ -135,13 +146,19 @@ def list_keys(keys_file: File = DEFAULT_FILE) -> None:
             f"{form.concurrent} at a time" if form.concurrent else "",
             f"priority {form.priority}" if form.priority != "normal" else "",
             f"weight {form.weight:g}" if form.weight != 1 else "",
-            "" if form.expires is None else f"{'EXPIRED' if is_over else 'expires'} {form.expires:%Y-%m-%d %H:%M} UTC",
+            ""
+            if form.expires is None
+            else f"{'EXPIRED' if _is_over(form) else 'expires'} {form.expires:%Y-%m-%d %H:%M} UTC",
         ]
         typer.echo(f"{form.name:20} {'; '.join(part for part in parts if part)}")
 
 
+def _is_over(form: KeyForm) -> bool:
+    return form.expires is not None and form.expires <= datetime.now(UTC)
+
+
 @keys.command()
-def revoke(name: Name, keys_file: File = DEFAULT_FILE) -> None:
+def revoke(name: Name, keys_file: File = DEFAULT_FILE, as_json: AsJson = False) -> None:
     """Delete a key. Servers that follow the file refuse it within two seconds; requests that have begun go on."""
     from app.access.key_file import changing
 
@@ -150,7 +167,10 @@ def revoke(name: Name, keys_file: File = DEFAULT_FILE) -> None:
         if len(kept) == len(forms):
             fail(f'there is no key "{name}" in {keys_file}; `pipeserve keys list` shows what there is.')
         forms[:] = kept
-    typer.echo(f'"{name}" is revoked.')
+    if as_json:
+        print_json({"name": name, "is_revoked": True})
+    else:
+        typer.echo(f'"{name}" is revoked.')
 
 
 @contextmanager

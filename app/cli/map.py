@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.asked_model import (
-    AsJson,
     ColumnList,
     Concurrency,
     Data,
@@ -37,7 +36,7 @@ from app.cli.asked_model import (
 )
 from app.cli.environments import CacheDir
 from app.cli.finding import DEFAULT_MODELS
-from app.cli.printing import fail
+from app.cli.printing import AsJson, fail
 from app.cli.rows_progress import RowsProgress, shown_rate
 from app.cli.server import KEY_VARIABLE
 

@@ -9,23 +9,25 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.printing import fail, print_json
-from app.cli.server import DEFAULT_URL, Server, Trouble, Url, model_path
+from app.cli.completion import model_names, task_names
+from app.cli.printing import AsJson, fail, print_json
+from app.cli.server import DEFAULT_URL, Server, Trouble, Url
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, as the server says it.")]
-Model = Annotated[str, typer.Argument(help="Its id, an alias, or an adapter's name.")]
+Model = Annotated[str, typer.Argument(help="Its id, an alias, or an adapter's name.", autocompletion=model_names)]
 _AWAKE = ("loading", "ready", "unloading")
 
 
 def list_models(
     state: Annotated[list[str] | None, typer.Option(help="Only models in this state, such as ready.")] = None,
-    task: Annotated[str | None, typer.Option(help="Only models that answer this task.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Only models that answer this task.", autocompletion=task_names)
+    ] = None,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """List the models that a server serves, loaded or not."""
     with _server(url) as server:
-        cards = server.get("/v1/models", {"state": state} if state else None)["data"]
+        cards = server.models({"state": state} if state else None)
     shown = [card for card in cards if task is None or task in (*card["tasks"], *card["implied_tasks"])]
     if as_json:
         print_json(shown)
@@ -36,7 +38,7 @@ def list_models(
 def ps(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """List the models that are loaded: where, in how much memory, how busy, and until when."""
     with _server(url) as server:
-        cards = server.get("/v1/models", {"state": list(_AWAKE)})["data"]
+        cards = server.models({"state": list(_AWAKE)})
     if as_json:
         print_json(cards)
     else:
@@ -46,7 +48,7 @@ def ps(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
 def show(model: Model, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Show all that a server says of a model, and why it failed if it did."""
     with _server(url) as server:
-        card = server.get(model_path(model))
+        card = server.model(model)
     if as_json:
         print_json(card)
         return
@@ -60,37 +62,46 @@ def load(
     model: Model,
     pinned: Annotated[bool, typer.Option("--pin", help="And keep it: as `pipeserve pin`.")] = False,
     url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
 ) -> None:
     """Have a server load a model now, and wait until it is ready. Needs a key of the scope admin, where there are
     keys."""
     with _server(url) as server:
         if pinned:
-            server.post(f"{model_path(model)}/pin")
-        card = server.post(f"{model_path(model)}/load", headers={"accept": "application/json"}).json()
-    typer.echo(f"{card['id']} is {card['state']} on {card['device']}, in {_bytes(card['memory_bytes'])}.")
+            server.change(model, "pin")
+        card = server.change(model, "load")
+    where = f"on {card['device']}, in {_bytes(card['memory_bytes'])}"
+    _tell(card, f"is {card['state']} {where}", as_json=as_json)
 
 
-def stop(model: Model, url: Url = DEFAULT_URL) -> None:
+def stop(model: Model, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Have a server unload a model, once it has answered what it has. Needs a key of the scope admin, where there are
     keys."""
     with _server(url) as server:
-        card = server.post(f"{model_path(model)}/unload").json()
-    typer.echo(f"{card['id']} is {card['state']}.")
+        card = server.change(model, "unload")
+    _tell(card, f"is {card['state']}", as_json=as_json)
 
 
-def pin(model: Model, url: Url = DEFAULT_URL) -> None:
+def pin(model: Model, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Have a server keep a model, though others need its memory or nobody uses it: until it is unpinned or stopped, its
     entry changes, or the server ends. Loads nothing. Needs a key of the scope admin, where there are keys."""
     with _server(url) as server:
-        card = server.post(f"{model_path(model)}/pin").json()
-    typer.echo(f"{card['id']} is pinned, and {card['state']}.")
+        card = server.change(model, "pin")
+    _tell(card, f"is pinned, and {card['state']}", as_json=as_json)
 
 
-def unpin(model: Model, url: Url = DEFAULT_URL) -> None:
+def unpin(model: Model, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Have a server keep a model no longer than others. Needs a key of the scope admin, where there are keys."""
     with _server(url) as server:
-        card = server.post(f"{model_path(model)}/unpin").json()
-    typer.echo(f"{card['id']} is not pinned, and {card['state']}.")
+        card = server.change(model, "unpin")
+    _tell(card, f"is not pinned, and {card['state']}", as_json=as_json)
+
+
+def _tell(card: dict[str, Any], what: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(card)
+    else:
+        typer.echo(f"{card['id']} {what}.")
 
 
 @contextmanager

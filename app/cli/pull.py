@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli.completion import model_names
 from app.cli.printing import fail, print_json
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ _NOTHING_TO_DO = "nothing to download: the entries are folders of this machine."
 def pull(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Ids of entries, or repositories of the Hub. Unset: every entry."),
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Ids of entries, or repositories of the Hub. Unset: every entry.",
+            autocompletion=model_names,
+        ),
     ] = None,
     models: Annotated[
         Path, typer.Option("--models", "-m", envvar="PIPESERVE_MODELS", help="The catalogue of models.")

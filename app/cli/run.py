@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.asked_model import ParameterList, parsed_parameters
+from app.cli.asked_model import ParameterList, TaskName, parsed_parameters
+from app.cli.completion import models_and_tasks
+from app.cli.finding import find_served
 from app.cli.printing import fail
-from app.cli.server import DEFAULT_URL, Server, Trouble, Url, model_path
+from app.cli.server import DEFAULT_URL, Server, Trouble, Url
 
 if TYPE_CHECKING:
     from app.tasks.base import Task
@@ -35,12 +37,15 @@ class _Asked:
 
 
 def run(
-    model: Annotated[str, typer.Argument(metavar="MODEL|TASK", help="A model of the server, or a task.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL|TASK", help="A model of the server, or a task.", autocompletion=models_and_tasks),
+    ],
     given: Annotated[
         str | None,
         typer.Argument(metavar="[INPUT|FILE|-]", help="A text, JSON, a file, or - for what comes in. Unset: -."),
     ] = None,
-    task: Annotated[str | None, typer.Option(help="What the model is asked for, where it is for several.")] = None,
+    task: TaskName = None,
     parameter: ParameterList = None,
     out: Annotated[Path | None, typer.Option(help="Where a picture or a sound goes. Unset: beside the input.")] = None,
     url: Url = DEFAULT_URL,
@@ -57,7 +62,7 @@ def run(
     try:
         parameters = parsed_parameters(parameter)
         with Server(url) as server:
-            name, wanted = _found(server, model, task)
+            name, wanted = find_served(server, model, task)
             asked = _asked(wanted, given, name, parameters)
             if wanted.name == "text-generation" and not as_json:
                 _stream(server, asked)
@@ -69,21 +74,6 @@ def run(
         fail(error.message)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}.")
-
-
-def _found(server: Server, model: str, task: str | None) -> tuple[str | None, Task]:
-    """The model's name, None for the server's first, and the task. Raises Trouble, NotServed."""
-    from app.tasks.registry import ALIASES, TASKS, find_task
-
-    if task is None and (model in TASKS or model in ALIASES):
-        return None, find_task(model)
-    card = server.get(model_path(model))
-    if task is not None:
-        return model, find_task(task)
-    served = next((name for name in card["tasks"] if name in TASKS), None)
-    if served is None:
-        raise Trouble(f"The server does not say yet what {model} is for: say --task.")
-    return model, TASKS[served]
 
 
 def _asked(task: Task, given: str | None, name: str | None, parameters: Mapping[str, Any]) -> _Asked:
@@ -193,16 +183,10 @@ def _stream(server: Server, asked: _Asked) -> None:
     import orjson
 
     body = {**orjson.loads(asked.content), "stream": True}
-    with server.asked(
-        "POST", "/v1/text-generation", orjson.dumps(body), headers={"content-type": asked.kind}
-    ) as answer:
-        for line in answer.iter_lines():
-            if not line.startswith("data:"):
-                continue
-            event = orjson.loads(line.removeprefix("data:"))
-            if "error" in event:
-                typer.echo("")
-                raise Trouble(str(event["error"]))
-            if not event["token"]["special"]:
-                typer.echo(event["token"]["text"], nl=False)
+    for event in server.events("/v1/text-generation", orjson.dumps(body)):
+        if "error" in event:
+            typer.echo("")
+            raise Trouble(str(event["error"]))
+        if not event["token"]["special"]:
+            typer.echo(event["token"]["text"], nl=False)
     typer.echo("")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import typer
 
 if TYPE_CHECKING:
     import httpx2 as httpx
+
+T = TypeVar("T")
 
 KEY_VARIABLE = "PIPESERVE_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -47,14 +49,15 @@ def checked_url(text: str) -> str:
     return url.rstrip("/")
 
 
-def _url(text: str) -> str:
+def parsed_url(text: str) -> str:
+    """Raises BadParameter."""
     try:
         return checked_url(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
 
-Url = Annotated[str, typer.Option(envvar="PIPESERVE_URL", parser=_url, metavar="URL", help="The server.")]
+Url = Annotated[str, typer.Option(envvar="PIPESERVE_URL", parser=parsed_url, metavar="URL", help="The server.")]
 
 
 def client_options() -> dict[str, Any]:
@@ -82,11 +85,45 @@ class Server:
     def __exit__(self, *exception: Any) -> None:
         self._client.__exit__(*exception)
 
-    def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
-        """The JSON of the answer."""
+    def get(
+        self, path: str, query: Mapping[str, Any] | None = None, form: Callable[[Any], Any] = lambda body: body
+    ) -> Any:
+        """The JSON of the answer, as `form` reads it, which may raise LookupError and TypeError."""
         with self.asked("GET", path, query=query) as response:
             response.read()
-            return response.json()
+            return self._read(response, form)
+
+    def models(self, query: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """The cards of those that it serves."""
+        cards: list[dict[str, Any]] = self.get("/v1/models", query, lambda body: [_card(one) for one in body["data"]])
+        return cards
+
+    def model(self, name: str) -> dict[str, Any]:
+        """Its card."""
+        card: dict[str, Any] = self.get(_model_path(name), form=_card)
+        return card
+
+    def change(self, name: str, order: str) -> dict[str, Any]:
+        """The card of a model that was told to `load`, `unload`, `pin` or `unpin`."""
+        return self._read(self.post(f"{_model_path(name)}/{order}", headers={"accept": "application/json"}), _card)
+
+    def events(self, path: str, content: bytes) -> Iterator[Any]:
+        """The JSON of each event of a stream, as it comes."""
+        import orjson
+
+        with self.asked("POST", path, content, headers={"content-type": "application/json"}) as response:
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                raise Trouble(f"{self.url} is no Pipeserve server: its {path} does not stream.")
+            for line in response.iter_lines():
+                if line.startswith("data:") and not line.endswith("[DONE]"):
+                    yield orjson.loads(line.removeprefix("data:"))
+
+    def _read(self, response: httpx.Response, form: Callable[[Any], T]) -> T:
+        try:
+            return form(response.json())
+        except (ValueError, LookupError, TypeError):
+            path = urlsplit(str(response.url)).path
+            raise Trouble(f"{self.url} is no Pipeserve server: its {path} is none of ours.", status=200) from None
 
     def post(self, path: str, content: bytes = b"", *, headers: Mapping[str, str] | None = None) -> httpx.Response:
         """A whole answer."""
@@ -119,8 +156,15 @@ class Server:
             raise no_answer(error, self.url, CONNECT_S) from None
 
 
-def model_path(model: str) -> str:
+def _model_path(model: str) -> str:
     return f"/v1/models/{quote(model)}"
+
+
+def _card(value: Any) -> dict[str, Any]:
+    """Raises LookupError, TypeError."""
+    card = dict(value)
+    _ = card["id"], card["state"], card["tasks"]
+    return card
 
 
 def no_answer(error: httpx.HTTPError, url: str, timeout_s: float) -> Trouble:

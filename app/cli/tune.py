@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli.completion import model_names, task_names
 from app.cli.environments import CacheDir
 from app.cli.finding import DEFAULT_MODELS, catalog_of, declared, find_model
-from app.cli.printing import fail, new_table, print_json, print_table
+from app.cli.printing import AsJson, fail, new_table, print_json, print_table
 from app.settings import Settings, default_cache_dir
 
 if TYPE_CHECKING:
@@ -43,12 +44,19 @@ class AimName(StrEnum):
 
 def tune(
     model: Annotated[
-        str | None, typer.Argument(help="An id of models.yaml; or a folder or Hub id, with --task where it needs one.")
+        str | None,
+        typer.Argument(
+            help="An id of models.yaml; or a folder or Hub id, with --task where it needs one.",
+            autocompletion=model_names,
+        ),
     ] = None,
     models: Annotated[
         Path, typer.Option("--models", "-m", envvar="PIPESERVE_MODELS", help="The catalogue of models.")
     ] = DEFAULT_MODELS,
-    task: Annotated[str | None, typer.Option(help="What a model is for that is not in models.yaml.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="What a model is for that is not in models.yaml.", autocompletion=task_names),
+    ] = None,
     max_difference: Annotated[
         float | None,
         typer.Option(
@@ -66,7 +74,7 @@ def tune(
     batches: Annotated[str, typer.Option(metavar="N,N", help="Inputs of a request.")] = "1,8,32",
     rounds: Annotated[int, typer.Option(min=1, help="How often the best are measured again.")] = 3,
     seconds: Annotated[float, typer.Option(min=0.0, help="Time for one shape in one round.")] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     lists: Annotated[bool, typer.Option("--list", help="Print the stored choices.")] = False,
     forgets: Annotated[bool, typer.Option("--forget", help="Drop what is stored for the model.")] = False,
     cache_dir: CacheDir = None,

@@ -108,14 +108,18 @@ async def connected(url: str, key: str | None) -> AsyncIterator[httpx2.AsyncClie
 async def find_remote(client: httpx2.AsyncClient, model: str, task_name: str | None) -> tuple[str | None, Task]:
     """What `MODEL` and `--task` mean to the server: the model's name there, and the task. Raises PipeserveError."""
     try:
-        card = (await _send(client, "GET", f"/v1/models/{quote(model)}")).json()
+        response = await _send(client, "GET", f"/v1/models/{quote(model)}")
     except NotServed:
         if task_name is None and (model in TASKS or model in ALIASES):
             return None, find_task(model)
         raise
     if task_name is not None:
         return model, find_task(task_name)
-    task = next((name for name in card["tasks"] if name in TASKS), None)
+    try:
+        served = response.json()["tasks"]
+    except (ValueError, LookupError, TypeError):
+        raise Unavailable(f"{client.base_url} is no Pipeserve server: its /v1/models is none of ours.") from None
+    task = next((name for name in served if name in TASKS), None)
     if task is None:
         raise InvalidInput(f'The server does not say what "{model}" is for: say --task.')
     return model, TASKS[task]
@@ -126,8 +130,10 @@ async def _send(client: httpx2.AsyncClient, method: str, path: str, content: byt
     try:
         response = await client.request(method, path, content=content)
     except httpx2.TransportError as error:
-        told = str(error) or type(error).__name__
-        raise Unavailable(f"{client.base_url} cannot be reached: {told}.") from None
+        told = (str(error) or type(error).__name__).rstrip(".")
+        raise Unavailable(
+            f"{client.base_url} cannot be reached: {told}. Is it running? --url or PIPESERVE_URL names another."
+        ) from None
     if response.is_success:
         return response
     raise error_of(response)

@@ -120,6 +120,35 @@ def test_texts_are_written_as_they_come(house: House) -> None:
     assert house.told("chat", text="") == ""
 
 
+def test_server_is_measured(house: House) -> None:
+    """A line for each number of clients, with what its metrics tell, in a table or as data."""
+    arguments = ("bench", "reviews", "--requests", "24", "-p", "top_k=1")
+    report = json.loads(house.told(*arguments, "--concurrency", "1,8", "--json"))
+    assert (report["model"], report["task"], report["num_inputs"]) == ("reviews", "text-classification", 1)
+    alone, together = report["levels"]
+    for level, concurrency in ((alone, 1), (together, 8)):
+        load = level["load"]
+        assert (load["concurrency"], load["num_answered"], load["num_failed"]) == (concurrency, 24, 0)
+        assert 0 < load["p50_ms"] <= load["p90_ms"] <= load["p99_ms"] and load["requests_per_s"] > 0
+    assert alone["mean_batch_items"] == 1 <= together["mean_batch_items"] <= 8
+    table = house.told(*arguments, "--rate", "200", key=READER).splitlines()
+    assert table[0].split()[:3] == ["RATE", "REQUESTS/S", "P50"]
+    assert table[1].split()[0] == "200" and table[1].split()[5:7] == ["0", "-"]  # its key is not for metrics
+
+
+def test_streams_are_measured_with_inputs_of_a_file(house: House, tmp_path: Path) -> None:
+    """Time to first token, and per token; what does not stream is told."""
+    (tmp_path / "prompts.csv").write_text("text\nhello\nhow are you\n")
+    asked = ("--data", str(tmp_path / "prompts.csv"), "--requests", "6", "--concurrency", "2", "--stream")
+    report = json.loads(house.told("bench", "chat", *asked, "-p", "max_new_tokens=4", "--json"))
+    (level,) = report["levels"]
+    stream = level["load"]["stream"]
+    assert (report["num_inputs"], level["load"]["num_answered"]) == (2, 6)
+    assert 6 <= stream["num_tokens"] <= 24
+    assert 0 < stream["ttft_p50_ms"] <= level["load"]["p99_ms"]
+    assert "stream" in house.refused("bench", "reviews", *asked)
+
+
 @pytest.mark.parametrize(
     ("arguments", "key", "sentence"),
     [
@@ -132,6 +161,8 @@ def test_texts_are_written_as_they_come(house: House) -> None:
         (("stop", "reviews"), READER, "lacks the scope admin"),
         (("pin", "reviews"), READER, "lacks the scope admin"),
         (("list",), "", "wants a key"),
+        (("bench", "reviews"), "", "wants a key"),
+        (("bench", "gone"), ADMIN, "There is no folder"),
         (("chat", "nothing"), ADMIN, 'There is no model "nothing"'),
     ],
 )

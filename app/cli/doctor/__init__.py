@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from app.cli.environments import CacheDir
-from app.cli.printing import print_json
+from app.cli.printing import AsJson, print_json
 from app.settings import default_cache_dir
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def doctor(
     cache_dir: CacheDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Look at devices, libraries, extras, environments, disk, Hub and limits; each problem with what to do.
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli.completion import model_names
 from app.cli.environments import CacheDir
 from app.cli.finding import DEFAULT_MODELS
-from app.cli.printing import fail, new_table, print_json, print_table
+from app.cli.printing import AsJson, fail, new_table, print_json, print_table
 from app.settings import default_cache_dir
 
 if TYPE_CHECKING:
@@ -27,13 +28,20 @@ def _repository(text: str) -> str:
 
 
 def push(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An entry of models.yaml, ENTRY:ADAPTER, or a folder.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="An entry of models.yaml, ENTRY:ADAPTER, or a folder.",
+            autocompletion=model_names,
+        ),
+    ],
     to: Annotated[
         str, typer.Option(parser=_repository, metavar="OWNER/NAME", help="The repository; made if it is not there.")
     ],
     variant: Annotated[
         str | None,
-        typer.Option(help="An export in the cache folder, such as onnx-int8, or weights. [default: as it is served]"),
+        typer.Option(help="An export in the cache folder, such as onnx-int8, or weights. Unset: as it is served."),
     ] = None,
     private: Annotated[
         bool | None, typer.Option("--private/--public", help="Of a new repository. Unset: as its owner has it.")
@@ -58,7 +66,7 @@ def push(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would go, and the card; ask the Hub nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     models: Annotated[
         Path, typer.Option("--models", "-m", envvar="PIPESERVE_MODELS", help="The catalogue of models.")
     ] = DEFAULT_MODELS,

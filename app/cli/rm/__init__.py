@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli.completion import model_names
 from app.cli.environments import CacheDir
 from app.cli.finding import DEFAULT_MODELS
-from app.cli.printing import fail, new_table, print_json, print_table
+from app.cli.printing import AsJson, fail, new_table, print_json, print_table
 from app.cli.server import DEFAULT_URL, Trouble, Url
 from app.settings import default_cache_dir
 
@@ -24,12 +25,16 @@ def rm(
     context: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Entries of models.yaml, ENTRY:ADAPTER, or repositories of the Hub."),
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Entries of models.yaml, ENTRY:ADAPTER, or repositories of the Hub.",
+            autocompletion=model_names,
+        ),
     ] = None,
     unused: Annotated[
         bool, typer.Option("--unused", help="All models in the Hub's cache that models.yaml does not name.")
     ] = False,
-    revision: Annotated[str | None, typer.Option(help="Only this one. [default: the entry's, else all]")] = None,
+    revision: Annotated[str | None, typer.Option(help="Only this one. Unset: the entry's, else all.")] = None,
     exports: Annotated[
         bool, typer.Option("--exports", help="As well what was made of their files: exports for onnx, openvino, ...")
     ] = False,
@@ -39,7 +44,7 @@ def rm(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Even if a server has them loaded.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, remove nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     models: Annotated[
         Path, typer.Option("--models", "-m", envvar="PIPESERVE_MODELS", help="The catalogue of models.")
     ] = DEFAULT_MODELS,

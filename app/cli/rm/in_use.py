@@ -8,8 +8,8 @@ from typing import Any
 from app.cli.server import Server, Trouble
 
 _AWAKE = ("loading", "ready", "unloading")
-_NO_SERVER = (404, 405, 501)
-"""Of what else may listen there: it is asked for a path that it does not have."""
+_NO_SERVER = (200, 404, 405, 501)
+"""Of what else may listen there: it is asked for a path that it does not have, or answers with what is none of ours."""
 
 
 def loaded(url: str, places: Collection[str], ids: Collection[str], *, is_sure: bool) -> list[str]:
