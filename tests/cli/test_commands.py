@@ -1,4 +1,4 @@
-"""The `pipeserve` command, as a process."""
+"""The `pipeserve` command: as a process where that matters, else in this one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from app.cli import cli
 from tests.fake_hub import COMMIT, FakeHub, serve
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -32,6 +34,11 @@ def pipeserve_within(timeout_s: float, *arguments: str, **variables: str) -> sub
     )
 
 
+def here(*arguments: str, **variables: str) -> Result:
+    """In this process."""
+    return CliRunner().invoke(cli, list(arguments), env=variables)
+
+
 def test_check_of_the_default_catalogue_passes() -> None:
     """`pipeserve check` reads models.yaml of the current folder."""
     done = pipeserve("check")
@@ -42,32 +49,32 @@ def test_check_of_the_default_catalogue_passes() -> None:
 def test_check_reports_form_and_files(tmp_path: Path) -> None:
     """A mistake of form is on stderr, an entry that cannot be served on stdout; both exit with 1."""
     (tmp_path / "typo.yaml").write_text("models: [{taks: ner}]")
-    done = pipeserve("check", str(tmp_path / "typo.yaml"))
-    assert done.returncode == 1
+    done = here("check", str(tmp_path / "typo.yaml"))
+    assert done.exit_code == 1
     assert 'unknown key "taks"' in done.stderr
     (tmp_path / "gone.yaml").write_text("models: [{task: ner, model: ./gone}]")
-    done = pipeserve("check", str(tmp_path / "gone.yaml"))
-    assert done.returncode == 1
+    done = here("check", str(tmp_path / "gone.yaml"))
+    assert done.exit_code == 1
     assert "There is no folder" in done.stdout
     (tmp_path / "adapters.yaml").write_text("models: [{id: a, task: ner, adapters: {sql: ./gone}}]")
-    done = pipeserve("check", str(tmp_path / "adapters.yaml"))
-    assert done.returncode == 1
+    done = here("check", str(tmp_path / "adapters.yaml"))
+    assert done.exit_code == 1
     assert "FAILED  a:sql: there is no folder" in done.stdout
 
 
 def test_environments_are_listed_and_their_lack_is_told(tmp_path: Path) -> None:
     """`env list`, `env check`, `env create` and `check` each say what to do; nothing is built by that."""
     cache = ("--cache-dir", str(tmp_path / "cache"))
-    assert "optimum        not built" in pipeserve("env", "list", *cache).stdout
-    done = pipeserve("env", "check", "optimum", *cache)
-    assert (done.returncode, "`pipeserve env create optimum`" in done.stderr) == (1, True)
-    done = pipeserve("env", "create", "optimun", *cache)
-    assert (done.returncode, "give --requirements FILE" in done.stderr) == (1, True)
-    done = pipeserve("env", "remove", "../optimum", *cache)
-    assert (done.returncode, "cannot name an environment" in done.stderr) == (2, True)
+    assert "optimum        not built" in here("env", "list", *cache).stdout
+    done = here("env", "check", "optimum", *cache)
+    assert (done.exit_code, "`pipeserve env create optimum`" in done.stderr) == (1, True)
+    done = here("env", "create", "optimun", *cache)
+    assert (done.exit_code, "give --requirements FILE" in done.stderr) == (1, True)
+    done = here("env", "remove", "../optimum", *cache)
+    assert (done.exit_code, "cannot name an environment" in " ".join(done.stderr.split())) == (2, True)
     (tmp_path / "models.yaml").write_text("models: [{id: a, task: ner, env: optimum}]")
-    done = pipeserve("check", str(tmp_path / "models.yaml"), *cache)
-    assert done.returncode == 1
+    done = here("check", str(tmp_path / "models.yaml"), *cache)
+    assert done.exit_code == 1
     assert 'FAILED  a: the environment "optimum" is not built yet' in done.stdout
     assert not (tmp_path / "cache").exists()
 
@@ -139,8 +146,8 @@ def test_serve_stops_at_a_mistake_of_form(tmp_path: Path) -> None:
 )
 def test_wrong_variable_is_named(name: str, value: str) -> None:
     """Settings from the environment are checked like flags."""
-    done = pipeserve("serve", **{name: value})
-    assert done.returncode == 2
+    done = here("serve", **{name: value})
+    assert done.exit_code == 2
     assert name in done.stderr
 
 

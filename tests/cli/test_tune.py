@@ -1,4 +1,4 @@
-"""`pipeserve tune`, as a process, on a tiny model."""
+"""`pipeserve tune` on a tiny model: as a process where it measures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from app.tuning.candidates import name_of
-from tests.cli.test_commands import REPOSITORY, pipeserve, pipeserve_within
+from tests.cli.test_commands import REPOSITORY, here, pipeserve_within
 
 QUICK = ("--rounds", "1", "--seconds", "0", "--batches", "1,2")
 
@@ -46,15 +46,15 @@ def test_choice_is_measured_stored_shown_and_forgotten(catalog: Path) -> None:
     assert rows["torch"]["memory_bytes"] > 2**20
     assert rows[name_of(found["choice"])]["is_allowed"]
 
-    listed = pipeserve("tune", "--list", "--cache-dir", cache)
+    listed = here("tune", "--list", "--cache-dir", cache)
     assert "sequence-classification" in listed.stdout
     assert "used" in listed.stdout and "not used" not in listed.stdout
-    checked = pipeserve("check", str(catalog), "--cache-dir", cache)
+    checked = here("check", str(catalog), "--cache-dir", cache)
     assert re.search(r"computed by (torch|onnx|openvino)\b.* as tuned on 20", checked.stdout)
 
-    forgotten = pipeserve("tune", "reviews", "--models", str(catalog), "--forget", "--cache-dir", cache)
+    forgotten = here("tune", "reviews", "--models", str(catalog), "--forget", "--cache-dir", cache)
     assert forgotten.stdout == "1 forgotten.\n"
-    assert pipeserve("tune", "--list", "--cache-dir", cache).stdout == "Nothing is stored.\n"
+    assert here("tune", "--list", "--cache-dir", cache).stdout == "Nothing is stored.\n"
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,10 @@ def test_choice_is_measured_stored_shown_and_forgotten(catalog: Path) -> None:
 )
 def test_what_cannot_be_tuned_is_a_sentence(catalog: Path, arguments: tuple[str, ...], words: str) -> None:
     """On stderr, and nothing is started."""
-    done = pipeserve("tune", *arguments, "--models", str(catalog), HF_HUB_OFFLINE="1")
-    assert done.returncode == 1
+    done = here("tune", *arguments, "--models", str(catalog))
+    assert done.exit_code == 1
     assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    assert isinstance(done.exception, SystemExit)
 
 
 def test_ctrl_c_leaves_no_process_and_no_file(catalog: Path, tmp_path: Path) -> None:
