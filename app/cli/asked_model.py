@@ -12,7 +12,8 @@ import typer
 
 from app.cli.completion import models_and_tasks, task_names
 from app.cli.finding import catalog_of, changed, find_model
-from app.cli.server import KEY_VARIABLE, parsed_url
+from app.cli.server import parsed_url
+from app.client import KEY_VARIABLE
 from app.settings import Settings, default_cache_dir
 
 if TYPE_CHECKING:
@@ -87,15 +88,14 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """The model as the command line says it. url: None: in this process. key: of that server. changes: keys that its
-    entry would have instead of its own."""
+    """The model as the command line says it. url: None: in this process. changes: keys that its entry would have
+    instead of its own."""
 
     model: str
     task: str | None
     parameters: dict[str, Any]
     models: Path
     url: str | None
-    key: str | None
     cache_dir: Path | None
     changes: dict[str, Any] = field(default_factory=dict)
 
@@ -119,7 +119,7 @@ async def found_model(wanted: Wanted) -> AsyncIterator[Found]:
     if wanted.url is not None:
         from app.dataset.remote import connected
 
-        async with connected(wanted.url, wanted.key) as client:
+        async with connected(wanted.url) as client:
             found = await _found_remote(wanted, client)
             check_parameters(found.task, wanted.parameters)
             yield found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -39,7 +38,6 @@ from app.cli.environments import CacheDir
 from app.cli.finding import DEFAULT_MODELS
 from app.cli.printing import AsJson, fail, new_table, print_table
 from app.cli.rows_progress import RowsProgress, shown_rate
-from app.cli.server import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -93,7 +91,6 @@ def evaluate(
         parameters=parsed_parameters(parameter),
         models=models,
         url=url,
-        key=os.environ.get(KEY_VARIABLE),
         cache_dir=cache_dir,
     )
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.client import named_task, task_of
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ async def find_model(model: str, file: Path, task: str | None) -> ModelSpec:
 
 def entry_of(model: str, task: str | None) -> dict[str, Any]:
     """The keys of an entry that is made of what the command line says."""
-    from app.tasks.registry import ALIASES, TASKS
-
-    if task is None and (model in TASKS or model in ALIASES):
+    if named_task(model, task) is not None:
         return {"backend": "auto", "task": model}
     return {"backend": "auto", "model": model, **({} if task is None else {"task": task})}
 
@@ -77,19 +76,16 @@ def changed(spec: ModelSpec, changes: dict[str, Any]) -> ModelSpec:
 
 
 def find_served(server: Server, model: str, task: str | None) -> tuple[str | None, Task]:
-    """Of a server that runs: the model's name, None for its first, and the task. Raises Trouble, NotServed."""
+    """Of a server that runs: the model's name, None for its first, and the task. Raises Trouble, PipeserveError."""
     from app.cli.server import Trouble
-    from app.tasks.registry import ALIASES, TASKS, find_task
 
-    if task is None and (model in TASKS or model in ALIASES):
-        return None, find_task(model)
-    card = server.model(model)
-    if task is not None:
-        return model, find_task(task)
-    served = next((name for name in card["tasks"] if name in TASKS), None)
-    if served is None:
-        raise Trouble(f"The server does not say yet what {model} is for: say --task.")
-    return model, TASKS[served]
+    try:
+        card = server.model(model)
+    except Trouble as trouble:
+        if trouble.status != 404 or (wanted := named_task(model, task)) is None:
+            raise
+        return None, wanted
+    return model, task_of(card, task)
 
 
 def declared(model: str, file: Path) -> ModelSpec | None:

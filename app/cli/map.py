@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
@@ -38,7 +37,6 @@ from app.cli.environments import CacheDir
 from app.cli.finding import DEFAULT_MODELS
 from app.cli.printing import AsJson, fail
 from app.cli.rows_progress import RowsProgress, shown_rate
-from app.cli.server import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from app.dataset.columns import InputColumns
@@ -90,7 +88,6 @@ def map_rows(
         parameters=parsed_parameters(parameter),
         models=models,
         url=url,
-        key=os.environ.get(KEY_VARIABLE),
         cache_dir=cache_dir,
     )
     try:

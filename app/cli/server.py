@@ -6,22 +6,21 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import typer
+
+from app.client import KEY_VARIABLE, client_options, model_path, read_card, told_by
 
 if TYPE_CHECKING:
     import httpx2 as httpx
 
 T = TypeVar("T")
 
-KEY_VARIABLE = "PIPESERVE_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_S = 5.0
 _ANSWER_S = 3600.0  # longer than a server's own deadline
 _MAX_SHOWN = 300  # characters of what another server says
-_ITSELF = ("localhost", "127.0.0.1", "[::1]")
-"""What is on this machine is reached without the proxy that the environment may name for all else."""
 
 
 class Trouble(Exception):
@@ -60,15 +59,6 @@ def parsed_url(text: str) -> str:
 Url = Annotated[str, typer.Option(envvar="PIPESERVE_URL", parser=parsed_url, metavar="URL", help="The server.")]
 
 
-def client_options() -> dict[str, Any]:
-    """Keywords of httpx's clients: the key, which stands in no list of processes, and ways around proxies."""
-    key = os.environ.get(KEY_VARIABLE, "")
-    return {
-        "headers": {"authorization": f"Bearer {key}"} if key else {},
-        "mounts": {f"all://{host}": None for host in _ITSELF},
-    }
-
-
 class Server:
     """Enter it before it is asked. Every method raises Trouble."""
 
@@ -95,17 +85,19 @@ class Server:
 
     def models(self, query: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """The cards of those that it serves."""
-        cards: list[dict[str, Any]] = self.get("/v1/models", query, lambda body: [_card(one) for one in body["data"]])
+        cards: list[dict[str, Any]] = self.get(
+            "/v1/models", query, lambda body: [read_card(one) for one in body["data"]]
+        )
         return cards
 
     def model(self, name: str) -> dict[str, Any]:
         """Its card."""
-        card: dict[str, Any] = self.get(_model_path(name), form=_card)
+        card: dict[str, Any] = self.get(model_path(name), form=read_card)
         return card
 
     def change(self, name: str, order: str) -> dict[str, Any]:
         """The card of a model that was told to `load`, `unload`, `pin` or `unpin`."""
-        return self._read(self.post(f"{_model_path(name)}/{order}", headers={"accept": "application/json"}), _card)
+        return self._read(self.post(f"{model_path(name)}/{order}", headers={"accept": "application/json"}), read_card)
 
     def events(self, path: str, content: bytes) -> Iterator[Any]:
         """The JSON of each event of a stream, as it comes."""
@@ -156,17 +148,6 @@ class Server:
             raise no_answer(error, self.url, CONNECT_S) from None
 
 
-def _model_path(model: str) -> str:
-    return f"/v1/models/{quote(model)}"
-
-
-def _card(value: Any) -> dict[str, Any]:
-    """Raises LookupError, TypeError."""
-    card = dict(value)
-    _ = card["id"], card["state"], card["tasks"]
-    return card
-
-
 def no_answer(error: httpx.HTTPError, url: str, timeout_s: float) -> Trouble:
     """Of a server that could not be asked."""
     import httpx2 as httpx
@@ -179,7 +160,7 @@ def no_answer(error: httpx.HTTPError, url: str, timeout_s: float) -> Trouble:
 
 def refusal(response: httpx.Response, url: str, path: str, *, scopes: str = "infer") -> str:
     """Of an answer that is an error, and has been read. scopes: that a key needs for it, for people."""
-    told = told_by(response)
+    told = (told_by(response)[0] or response.reason_phrase)[:_MAX_SHOWN]
     if response.status_code == 401:
         return f"{url} wants a key: set {KEY_VARIABLE} to one with the scope {scopes}. ({told})"
     if response.status_code == 403:
@@ -187,16 +168,6 @@ def refusal(response: httpx.Response, url: str, path: str, *, scopes: str = "inf
     if response.status_code == 404 and told == response.reason_phrase:
         return f"{url} is no Pipeserve server: it has no {path}."
     return f"{url}{path} answered {response.status_code}: {told}"
-
-
-def told_by(response: httpx.Response) -> str:
-    """The server's own sentence, in any dialect of its errors."""
-    try:
-        error = response.json()["error"]
-        text = error if isinstance(error, str) else error["message"]
-    except (ValueError, LookupError, TypeError):
-        text = response.reason_phrase
-    return str(text)[:_MAX_SHOWN]
 
 
 def _reason(error: BaseException) -> str:

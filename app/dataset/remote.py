@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote
 
 import httpx2
 import msgspec
 
+from app.client import client_options, model_path, named_task, read_card, task_of, told_by
 from app.dataset.asking import Computed
 from app.errors import (
     BackendFailed,
@@ -25,7 +25,6 @@ from app.errors import (
     error_classes,
 )
 from app.tasks.base import JSON, Task
-from app.tasks.registry import ALIASES, TASKS, find_task
 
 _CONNECT_S = 10.0
 _ANSWER_S = 3600.0  # longer than a server's own deadline
@@ -92,15 +91,15 @@ def _is_mine(card: dict[str, Any], model: str | None, task: Task) -> bool:
 
 
 @asynccontextmanager
-async def connected(url: str, key: str | None) -> AsyncIterator[httpx2.AsyncClient]:
-    headers = {"accept": JSON, "x-priority": "low", "content-type": JSON}
-    if key:
-        headers["authorization"] = f"Bearer {key}"
+async def connected(url: str) -> AsyncIterator[httpx2.AsyncClient]:
+    """url: checked."""
+    options = client_options()
+    options["headers"] |= {"accept": JSON, "x-priority": "low", "content-type": JSON}
     async with httpx2.AsyncClient(
-        base_url=url.rstrip("/"),
-        headers=headers,
+        base_url=url,
         timeout=httpx2.Timeout(_ANSWER_S, connect=_CONNECT_S),
         limits=httpx2.Limits(max_connections=_MAX_CONNECTIONS),
+        **options,
     ) as client:
         yield client
 
@@ -108,21 +107,16 @@ async def connected(url: str, key: str | None) -> AsyncIterator[httpx2.AsyncClie
 async def find_remote(client: httpx2.AsyncClient, model: str, task_name: str | None) -> tuple[str | None, Task]:
     """What `MODEL` and `--task` mean to the server: the model's name there, and the task. Raises PipeserveError."""
     try:
-        response = await _send(client, "GET", f"/v1/models/{quote(model)}")
+        response = await _send(client, "GET", model_path(model))
     except NotServed:
-        if task_name is None and (model in TASKS or model in ALIASES):
-            return None, find_task(model)
-        raise
-    if task_name is not None:
-        return model, find_task(task_name)
+        if (task := named_task(model, task_name)) is None:
+            raise
+        return None, task
     try:
-        served = response.json()["tasks"]
+        card = read_card(response.json())
     except (ValueError, LookupError, TypeError):
         raise Unavailable(f"{client.base_url} is no Pipeserve server: its /v1/models is none of ours.") from None
-    task = next((name for name in served if name in TASKS), None)
-    if task is None:
-        raise InvalidInput(f'The server does not say what "{model}" is for: say --task.')
-    return model, TASKS[task]
+    return model, task_of(card, task_name)
 
 
 async def _send(client: httpx2.AsyncClient, method: str, path: str, content: bytes | None = None) -> httpx2.Response:
@@ -141,13 +135,8 @@ async def _send(client: httpx2.AsyncClient, method: str, path: str, content: byt
 
 def error_of(response: httpx2.Response) -> PipeserveError:
     """The error that the server answered, as it was there."""
-    message, code = f"The server answered {response.status_code}.", None
-    try:
-        body = response.json()
-        told = body["error"]
-        message, code = (told["message"], None) if isinstance(told, dict) else (str(told), body.get("error_type"))
-    except (ValueError, KeyError, TypeError):  # not in our words
-        pass
+    told, code = told_by(response)
+    message = told or f"The server answered {response.status_code}."
     kind = error_classes().get(code or "") or _BY_STATUS.get(response.status_code)
     if kind is None:
         kind = InvalidInput if response.is_client_error else BackendFailed

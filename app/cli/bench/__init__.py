@@ -29,7 +29,8 @@ from app.cli.completion import models_and_tasks
 from app.cli.environments import CacheDir
 from app.cli.finding import DEFAULT_MODELS
 from app.cli.printing import AsJson, fail, print_json, print_table
-from app.cli.server import KEY_VARIABLE, Server, Trouble, parsed_url
+from app.cli.server import Server, Trouble, parsed_url
+from app.client import KEY_VARIABLE
 from app.settings import default_cache_dir
 
 if TYPE_CHECKING:

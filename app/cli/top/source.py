@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx2 as httpx
 
-from app.cli.server import Trouble, client_options, no_answer, refusal
+from app.cli.server import Trouble, no_answer, refusal
 from app.cli.top.samples import NAMES, Card, NotPipeserve, Sample, read_cards, read_sample
+from app.client import client_options
 
 TIMEOUT_S = 5.0
 _MOVING = ("loading", "ready", "unloading", "failed")
