@@ -51,6 +51,7 @@ from app.tasks.base import Task
 from app.tasks.custom import NAME as CUSTOM
 from app.tasks.registry import ALIASES, ALL_TASKS, TASKS, find_task
 from app.tasks.requests import check_defaults
+from app.tasks.text_generation import ADAPTER_ID
 
 
 class BatchSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,6 +199,15 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
             known = ", ".join(one.id for one in self.adapters) or "none"
             raise NotServed(f'"{self.id}" has no adapter "{name}"; there is {known}.', param="model")
         return msgspec.structs.replace(self, adapter=adapter)
+
+    def chosen_adapter(self, adapter_id: str | None) -> AdapterSpec | None:
+        """What the model's name says, or Text Generation Inference's parameter. Raises NotServed, InvalidInput."""
+        if adapter_id is None:
+            return self.adapter
+        if self.adapter is not None and self.adapter.id != adapter_id:
+            name = f"parameters.{ADAPTER_ID}"
+            raise InvalidInput(f'{name}: "{self.adapter.id}" and "{adapter_id}" are both asked for.', param=name)
+        return self.with_adapter(adapter_id).adapter
 
     def with_adapters(self) -> list[ModelSpec]:
         """This one, and one for each adapter."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.fake_hub_uploads import Taker, Uploads, metadata_of
 
@@ -34,12 +34,14 @@ class Trouble:
 
 
 class FakeHub:
-    """repositories: by id. gated: ids that only `TOKEN` may read. Paths of requests are kept, and how many
-    answers were cut, and how many gone on with."""
+    """repositories: by id; a data set's begins with `datasets/`. gated: ids that only `TOKEN` may read. others: other
+    revisions of a repository, by id and name. Paths of requests are kept, and how many answers were cut, and how many
+    gone on with."""
 
     def __init__(self, repositories: dict[str, Path], gated: frozenset[str] = frozenset()) -> None:
         self.repositories = repositories
         self.gated = gated
+        self.others: dict[tuple[str, str], Path] = {}
         self.requests: list[str] = []
         self.trouble = Trouble()
         self.num_cut = self.num_resumed = 0
@@ -54,9 +56,17 @@ class FakeHub:
         is_branch = (repository, revision) in self.uploads.branches
         return self.uploads.heads.get((repository, revision), main) if is_branch else None
 
+    def revision(self, repository: str, name: str) -> tuple[str, Path] | None:
+        """The commit that a revision is, and its files."""
+        for (owner, other), folder in self.others.items():
+            commit = hashlib.sha1(other.encode()).hexdigest()
+            if owner == repository and name in (other, commit):
+                return commit, folder
+        head = self.head(repository, name)
+        return None if head is None else (head, self.repositories[repository])
+
     def files(self, repository: str) -> list[str]:
-        folder = self.repositories[repository]
-        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        return _files(self.repositories[repository])
 
     def downloaded(self) -> list[str]:
         """The names of the files whose content was asked for."""
@@ -128,21 +138,22 @@ def _handler(hub: FakeHub, made: Path) -> type[BaseHTTPRequestHandler]:
             trouble = hub.trouble
             time.sleep(trouble.silence_s)
             status, headers, body = self._find(path) if trouble.status is None else (trouble.status, {}, b"{}")
-            begin = self._first_byte() if status == 200 else 0
-            if begin:
-                hub.num_resumed += 1
-                status, headers = 206, {**headers, "Content-Range": f"bytes {begin}-{len(body) - 1}/{len(body)}"}
+            whole = len(body)
+            begin, end = self._range(whole) if status == 200 else (0, whole)
+            if begin or end < whole:
+                hub.num_resumed += end == whole
+                status, headers = 206, {**headers, "Content-Range": f"bytes {begin}-{end - 1}/{whole}"}
             self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body) - begin)}.items():
+            for name, value in {**headers, "Content-Length": str(end - begin)}.items():
                 self.send_header(name, value)
             self.end_headers()
             if with_body:
-                self._send(body[begin:], trouble.broken_after if "ETag" in headers else None)
+                self._send(body[begin:end], trouble.broken_after if "ETag" in headers else None)
 
-        def _first_byte(self) -> int:
-            """Where a client goes on that has the beginning."""
-            found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-            return int(found[1]) if found else 0
+        def _range(self, whole: int) -> tuple[int, int]:
+            """Where a client goes on that has the beginning, or the piece that it reads."""
+            found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+            return (int(found[1]), min(int(found[2] or whole) + 1, whole)) if found else (0, whole)
 
         def _send(self, body: bytes, broken_after: int | None) -> None:
             if broken_after is None or len(body) <= broken_after:
@@ -158,36 +169,49 @@ def _handler(hub: FakeHub, made: Path) -> type[BaseHTTPRequestHandler]:
                 return (200, {}, b'{"name": "ada"}') if is_known else (401, {}, b"{}")
             if path == "/api/models":
                 return 200, {}, b"[]"
-            parts = path.removeprefix("/api/models").strip("/").split("/")
-            repository = "/".join(parts[:2])
+            parts = path.removeprefix("/api").removeprefix("/models").strip("/").split("/")
+            num_names = 3 if parts[0] == "datasets" else 2
+            repository, rest = "/".join(parts[:num_names]), parts[num_names:]
             if repository not in hub.repositories:
                 return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
             if repository in hub.gated and self.headers.get("Authorization") != f"Bearer {TOKEN}":
                 return 401, {"X-Error-Code": "GatedRepo"}, b"{}"
-            head = hub.head(repository, unquote(parts[3]) if len(parts) > 3 else "main")
-            if head is None:
+            found = hub.revision(repository, unquote(rest[1]) if len(rest) > 1 else "main")
+            if found is None:
                 return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
+            head, folder = found
             if path.startswith("/api/"):
-                told = json.dumps(self._api(repository, parts, head)).encode()
+                told = json.dumps(self._api(repository, rest, head, folder)).encode()
                 return 200, {"Content-Type": "application/json"}, told
-            file = hub.repositories[repository] / "/".join(parts[4:])
+            file = folder / "/".join(rest[2:])
             if not file.is_file():
                 return 404, {"X-Error-Code": "EntryNotFound"}, b"{}"
             content = file.read_bytes()
             return 200, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": head}, content
 
-        def _api(self, repository: str, parts: list[str], head: str) -> Any:
-            names = hub.files(repository)
-            if len(parts) > 2 and parts[2] == "tree":
-                sizes = {name: (hub.repositories[repository] / name).stat().st_size for name in names}
-                return [{"type": "file", "path": name, "size": size, "oid": "0" * 40} for name, size in sizes.items()]
-            card = hub.repositories[repository] / "README.md"
+        def _api(self, repository: str, rest: list[str], head: str, folder: Path) -> Any:
+            if rest[:1] == ["tree"]:
+                is_deep = parse_qs(urlsplit(self.path).query).get("recursive", ["false"])[0].lower() == "true"
+                below = folder / "/".join(map(unquote, rest[2:]))
+                return [_entry(path, folder) for path in sorted(below.glob("**/*" if is_deep else "*"))]
+            card = folder / "README.md"
             return {
-                "id": repository,
+                "id": repository.removeprefix("datasets/"),
                 "sha": head,
                 "private": repository in hub.uploads.private,
                 "cardData": metadata_of(card.read_text()) if card.is_file() else None,
-                "siblings": [{"rfilename": name} for name in names],
+                "siblings": [{"rfilename": name} for name in _files(folder)],
             }
 
     return Handler
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _entry(path: Path, folder: Path) -> dict[str, Any]:
+    """Of a tree."""
+    kind, content = ("directory", b"") if path.is_dir() else ("file", path.read_bytes())
+    name = path.relative_to(folder).as_posix()
+    return {"type": kind, "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}

@@ -150,7 +150,7 @@ class TaskAnswerer:
         inputs = parsed.inputs
         if places := remote_places(inputs):
             inputs = await until_disconnect(receive, self._with_files(inputs, places, record))
-        adapter = _adapter(spec, parsed.parameters.pop(ADAPTER_ID, None))
+        adapter = spec.chosen_adapter(parsed.parameters.pop(ADAPTER_ID, None))
         record.adapter = None if adapter is None else adapter.id
         return _job(task, spec, parsed, inputs, media_type, call, record, adapter), parsed
 
@@ -322,16 +322,6 @@ def _job(
         weight=record.caller.weight,
         journal=journal,
     )
-
-
-def _adapter(spec: ModelSpec, adapter_id: str | None) -> AdapterSpec | None:
-    """What the model's name says, or Text Generation Inference's parameter. Raises NotServed, InvalidInput."""
-    if adapter_id is None:
-        return spec.adapter
-    if spec.adapter is not None and spec.adapter.id != adapter_id:
-        name = f"parameters.{ADAPTER_ID}"
-        raise InvalidInput(f'{name}: "{spec.adapter.id}" and "{adapter_id}" are both asked for.', param=name)
-    return spec.with_adapter(adapter_id).adapter
 
 
 def answer_headers(

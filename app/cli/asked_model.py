@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from app.dataset.asking import Model
     from app.dataset.columns import InputColumns
     from app.dataset.mapping import Pace
-    from app.dataset.rows import Source
+    from app.dataset.rows import Files, Source
     from app.tasks.base import Task
 
 _TEXTS, _TEXTS_AT_ONCE = 16, 128
@@ -44,8 +44,13 @@ Data = Annotated[
         " videos, what `save_to_disk` wrote, or a data set's id on the Hub."
     ),
 ]
-Subset = Annotated[str | None, typer.Option(help="Of a data set on the Hub.")]
-Split = Annotated[str | None, typer.Option(help="Of a data set that has several.")]
+Config = Annotated[str | None, typer.Option("--config", "--subset", help="Of a data set on the Hub that has several.")]
+Split = Annotated[str | None, typer.Option(help="Of a data set that has several: test, or train[:1000].")]
+Revision = Annotated[str | None, typer.Option(help="Of a data set on the Hub: a branch, a tag or a commit.")]
+Streaming = Annotated[
+    bool,
+    typer.Option("--streaming", help="Read a data set from the Hub as its rows are needed, instead of downloading it."),
+]
 ColumnList = Annotated[
     list[str] | None,
     typer.Option(
@@ -55,7 +60,7 @@ ColumnList = Annotated[
         help="What the model gets: `text`, or for inputs of several fields `question=q` and `context=c`.",
     ),
 ]
-Files = Annotated[
+FilesFolder = Annotated[
     Path | None, typer.Option(help="Where the files are that a column names. [default: where the data are]")
 ]
 TaskName = Annotated[
@@ -165,7 +170,12 @@ def found_offline(wanted: Wanted, spec: ModelSpec) -> Found:
             tell=tell,
         )
 
-    computed_by = (spec.backend, spec.dtype, spec.quantization)
+    computed_by = (
+        spec.backend,
+        spec.dtype,
+        spec.quantization,
+        *([spec.adapter.path, spec.adapter.revision] if spec.adapter else []),
+    )
     identity = " ".join(map(str, (spec.model, spec.revision, *computed_by, sorted(spec.parameters.items()))))
     return Found(name=spec.name, task=task, identity=identity, open=opened)
 
@@ -197,17 +207,25 @@ def parsed_parameters(given: list[str] | None) -> dict[str, Any]:
     return found
 
 
-def opened(data: str, subset: str | None, split: str | None, limit: int | None) -> Source:
+def opened(
+    data: str, *, config: str | None, split: str | None, revision: str | None, streams: bool, limit: int | None
+) -> Source:
     """Blocks, as it counts the rows. Raises PipeserveError."""
-    from app.dataset.sources import First, open_source
+    from app.dataset.hub import Part
+    from app.dataset.sources import open_source
     from app.errors import InvalidInput
 
-    source = open_source(data, subset=subset, split=split)
-    if limit is not None:
-        source = First(source, limit)
+    source = open_source(data, Part(config=config, split=split, revision=revision, streams=streams, limit=limit))
     if source.num_rows == 0:
         raise InvalidInput(f"{data}: it has no rows.")
     return source
+
+
+def files_of(source: Source, folder: Path | None) -> Files | None:
+    """folder: of `--files`."""
+    from app.dataset.files import FolderFiles
+
+    return source.files if folder is None else FolderFiles(folder)
 
 
 def pace_of(columns: InputColumns, concurrency: int | None) -> Pace:

@@ -14,26 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.asked_model import (
-    ColumnList,
-    Concurrency,
-    Data,
-    Files,
-    Found,
-    Limit,
-    ModelName,
-    ModelsFile,
-    ParameterList,
-    Split,
-    Subset,
-    TaskName,
-    Url,
-    Wanted,
-    found_model,
-    opened,
-    pace_of,
-    parsed_parameters,
-)
+from app.cli import asked_model as asked
 from app.cli.environments import CacheDir
 from app.cli.finding import DEFAULT_MODELS
 from app.cli.printing import AsJson, fail, new_table, print_table
@@ -42,8 +23,9 @@ from app.cli.rows_progress import RowsProgress, shown_rate
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from app.dataset.columns import InputColumns
     from app.dataset.journal import Journal
-    from app.dataset.rows import Source
+    from app.dataset.rows import Files, Source
     from app.evaluation.bootstrap import Difference, Estimate
     from app.evaluation.report import Measured, Report, Variant
 
@@ -51,10 +33,10 @@ _INTERRUPTED = 130
 
 
 def evaluate(
-    model: ModelName,
-    data: Data,
+    model: asked.ModelName,
+    data: asked.Data,
     label_column: Annotated[str, typer.Option(metavar="COLUMN", help="What the answer should be.")],
-    column: ColumnList = None,
+    column: asked.ColumnList = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="accuracy, f1, wer, bleu, spearman, map, ... [default: the task's usual]")
     ] = None,
@@ -69,15 +51,17 @@ def evaluate(
             help="Compare with another model, or with this one as an entry with these keys: `quantization=int8`.",
         ),
     ] = None,
-    task: TaskName = None,
-    parameter: ParameterList = None,
-    models: ModelsFile = DEFAULT_MODELS,
-    url: Url = None,
-    subset: Subset = None,
-    split: Split = None,
-    files: Files = None,
-    concurrency: Concurrency = None,
-    limit: Limit = None,
+    task: asked.TaskName = None,
+    parameter: asked.ParameterList = None,
+    models: asked.ModelsFile = DEFAULT_MODELS,
+    url: asked.Url = None,
+    config: asked.Config = None,
+    split: asked.Split = None,
+    revision: asked.Revision = None,
+    streaming: asked.Streaming = False,
+    files: asked.FilesFolder = None,
+    concurrency: asked.Concurrency = None,
+    limit: asked.Limit = None,
     resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 1000,
     as_json: AsJson = False,
     cache_dir: CacheDir = None,
@@ -85,16 +69,16 @@ def evaluate(
     """Say how good a model's answers are, with 95 % intervals; --against compares two variants on the same rows."""
     from app.errors import PipeserveError
 
-    wanted = Wanted(
+    wanted = asked.Wanted(
         model=model,
         task=task,
-        parameters=parsed_parameters(parameter),
+        parameters=asked.parsed_parameters(parameter),
         models=models,
         url=url,
         cache_dir=cache_dir,
     )
     try:
-        source = opened(data, subset, split, limit)
+        source = asked.opened(data, config=config, split=split, revision=revision, streams=streaming, limit=limit)
         _check_column(source, label_column)
         evaluation = _Evaluation(
             source=source,
@@ -102,7 +86,7 @@ def evaluate(
             label_column=label_column,
             label_names=_pairs_of(label_name or [], "--label-name"),
             metrics=metric or [],
-            files=files or source.folder,
+            files=asked.files_of(source, files),
             concurrency=concurrency,
             resamples=resamples,
         )
@@ -135,13 +119,13 @@ def _pairs_of(given: Sequence[str], option: str) -> dict[str, str]:
     return found
 
 
-def _other(wanted: Wanted, against: str) -> Wanted:
+def _other(wanted: asked.Wanted, against: str) -> asked.Wanted:
     """What `--against` says: keys of an entry, or a model."""
     if "=" not in against:
         return replace(wanted, model=against)
     if wanted.url is not None:
         raise typer.BadParameter("a server's entries are as they are: name another one.", param_hint="--against")
-    return replace(wanted, changes=parsed_parameters(against.split(",")))
+    return replace(wanted, changes=asked.parsed_parameters(against.split(",")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,11 +135,12 @@ class _Evaluation:
     label_column: str
     label_names: dict[str, str]
     metrics: Sequence[str]
-    files: Path | None
+    files: Files | None
     concurrency: int | None
     resamples: int
 
-    async def whole(self, wanted: Sequence[Wanted]) -> Report:
+    async def whole(self, wanted: Sequence[asked.Wanted]) -> Report:
+        from app.dataset.columns import input_columns
         from app.errors import InvalidInput
         from app.evaluation.metrics import metrics_of
         from app.evaluation.pairs import References
@@ -163,15 +148,16 @@ class _Evaluation:
 
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pipeserve-eval-")))
-            every = [await stack.enter_async_context(found_model(one)) for one in wanted]
+            every = [await stack.enter_async_context(asked.found_model(one)) for one in wanted]
             task = every[0].task
             if any(found.task is not task for found in every):
                 raise InvalidInput(f"--against: {every[1].name} is asked for {every[1].task.name}, not {task.name}.")
             metrics = metrics_of(task, self.metrics)
+            columns = input_columns(task, self.columns, self.source.columns, self.files)
             variants, journals = [], []
             for number, found in enumerate(every):
                 journal = stack.enter_context(self._journal(folder / str(number)))
-                variants.append(await self._answer(found, _named(wanted, every, number), journal))
+                variants.append(await self._answer(found, _named(wanted, every, number), columns, journal))
                 journals.append(journal)
             references = References(
                 column=self.label_column,
@@ -197,12 +183,10 @@ class _Evaluation:
 
         return Journal(path, {}, self.source.num_rows)
 
-    async def _answer(self, found: Found, name: str, journal: Journal) -> Variant:
-        from app.dataset.columns import input_columns
+    async def _answer(self, found: asked.Found, name: str, columns: InputColumns, journal: Journal) -> Variant:
         from app.dataset.mapping import Mapper
         from app.evaluation.report import Variant
 
-        columns = input_columns(found.task, self.columns, self.source.columns, self.files)
         with RowsProgress(self.source.num_rows) as progress:
             async with found.open(lambda phase: progress.status(f"{name}: {phase}")) as model:
                 progress.begin(0)
@@ -210,7 +194,7 @@ class _Evaluation:
                     model,
                     columns,
                     journal,
-                    pace_of(columns, self.concurrency),
+                    asked.pace_of(columns, self.concurrency),
                     answered=lambda num_rows: progress.rows(num_rows, journal.num_problems),
                 )
                 await mapper.run(self.source.rows())
@@ -224,7 +208,7 @@ class _Evaluation:
         )
 
 
-def _named(wanted: Sequence[Wanted], found: Sequence[Found], number: int) -> str:
+def _named(wanted: Sequence[asked.Wanted], found: Sequence[asked.Found], number: int) -> str:
     changes = " ".join(f"{key}={value}" for key, value in wanted[number].changes.items())
     return f"{found[number].name} {changes}".strip()
 

@@ -22,7 +22,7 @@ async def find_model(model: str, file: Path, task: str | None) -> ModelSpec:
     from app.errors import ModelFailed
     from app.resolving import resolve
 
-    spec = declared(model, file)
+    spec = _declared_with_adapter(model, file)
     if spec is None:
         spec = read_entry(entry_of(model, task), Path.cwd())
     if not spec.is_resolved and spec.problem is None:
@@ -90,6 +90,19 @@ def find_served(server: Server, model: str, task: str | None) -> tuple[str | Non
 
 def declared(model: str, file: Path) -> ModelSpec | None:
     return next((spec for spec in catalog_of(file).models if model in (spec.id, *spec.aliases)), None)
+
+
+def _declared_with_adapter(name: str, file: Path) -> ModelSpec | None:
+    """As requests name it: by an adapter's own id, or `id:adapter`, too. Raises NotServed for one that it has not."""
+    from app.errors import NotServed
+    from app.fleet.directory import Directory
+
+    try:
+        return Directory(catalog_of(file).models).get(name)
+    except NotServed:
+        if declared(name.partition(":")[0], file) is not None:
+            raise
+        return None
 
 
 def catalog_of(file: Path) -> Catalog:

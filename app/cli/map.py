@@ -13,26 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.asked_model import (
-    ColumnList,
-    Concurrency,
-    Data,
-    Files,
-    Found,
-    Limit,
-    ModelName,
-    ModelsFile,
-    ParameterList,
-    Split,
-    Subset,
-    TaskName,
-    Url,
-    Wanted,
-    found_model,
-    opened,
-    pace_of,
-    parsed_parameters,
-)
+from app.cli import asked_model as asked
 from app.cli.environments import CacheDir
 from app.cli.finding import DEFAULT_MODELS
 from app.cli.printing import AsJson, fail
@@ -41,7 +22,7 @@ from app.cli.rows_progress import RowsProgress, shown_rate
 if TYPE_CHECKING:
     from app.dataset.columns import InputColumns
     from app.dataset.journal import Journal
-    from app.dataset.rows import Source
+    from app.dataset.rows import Files, Source
 
 SET_ASIDE = 3
 """The exit code where everything is done, and some rows could not be."""
@@ -54,22 +35,30 @@ class OnError(StrEnum):
 
 
 def map_rows(
-    model: ModelName,
-    data: Data,
-    out: Annotated[Path, typer.Option(help="A .csv, .tsv, .jsonl or .parquet file.")],
-    column: ColumnList = None,
+    model: asked.ModelName,
+    data: asked.Data,
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|FOLDER/",
+            help="A .csv, .tsv, .jsonl or .parquet file; or a folder, for the pictures or sounds that a model makes.",
+        ),
+    ],
+    column: asked.ColumnList = None,
     keep: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="Of the data, into the output. [default: all but files]")
     ] = None,
-    task: TaskName = None,
-    parameter: ParameterList = None,
-    models: ModelsFile = DEFAULT_MODELS,
-    url: Url = None,
-    subset: Subset = None,
-    split: Split = None,
-    files: Files = None,
-    concurrency: Concurrency = None,
-    limit: Limit = None,
+    task: asked.TaskName = None,
+    parameter: asked.ParameterList = None,
+    models: asked.ModelsFile = DEFAULT_MODELS,
+    url: asked.Url = None,
+    config: asked.Config = None,
+    split: asked.Split = None,
+    revision: asked.Revision = None,
+    streaming: asked.Streaming = False,
+    files: asked.FilesFolder = None,
+    concurrency: asked.Concurrency = None,
+    limit: asked.Limit = None,
     on_error: Annotated[
         OnError, typer.Option(help="A row that cannot be answered is set aside (skip), or ends the run (stop).")
     ] = OnError.SKIP,
@@ -80,25 +69,27 @@ def map_rows(
 ) -> None:
     """Answer every row of a data set with a model. Ended and run again, it goes on where it was."""
     from app.dataset.mapping import StoppedByBadRow
+    from app.dataset.writing import out_of
     from app.errors import PipeserveError
 
-    wanted = Wanted(
+    wanted = asked.Wanted(
         model=model,
         task=task,
-        parameters=parsed_parameters(parameter),
+        parameters=asked.parsed_parameters(parameter),
         models=models,
         url=url,
         cache_dir=cache_dir,
     )
     try:
-        _check_place(out, restart=restart, overwrite=overwrite)
-        source = opened(data, subset, split, limit)
+        place = out_of(out)
+        _check_place(place, data, restart=restart, overwrite=overwrite)
+        source = asked.opened(data, config=config, split=split, revision=revision, streams=streaming, limit=limit)
         run = _Run(
             source=source,
-            out=out,
+            out=place,
             columns=column or [],
             kept=_kept(source, keep),
-            files=files or source.folder,
+            files=asked.files_of(source, files),
             concurrency=concurrency,
             stops=on_error is OnError.STOP,
         )
@@ -139,18 +130,19 @@ class _Run:
     out: Path
     columns: Sequence[str]
     kept: Sequence[str]
-    files: Path | None
+    files: Files | None
     concurrency: int | None
     stops: bool
 
-    async def whole(self, wanted: Wanted) -> Summary:
+    async def whole(self, wanted: asked.Wanted) -> Summary:
         from app.dataset.columns import input_columns
         from app.dataset.writing import Output, errors_of
 
         async with AsyncExitStack() as stack:
             progress = stack.enter_context(RowsProgress(self.source.num_rows))
-            found = await stack.enter_async_context(found_model(wanted))
+            found = await stack.enter_async_context(asked.found_model(wanted))
             columns = input_columns(found.task, self.columns, self.source.columns, self.files)
+            self.out.parent.mkdir(exist_ok=True)
             journal = stack.enter_context(self._journal(found, columns, wanted.parameters))
             num_before = journal.num_done
             if num_before < self.source.num_rows:
@@ -169,7 +161,7 @@ class _Run:
             errors=str(errors_of(self.out)) if journal.num_problems else None,
         )
 
-    def _journal(self, found: Found, columns: InputColumns, parameters: dict[str, Any]) -> Journal:
+    def _journal(self, found: asked.Found, columns: InputColumns, parameters: dict[str, Any]) -> Journal:
         from app.dataset.journal import Journal, journal_of
 
         identity = {
@@ -182,29 +174,37 @@ class _Run:
         }
         return Journal(journal_of(self.out), identity, self.source.num_rows)
 
-    async def _answer(self, found: Found, columns: InputColumns, journal: Journal, progress: RowsProgress) -> None:
+    async def _answer(
+        self, found: asked.Found, columns: InputColumns, journal: Journal, progress: RowsProgress
+    ) -> None:
+        from app.dataset.made_files import MadeFiles, is_manifest, makes_files
         from app.dataset.mapping import Mapper
 
+        has_folder = is_manifest(self.out) and makes_files(found.task)
         async with found.open(progress.status) as model:
             progress.begin(journal.num_done)
             mapper = Mapper(
                 model,
                 columns,
                 journal,
-                pace_of(columns, self.concurrency),
+                asked.pace_of(columns, self.concurrency),
                 stops=self.stops,
                 answered=lambda num_rows: progress.rows(num_rows, journal.num_problems),
+                keep=MadeFiles(self.out.parent, found.task).keep if has_folder else None,
             )
             await mapper.run(self.source.rows())
 
 
-def _check_place(out: Path, *, restart: bool, overwrite: bool) -> None:
+def _check_place(out: Path, data: str, *, restart: bool, overwrite: bool) -> None:
     """A journal says that the output is being made: what is there of it may be replaced. Raises PipeserveError."""
     from app.dataset.journal import forget, journal_of
+    from app.dataset.made_files import is_manifest
     from app.dataset.writing import check_out
     from app.errors import InvalidInput
 
     check_out(out)
+    if is_manifest(out) and Path(data).expanduser().resolve() == out.parent.resolve():
+        raise InvalidInput(f"--out {out.parent}: that folder is the data; what is made needs one of its own.")
     if out.exists() and not overwrite and not journal_of(out).exists():
         raise InvalidInput(f"{out} is there already: say --overwrite to replace it.")
     if restart:

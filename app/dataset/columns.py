@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 from pydantic import BaseModel
 
 from app.dataset.media_folder import FILE, FILE_NAME
-from app.dataset.rows import BadRow, Row
+from app.dataset.rows import BadRow, Files, Row
 from app.errors import InvalidInput
 from app.tasks.base import Task
 
@@ -71,7 +70,7 @@ class InputColumns:
     list_fields: frozenset[str] = frozenset()
     media_fields: frozenset[str] = frozenset()
     is_media: bool = False
-    files: Path | None = None
+    files: Files | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -110,15 +109,10 @@ class InputColumns:
     def _read(self, name: str, column: str) -> bytes:
         if self.files is None:
             raise BadRow(f"{column}: {name[:200]!r} is a path, and nobody said where it begins: --files FOLDER.")
-        root = self.files.resolve()
         try:
-            path = (root / name).resolve()
-            if not path.is_relative_to(root):
-                raise BadRow(f"{column}: {name!r} is not below {root}; --files FOLDER says where files may be.")
-            return path.read_bytes()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise BadRow(f"{column}: {name[:200]!r} cannot be read: {reason}.") from None
+            return self.files.read(name)
+        except BadRow as error:
+            raise BadRow(f"{column}: {error}") from None
 
 
 def _value(row: Row, column: str) -> Any:
@@ -136,7 +130,7 @@ def _from_json(text: str) -> Any:
         return text
 
 
-def input_columns(task: Task, given: Sequence[str], columns: Sequence[str], files: Path | None = None) -> InputColumns:
+def input_columns(task: Task, given: Sequence[str], columns: Sequence[str], files: Files | None = None) -> InputColumns:
     """given: of `--column`, each COLUMN or FIELD=COLUMN; none: what is clear without. Raises InvalidInput."""
     fields = fields_of(task)
     if not given:
@@ -165,7 +159,7 @@ def input_columns(task: Task, given: Sequence[str], columns: Sequence[str], file
     return _made(task, tuple(plain), named, files)
 
 
-def _made(task: Task, plain: tuple[str, ...], named: Mapping[str, str], files: Path | None) -> InputColumns:
+def _made(task: Task, plain: tuple[str, ...], named: Mapping[str, str], files: Files | None) -> InputColumns:
     kinds = fields_of(task)
     media_field = (task.media_field or "").removeprefix("inputs.")
     return InputColumns(

@@ -58,6 +58,7 @@ class Mapper:
     """Owned by the event loop; rows are read, and their files, in a thread beside it.
 
     stops: at the first row that cannot be answered, instead of setting it aside. answered: told after rows came in.
+    keep: what goes into the journal of the answer to a row, by its number; called in a thread, too.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Mapper:
         *,
         stops: bool = False,
         answered: Callable[[int], None] = lambda num_rows: None,
+        keep: Callable[[int, bytes], bytes] | None = None,
     ) -> None:
         self._model = model
         self._columns = columns
@@ -76,6 +78,7 @@ class Mapper:
         self._pace = pace
         self._stops = stops
         self._tell = answered
+        self._keep_answer = keep
         self._answered_at = 0.0
 
     async def run(self, rows: Iterator[Row]) -> None:
@@ -114,8 +117,11 @@ class Mapper:
         """Together; where that is refused each by itself, so that only the bad ones are set aside."""
         if not rows:
             return
+        numbers = [row.number for row, _ in rows]
         try:
             answers = await self._ask([one for _, one in rows])
+            if self._keep_answer is not None:
+                answers = await asyncio.to_thread(lambda keep: list(map(keep, numbers, answers)), self._keep_answer)
         except _OF_ONE_ROW as error:
             if isinstance(error, InvalidInput) and is_about_parameters(error):
                 raise
@@ -123,9 +129,9 @@ class Mapper:
                 for row in rows:
                     await self._answer([row])
             else:
-                self._keep([Entry(rows[0][0].number, None, _about_one(error))])
+                self._keep([Entry(numbers[0], None, _about_one(error))])
         else:
-            self._keep([Entry(row.number, answer, None) for (row, _), answer in zip(rows, answers, strict=True)])
+            self._keep([Entry(number, answer, None) for number, answer in zip(numbers, answers, strict=True)])
 
     async def _ask(self, inputs: list[Any]) -> list[bytes]:
         """Waits as the server says. A deadline that passes says that it is slow, or that this row always will be."""

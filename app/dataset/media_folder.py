@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from app.dataset.rows import Row
+from app.dataset.files import FolderFiles
+from app.dataset.rows import Files, Row
 from app.errors import InvalidInput
 
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -28,7 +29,7 @@ class MediaFolder:
     """Hidden files and folders are left out. In the order of the paths' names."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder: Path | None = folder
+        self.files: Files | None = FolderFiles(folder)
         self._root = folder
 
     @cached_property

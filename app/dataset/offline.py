@@ -68,7 +68,7 @@ class OfflineModel:
                 inputs=await self._with_files(parsed.inputs),
                 parameters=parsed.parameters,
                 num_items=parsed.num_items,
-                adapter=None if adapter_id is None else self._spec.with_adapter(adapter_id).adapter,
+                adapter=self._spec.chosen_adapter(adapter_id),
             )
         )
         return result.outputs
@@ -98,7 +98,8 @@ async def offline(
     spec = decider(Choices(settings.cache_dir / FILE), environments)(spec)
     queue = msgspec.structs.replace(spec.queue, deadline_s=_NO_DEADLINE_S, max_wait_s=None)
     spec = msgspec.structs.replace(spec, queue=queue)
-    alone = with_environments(msgspec.structs.replace(catalog, models=(spec,)), environments)
+    served = msgspec.structs.replace(spec, adapter=None)  # each request says which it is for
+    alone = with_environments(msgspec.structs.replace(catalog, models=(served,)), environments)
     launcher = EnvironmentsLauncher(
         make_launcher(settings), environments, log_level=settings.log_level, cache_dir=settings.cache_dir
     )
@@ -108,7 +109,7 @@ async def offline(
         await fleet.start()
         await _load(fleet, spec.id, tell)
         computed.num_items, computed.forward_s = 0, 0.0
-        yield OfflineModel(fleet, alone.models[0], task, parameters, computed, MediaFetcher(catalog.media))
+        yield OfflineModel(fleet, spec, task, parameters, computed, MediaFetcher(catalog.media))
     finally:
         await fleet.stop()
 

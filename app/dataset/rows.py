@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -15,6 +14,12 @@ class Row:
     number: int
     values: dict[str, Any]
     problem: str | None = None
+
+
+class Files(Protocol):
+    def read(self, name: str) -> bytes:
+        """Blocks. Raises BadRow."""
+        ...
 
 
 class Source(Protocol):
@@ -34,8 +39,8 @@ class Source(Protocol):
         ...
 
     @property
-    def folder(self) -> Path | None:
-        """Where files are that columns name."""
+    def files(self) -> Files | None:
+        """Those that columns name."""
         ...
 
     def rows(self) -> Iterator[Row]: ...

@@ -8,28 +8,39 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from app.dataset.hub import is_saved, load_hub, load_saved
+from app.dataset.hub import Part, is_saved, load_hub, load_saved
 from app.dataset.media_folder import FILE_NAME, METADATA, MediaFolder
 from app.dataset.rows import Row, Source
 from app.dataset.tables import TABLE_SUFFIXES, suffix_of, table
 from app.errors import InvalidInput
 
+WHOLE = Part()
 
-def open_source(data: str, *, subset: str | None = None, split: str | None = None) -> Source:
+
+def open_source(data: str, part: Part = WHOLE) -> Source:
     """Blocks. Raises InvalidInput, NotServed, NotAvailable."""
     path = Path(data).expanduser()
-    if path.is_dir():
-        return _open_folder(path, split)
-    if path.is_file():
-        return table(path)
-    if path.is_absolute() or data.startswith((".", "~")) or suffix_of(path) in TABLE_SUFFIXES:
+    if path.exists():
+        source = _open_here(path, part)
+    elif path.is_absolute() or data.startswith((".", "~")) or suffix_of(path) in TABLE_SUFFIXES:
         raise InvalidInput(f"{data}: there is no such file or folder.")
-    return load_hub(data, subset, split)
+    else:
+        source = load_hub(data, part)
+    return source if part.limit is None or part.streams else First(source, part.limit)
 
 
-def _open_folder(folder: Path, split: str | None) -> Source:
-    if is_saved(folder):
-        return load_saved(folder, split)
+def _open_here(path: Path, part: Part) -> Source:
+    asked = {"--config": part.config, "--revision": part.revision, "--streaming": part.streams}
+    if not (path.is_dir() and is_saved(path)):
+        asked["--split"] = part.split
+    if wrong := next((name for name, value in asked.items() if value), None):
+        raise InvalidInput(f"{wrong}: {path} is here, and has none; it is for data sets on the Hub.")
+    if not path.is_dir():
+        return table(path)
+    return load_saved(path, part.split) if is_saved(path) else _open_folder(path)
+
+
+def _open_folder(folder: Path) -> Source:
     metadata = next((folder / name for name in METADATA if (folder / name).is_file()), None)
     if metadata is not None:
         source = table(metadata)
@@ -45,7 +56,7 @@ class Shards:
 
     def __init__(self, tables: Sequence[Source]) -> None:
         self._tables = tables
-        self.folder = tables[0].folder
+        self.files = tables[0].files
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -78,7 +89,7 @@ class First:
     def __init__(self, source: Source, num_rows: int) -> None:
         self._source = source
         self._limit = num_rows
-        self.folder = source.folder
+        self.files = source.files
         self.columns = source.columns
         self.identity = source.identity
 

@@ -13,7 +13,8 @@ from typing import IO, Any, cast
 import msgspec
 
 from app.dataset.extras import needed
-from app.dataset.rows import Row
+from app.dataset.files import FolderFiles
+from app.dataset.rows import Files, Row
 from app.errors import InvalidInput
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -50,8 +51,8 @@ class _FileTable:
         self._path = path
 
     @property
-    def folder(self) -> Path | None:
-        return self._path.parent
+    def files(self) -> Files | None:
+        return FolderFiles(self._path.parent)
 
     @cached_property
     def identity(self) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from app.dataset.answers import answer_columns, prefix_for
 from app.dataset.extras import needed
 from app.dataset.journal import Entry, Journal
+from app.dataset.made_files import DEFAULT_MANIFEST, is_manifest
 from app.dataset.rows import Row, Source
 from app.dataset.tables import DELIMITERS, JSON_LINES, PARQUET, suffix_of
 from app.errors import BackendFailed, InvalidInput
@@ -26,12 +27,19 @@ _PARQUET_ROWS = 1000
 OUT_SUFFIXES = (*DELIMITERS, *JSON_LINES, PARQUET)
 
 
+def out_of(text: str) -> Path:
+    """What `--out` says: a table, or a folder, whose table has a name of its own."""
+    path = Path(text).expanduser()
+    return path / DEFAULT_MANIFEST if text.endswith("/") or path.is_dir() else path
+
+
 def check_out(out: Path) -> None:
     """Before anything is computed. Raises InvalidInput, NotAvailable."""
     if suffix_of(out) not in OUT_SUFFIXES or out.suffix not in OUT_SUFFIXES:
-        raise InvalidInput(f"--out {out}: written are {', '.join(OUT_SUFFIXES)} files.")
-    if not out.parent.is_dir():
-        raise InvalidInput(f"--out {out}: there is no folder {out.parent}.")
+        raise InvalidInput(f"--out {out}: written are {', '.join(OUT_SUFFIXES)} files, and folders: {out}/.")
+    folder = out.parent.parent if is_manifest(out) else out.parent
+    if not folder.is_dir():
+        raise InvalidInput(f"--out {out}: there is no folder {folder}.")
     if out.suffix == PARQUET:
         needed("pyarrow.parquet", "data")
 

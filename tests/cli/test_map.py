@@ -188,6 +188,69 @@ def test_folder_of_images_with_a_broken_one(tiny_dir: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_pictures_that_a_model_makes_are_files_of_a_folder(tiny_dir: Path, tmp_path: Path) -> None:
+    """Ended in the midst and run again: each picture is made once, and named by a table that is data of the next."""
+    from PIL import Image
+
+    from tests.tiny import build
+
+    (tmp_path / "small").mkdir()
+    for number in range(20):
+        (tmp_path / "small" / f"{number:02d}.png").write_bytes(PNG if number != 10 else b"no picture")
+    out = tmp_path / "large"
+    arguments = ["map", str(build("swin2sr", tiny_dir)), "--task", "image-to-image", "--data", str(tmp_path / "small")]
+    arguments += ["--out", f"{out}/", "--json"]
+    stopped = pipeserve(*arguments, "--concurrency", "1", "--on-error", "stop")
+    assert (stopped.returncode, "Row 11" in stopped.stderr) == (1, True), stopped.stderr
+    assert not (out / "metadata.jsonl").exists(), "there is a table of half of them"
+    (out / "000002.png").write_bytes(b"kept from before")
+    done = pipeserve(*arguments)
+    assert done.returncode == 3, done.stderr
+    assert json.loads(done.stdout)["resumed"] == 10
+    assert (out / "000002.png").read_bytes() == b"kept from before", "it was made twice"
+    rows = [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
+    assert rows == [{"file": f"{n:02d}.png", "file_name": f"{n + 1:06d}.png"} for n in range(20) if n != 10]
+    with Image.open(out / "000020.png") as made:
+        assert made.width > 64
+    refused = mapped(*arguments[1:6], "--out", str(tmp_path / "small") + "/")
+    assert (refused.exit_code, "that folder is the data" in refused.stderr) == (1, True), refused.output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_adapter_is_named_as_in_requests(models_dir: Path, tmp_path: Path) -> None:
+    """`id:adapter` answers what PEFT does, and the model alone another thing; one that is not there is a sentence."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from tests.tiny.adapters import lora, save, with_peft
+
+    folder = models_dir / "sequence-classification"
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    head = lora(task_type="SEQ_CLS", target_modules=["query", "value"])
+    critic = save(model, tmp_path / "critic", head, seed=5)
+    texts = [text_of(number) for number in range(8)]
+    inputs = AutoTokenizer.from_pretrained(folder)(texts[0], return_tensors="pt")
+    best = {}
+    with torch.inference_mode():
+        for name, one in (("labels", model), ("labels:critic", with_peft(model, critic))):
+            best[name] = one(**inputs).logits.softmax(-1).max().item()
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    entry = {"id": "labels", "model": str(folder), "adapters": [str(critic)]}
+    (tmp_path / "models.yaml").write_text(json.dumps({"models": [entry]}))
+    known = ("--models", str(tmp_path / "models.yaml"), "--data", str(tmp_path / "texts.jsonl"))
+    for name, score in best.items():
+        out = tmp_path / f"{name}.jsonl"
+        done = pipeserve("map", name, *known, "--out", str(out))
+        assert done.returncode == 0, done.stderr
+        assert json.loads(out.read_text().splitlines()[0])["score"] == pytest.approx(score, abs=1e-4)
+    assert abs(best["labels"] - best["labels:critic"]) > 1e-3
+    gone = mapped("labels:poet", *known, "--out", str(tmp_path / "gone.jsonl"))
+    assert 'has no adapter "poet"; there is critic' in gone.stderr
+
+
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_answered(models_dir: Path, reviews: Path, tmp_path: Path) -> None:
     """Exit code 130, a sentence, and a journal from which it goes on; no process is left."""
     out = tmp_path / "out.csv"

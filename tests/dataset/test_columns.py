@@ -9,6 +9,7 @@ import pytest
 
 from app.dataset.answers import answer_columns, prefix_for
 from app.dataset.columns import input_columns
+from app.dataset.files import FolderFiles
 from app.dataset.rows import BadRow, Row
 from app.errors import InvalidInput
 from app.tasks.registry import TASKS
@@ -73,7 +74,7 @@ def test_files_are_read_from_below_their_folder_only(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.png").write_bytes(PNG)
     (tmp_path / "secret").write_bytes(b"secret")
-    columns = input_columns(TASKS["image-classification"], ["file"], ("file",), tmp_path / "data")
+    columns = input_columns(TASKS["image-classification"], ["file"], ("file",), FolderFiles(tmp_path / "data"))
     assert columns.input_of(Row(0, {"file": "a.png"})) == PNG
     assert columns.input_of(Row(0, {"file": str(tmp_path / "data" / "a.png")})) == PNG
     (tmp_path / "data" / "link").symlink_to(tmp_path / "secret")

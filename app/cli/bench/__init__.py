@@ -16,12 +16,15 @@ import typer
 
 from app.cli.asked_model import (
     ColumnList,
-    Files,
+    Config,
+    FilesFolder,
     ModelsFile,
     ParameterList,
+    Revision,
     Split,
-    Subset,
+    Streaming,
     TaskName,
+    files_of,
     opened,
     parsed_parameters,
 )
@@ -118,9 +121,11 @@ def bench(
         ),
     ] = None,
     models: ModelsFile = DEFAULT_MODELS,
-    subset: Subset = None,
+    config: Config = None,
     split: Split = None,
-    files: Files = None,
+    revision: Revision = None,
+    streaming: Streaming = False,
+    files: FilesFolder = None,
     limit: Annotated[int, typer.Option(min=1, help="Only so many rows of the data, from the first on.")] = _MAX_ROWS,
     as_json: AsJson = False,
     cache_dir: CacheDir = None,
@@ -140,7 +145,11 @@ def bench(
         seconds=math.inf if requests is not None else duration or _DEFAULT_S,
         num_requests=requests or math.inf,
         data=data,
-        rows=lambda: opened(data, subset, split, limit) if data is not None else None,
+        rows=lambda: (
+            None
+            if data is None
+            else opened(data, config=config, split=split, revision=revision, streams=streaming, limit=limit)
+        ),
         columns=column or [],
         files=files,
         parameters=parsed_parameters(parameter),
@@ -247,7 +256,7 @@ class _Run:
         if source is not None:
             from app.dataset.columns import input_columns
 
-            columns = input_columns(task, self.columns, source.columns, self.files or source.folder)
+            columns = input_columns(task, self.columns, source.columns, files_of(source, self.files))
             inputs = inputs_of(source, columns)
         return make_work(task, name, inputs, self.parameters, streams=self.streams)
 
