@@ -163,6 +163,8 @@ class _Evaluation:
                 column=self.label_column,
                 names=self.source.label_names(self.label_column),
                 renamed=self.label_names,
+                words=next(iter(columns.plain), None),
+                delimiter=wanted[0].parameters.get("delimiter") or " ",
             )
             kinds = {kind for _, kind in metrics}
             comparison = await asyncio.to_thread(Comparison, self.source, journals, references, kinds)

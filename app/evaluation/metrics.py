@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.errors import InvalidInput
-from app.evaluation import labels, others, texts
+from app.evaluation import labels, others, ranking, texts
 from app.evaluation.from_library import PREFIX, library_metric
 from app.evaluation.metric import Metric
 from app.evaluation.pairs import Kind, kinds_of
 from app.tasks.base import Task
 
-ALL = (*labels.METRICS, *texts.METRICS, *others.METRICS)
+ALL = (*labels.METRICS, *texts.METRICS, *others.METRICS, *ranking.METRICS)
 
 _USUAL = {
     Kind.LABEL: ("accuracy", "f1"),
@@ -20,6 +20,7 @@ _USUAL = {
     Kind.NUMBER: ("spearman", "pearson"),
     Kind.ENTITIES: ("f1", "precision", "recall"),
     Kind.OBJECTS: ("map", "map50"),
+    Kind.RANKING: ("ndcg@10", "mrr@10"),
 }
 _USUAL_OF = {
     "automatic-speech-recognition": ("wer", "cer"),

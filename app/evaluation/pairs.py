@@ -11,12 +11,14 @@ import msgspec
 
 from app.dataset.rows import BadRow
 from app.errors import NotAvailable
+from app.evaluation.tags import entities_of, places_of
 from app.tasks.base import Task
 
 
 class Kind(Enum):
     """LABEL: labels, the likeliest first; of the reference one. TEXT: a text; of the reference one or several. ANSWER:
-    the same, of a question. NUMBER. ENTITIES: a set of (start, end, label). OBJECTS: a list of `Box`."""
+    the same, of a question. NUMBER. ENTITIES: a set of (start, end, label). OBJECTS: a list of `Box`. RANKING: places
+    and scores of texts; of the reference the relevance of each."""
 
     LABEL = "labels"
     TEXT = "texts"
@@ -24,6 +26,7 @@ class Kind(Enum):
     NUMBER = "numbers"
     ENTITIES = "entities"
     OBJECTS = "objects"
+    RANKING = "relevances"
 
 
 _KINDS: Mapping[str, tuple[Kind, ...]] = {
@@ -35,11 +38,12 @@ _KINDS: Mapping[str, tuple[Kind, ...]] = {
     "image-to-text": (Kind.TEXT,),
     "object-detection": (Kind.OBJECTS,),
     "question-answering": (Kind.ANSWER,),
-    "sentence-similarity": (Kind.NUMBER,),
+    "sentence-similarity": (Kind.NUMBER, Kind.RANKING),
     "summarization": (Kind.TEXT,),
     "table-question-answering": (Kind.ANSWER,),
     "text-classification": (Kind.LABEL, Kind.NUMBER),
     "text-generation": (Kind.TEXT, Kind.ANSWER),
+    "text-ranking": (Kind.RANKING,),
     "text2text-generation": (Kind.TEXT, Kind.ANSWER),
     "token-classification": (Kind.ENTITIES,),
     "translation": (Kind.TEXT,),
@@ -85,6 +89,13 @@ def predicted(kind: Kind, answer: Any) -> Any:
             return float(answer[0]["score"] if isinstance(answer[0], dict) else answer[0])
         case Kind.ENTITIES:
             return frozenset((one["start"], one["end"], one.get("entity_group") or one["entity"]) for one in answer)
+        case Kind.RANKING:
+            scores = (
+                answer
+                if isinstance(answer[0], dict)
+                else [{"index": at, "score": one} for at, one in enumerate(answer)]
+            )
+            return tuple((one["index"], one["score"]) for one in scores)
         case Kind.OBJECTS:
             return [Box(one["label"], one["score"], _corners(one["box"])) for one in answer]
         case _:
@@ -95,11 +106,13 @@ def predicted(kind: Kind, answer: Any) -> Any:
 @dataclass(frozen=True, kw_only=True)
 class References:
     """Reads the label column. names: of a column of class labels, by number. renamed: the data's labels -> the
-    model's."""
+    model's. words: the column with the words, or the text, that tags are of. delimiter: what joins words."""
 
     column: str
     names: Sequence[str] | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
+    words: str | None = None
+    delimiter: str = " "
 
     def read(self, kind: Kind, values: Mapping[str, Any]) -> Any:
         """Raises BadRow."""
@@ -107,7 +120,9 @@ class References:
         if value is None:
             raise BadRow(f"{self.column}: there is nothing in this column.")
         try:
-            return self._read(kind, value)
+            return self._entities(value, values) if kind is Kind.ENTITIES else self._read(kind, value)
+        except BadRow as error:
+            raise BadRow(f"{self.column}: {error}") from None
         except (KeyError, TypeError, ValueError, IndexError, msgspec.DecodeError) as error:
             raise BadRow(f"{self.column}: these are no {kind.value}: {_sentence(error)}.") from None
 
@@ -117,14 +132,22 @@ class References:
                 return self._label(value)
             case Kind.NUMBER:
                 return float(value)
-            case Kind.ENTITIES:
-                return frozenset(
-                    (int(one["start"]), int(one["end"]), self._label(_named(one))) for one in _listed(value)
-                )
+            case Kind.RANKING:
+                return _relevances(value)
             case Kind.OBJECTS:
                 return [Box(self._label(_named(one)), 1.0, _bbox(one)) for one in _listed(value)]
             case _:
                 return _texts(value)
+
+    def _entities(self, value: Any, values: Mapping[str, Any]) -> frozenset[tuple[int, int, str]]:
+        """Of tags of words, or places and labels. Raises BadRow."""
+        found = _parsed(value)
+        if isinstance(found, list) and found and not isinstance(found[0], Mapping):
+            if self.words is None:
+                raise BadRow("these are tags: which column has the words is said by --column COLUMN.")
+            places = places_of(_parsed(values[self.words]), self.delimiter)
+            return frozenset(entities_of([self._label(tag) for tag in found], places))
+        return frozenset((int(one["start"]), int(one["end"]), self._label(_named(one))) for one in _listed(found))
 
     def _label(self, value: Any) -> str:
         if self.names is not None and isinstance(value, int):
@@ -143,6 +166,18 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(map(str, value)) or ("",)
 
 
+def _relevances(value: Any) -> tuple[float, ...]:
+    found = tuple(float(one) for one in _parsed(value))
+    if not any(one > 0 for one in found):
+        raise BadRow("no text is relevant.")
+    return found
+
+
+def _parsed(value: Any) -> Any:
+    """Lists and objects may be JSON, as they are in CSV."""
+    return _from_json(value) if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") else value
+
+
 def _from_json(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
@@ -152,7 +187,7 @@ def _from_json(text: str) -> Any:
 
 def _listed(value: Any) -> list[Mapping[str, Any]]:
     """Objects, or JSON of them; or a struct of lists, as data sets have it."""
-    found = msgspec.json.decode(value) if isinstance(value, str) else value
+    found = msgspec.json.decode(value) if isinstance(value, str) else value  # a text that is no JSON: says so
     if isinstance(found, Mapping):
         lists = {name: one for name, one in found.items() if isinstance(one, list)}
         return [dict(zip(lists, each, strict=True)) for each in zip(*lists.values(), strict=True)]

@@ -91,7 +91,7 @@ class Comparison:
             kind = next(iter(kinds))
             self._num_equal += len({_shown(self._pairs[kind][place][-1]) for place in range(len(journals))}) == 1
         if self.num_pairs == 0:
-            raise InvalidInput(problem or "No row was answered: there is nothing to compare.")
+            raise InvalidInput(problem or f"No row was answered by every model: {_first_problem(journals)}")
         if Kind.LABEL in kinds:
             _check_labels(self._pairs[Kind.LABEL])
 
@@ -109,6 +109,10 @@ class Comparison:
             estimates=found,
             difference=difference if isinstance(difference, Difference) else None,
         )
+
+
+def _first_problem(journals: Sequence[Journal]) -> str | None:
+    return next((one.problem for journal in journals for one in journal.entries() if one.problem is not None), None)
 
 
 def _shown(pair: Pair) -> str:

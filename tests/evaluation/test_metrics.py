@@ -202,6 +202,39 @@ def coco(pairs: Sequence[Pair]) -> list[float]:
     return [float(one) for one in evaluation.stats[:2]]
 
 
+def rankings(count: int) -> list[Pair]:
+    """Graded, with ties of scores; of the last a text was not answered."""
+    found = []
+    for _ in range(count):
+        relevances = RANDOM.integers(0, 3, 6).astype(float)
+        relevances[RANDOM.integers(6)] = 1
+        scores = RANDOM.integers(0, 9, 6) / 10
+        found.append(Pair(tuple(enumerate(scores.tolist())), tuple(relevances.tolist())))
+    return [*found, Pair(((2, 0.9), (0, 0.1)), (0.0, 1.0, 1.0))]
+
+
+def test_rankings_are_scikit_learns() -> None:
+    """nDCG and average precision of each row; MRR by hand: the first is right, the second, none among the best two."""
+    pairs = rankings(20)
+    whole = pairs[:20]
+    scores = np.array([[score for _, score in pair.predicted] for pair in whole])
+    relevances = np.array([pair.reference for pair in whole])
+    for most in (1, 3, 10):
+        expected = sklearn.metrics.ndcg_score(relevances, scores, k=most)
+        assert value(f"ndcg@{most}", Kind.RANKING, whole) == pytest.approx(expected)
+    each = [sklearn.metrics.average_precision_score(a > 0, b) for a, b in zip(relevances, scores, strict=True)]
+    assert value("map", Kind.RANKING, whole) == pytest.approx(np.mean(each))
+    assert value("mrr", Kind.RANKING, pairs[20:]) == 1
+    assert value("ndcg", Kind.RANKING, pairs[20:]) == pytest.approx((1 + 1 / np.log2(4)) / (1 + 1 / np.log2(3)))
+    order = ((0, 0.9), (1, 0.8), (2, 0.7))
+    found = [Pair(order, (1.0, 0.0, 0.0)), Pair(order, (0.0, 2.0, 1.0)), Pair(order, (0.0, 0.0, 1.0))]
+    assert value("mrr", Kind.RANKING, found) == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
+    assert value("mrr@1", Kind.RANKING, found) == pytest.approx(1 / 3)
+    assert value("ndcg@10", Kind.RANKING, [Pair(((0, 0.5),), (1.0,))]) == 1
+    with pytest.raises(InvalidInput, match="3 texts, and a relevance for 2"):
+        value("mrr", Kind.RANKING, [Pair(order, (1.0, 0.0))])
+
+
 def test_metrics_of_a_task() -> None:
     """The usual ones, those that are asked for, and a sentence for all others."""
     assert [metric.name for metric, _ in metrics_of(TASKS["text-classification"], [])] == ["accuracy", "f1"]
