@@ -201,11 +201,12 @@ class _Evaluation:
                 )
                 await mapper.run(self.source.rows())
                 computed, memory_bytes = model.computed, await model.memory_bytes()
+        num_answered = journal.num_done - journal.num_problems  # a row may be several items: a query and its texts
         return Variant(
             name=name,
             set_aside=journal.num_problems,
             rows_per_s=progress.rows_per_s,
-            forward_ms=computed.forward_s / computed.num_items * 1000 if computed.num_items else None,
+            forward_ms=computed.forward_s / num_answered * 1000 if computed.num_items and num_answered else None,
             memory_bytes=memory_bytes,
         )
 

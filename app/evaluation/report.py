@@ -41,7 +41,7 @@ class Measured:
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """compared: rows that every variant answered, and that have a reference. agreement: the share of them with equal
-    answers, of two variants."""
+    answers (labels, orders), of two variants; None of numbers."""
 
     task: str
     rows: int
@@ -77,6 +77,8 @@ class Comparison:
         self.num_pairs = 0
         self._pairs: dict[Kind, list[list[Pair]]] = {kind: [[] for _ in journals] for kind in kinds}
         self._num_equal = 0
+        told_apart = next((kind for kind in Kind if kind in kinds and kind is not Kind.NUMBER), Kind.NUMBER)
+        self._has_agreement = told_apart is not Kind.NUMBER  # of two numbers it would be never, or chance
         problem: str | None = None
         for row in _answered(source, journals):
             try:
@@ -88,16 +90,15 @@ class Comparison:
             for kind, reference in found.items():
                 for pairs, answer in zip(self._pairs[kind], row.answers, strict=True):
                     pairs.append(Pair(predicted(kind, answer), reference))
-            kind = next(iter(kinds))
-            self._num_equal += len({_shown(self._pairs[kind][place][-1]) for place in range(len(journals))}) == 1
+            self._num_equal += len({_shown(told_apart, pairs[-1]) for pairs in self._pairs.get(told_apart, ())}) == 1
         if self.num_pairs == 0:
             raise InvalidInput(problem or f"No row was answered by every model: {_first_problem(journals)}")
         if Kind.LABEL in kinds:
             _check_labels(self._pairs[Kind.LABEL])
 
     @property
-    def agreement(self) -> float:
-        return self._num_equal / self.num_pairs
+    def agreement(self) -> float | None:
+        return self._num_equal / self.num_pairs if self._has_agreement else None
 
     def measure(self, metric: Metric, kind: Kind, resamples: int) -> Measured:
         scores = [metric.prepare(pairs) for pairs in self._pairs[kind]]
@@ -115,9 +116,15 @@ def _first_problem(journals: Sequence[Journal]) -> str | None:
     return next((one.problem for journal in journals for one in journal.entries() if one.problem is not None), None)
 
 
-def _shown(pair: Pair) -> str:
-    """Of labels the likeliest."""
-    return repr(pair.predicted[:1] if isinstance(pair.predicted, tuple) else pair.predicted)
+def _shown(kind: Kind, pair: Pair) -> str:
+    """Of labels the likeliest, of a ranking its order."""
+    match kind:
+        case Kind.LABEL:
+            return repr(pair.predicted[:1])
+        case Kind.RANKING:
+            return repr([place for place, _ in sorted(pair.predicted, key=lambda one: -one[1])])
+        case _:
+            return repr(pair.predicted)
 
 
 def _check_labels(variants: Sequence[Sequence[Pair]]) -> None:

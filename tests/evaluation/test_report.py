@@ -109,6 +109,24 @@ def test_two_variants_are_compared_on_the_rows_that_both_answered(tmp_path: Path
     assert measured.difference is not None and measured.difference.value == -0.25
 
 
+def test_rankings_agree_in_their_order_and_numbers_are_not_counted(tmp_path: Path) -> None:
+    """Two models hardly ever answer the same numbers."""
+    (tmp_path / "a.jsonl").write_text('{"right": [0, 1]}\n{"right": [1, 0]}\n')
+    source, references = open_source(str(tmp_path / "a.jsonl")), References(column="right")
+    with (
+        Journal(tmp_path / "1", {}, 2) as first,
+        Journal(tmp_path / "2", {}, 2) as second,
+    ):
+        first.add([Entry(0, b"[0.1, 0.9]", None), Entry(1, b"[0.3, 0.2]", None)])
+        second.add([Entry(0, b"[0.2, 0.8]", None), Entry(1, b"[0.3, 0.4]", None)])
+        assert Comparison(source, [first, second], references, {Kind.RANKING}).agreement == 0.5
+        (tmp_path / "a.jsonl").write_text('{"right": 1}\n{"right": 0}\n')
+        assert (
+            Comparison(open_source(str(tmp_path / "a.jsonl")), [first, second], references, {Kind.NUMBER}).agreement
+            is None
+        )
+
+
 def test_labels_that_the_model_does_not_know_are_told(tmp_path: Path) -> None:
     """Instead of an accuracy of 0."""
     (tmp_path / "a.csv").write_text("text,label\na,1\nb,0\n")
