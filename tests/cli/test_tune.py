@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -85,6 +86,8 @@ def test_ctrl_c_leaves_no_process_and_no_file(catalog: Path, tmp_path: Path) -> 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background jobs, which these tests may be, have Ctrl-C ignored, and hand that down.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     own = psutil.Process(running.pid)
     until = time.monotonic() + 60
