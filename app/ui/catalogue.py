@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from urllib.parse import quote
@@ -108,16 +108,28 @@ def cards_html(cards: Sequence[ModelCard], shown: Shown) -> str:
     head = (
         f'<header class="ps-count"><h1>Models</h1><p><b id="ps-shown">{len(models)}</b> of {len(models)} ·'
         f' {ready} ready{used}</p><label class="ps-sort">Sort <select id="ps-sort">'
-        '<option value="">as declared</option><option value="recent">trending</option>'
+        '<option value="">by modality</option><option value="recent">trending</option>'
         '<option value="used">recently used</option>'
         '<option value="name">by name</option><option value="memory">by memory</option></select></label></header>'
     )
-    grid = "".join(_card(card, index, shown) for index, card in enumerate(models))
+    grid = "".join(_groups(models, shown))
     none = (
         '<div class="ps-empty" id="ps-none" hidden><h2>No model fits</h2><p>Try another word, or fewer filters.</p>'
         '<button type="button" class="ps-button" data-clear>Clear filters</button></div>'
     )
     return f'{head}<div class="ps-grid">{grid}</div>{none}'
+
+
+def _groups(models: Sequence[ModelCard], shown: Shown) -> Iterator[str]:
+    """The cards of each modality under its name, unless there is but one; in each as declared."""
+    by_modality: dict[str, list[str]] = {modality: [] for modality in MODALITIES}
+    for index, card in enumerate(models):
+        by_modality[modality_of(card)].append(_card(card, index, shown))
+    has_names = sum(map(bool, by_modality.values())) > 1
+    for modality, cards in by_modality.items():
+        if cards and has_names:
+            yield f'<h2 class="ps-group" data-modality="{modality}">{MODALITIES[modality]}</h2>'
+        yield from cards
 
 
 def _card(card: ModelCard, index: int, shown: Shown) -> str:

@@ -52,6 +52,15 @@ def test_card_says_what_is_known_of_a_model() -> None:
     assert "+1" in html and 'data-action="unload"' in html and 'href="/ui/model?id=acme/big"' in html
 
 
+def test_cards_stand_under_the_name_of_their_modality() -> None:
+    """In each as declared; one modality needs no name."""
+    texts = [card("b"), card("a")]
+    html = cards_html([texts[0], card("p", tasks=["depth-estimation"]), texts[1]], NOTHING)
+    order = ["Vision</h2>", 'data-name="p"', "Language</h2>", 'data-name="b"', 'data-name="a"']
+    assert order == sorted(order, key=html.index)
+    assert "ps-group" not in cards_html(texts, NOTHING)
+
+
 def test_pin_is_a_button_that_says_whether_it_is_pressed() -> None:
     """Of what is loaded, or pinned before it is; and only for who may press it."""
     loaded = cards_html([card("a", state="ready")], NOTHING)

@@ -21,13 +21,17 @@
     const grid = document.querySelector(".ps-grid");
     if (!grid || isApplying) return;
     isApplying = true;
-    const cards = [...grid.children].sort(ORDERS[order]);
+    const cards = [...grid.querySelectorAll(".ps-card")].sort(ORDERS[order]);
+    const groups = [...grid.querySelectorAll(".ps-group")];
+    const cardsOf = (group) => cards.filter((card) => card.dataset.modality === group.dataset.modality);
     let num = 0;
     for (const card of cards) {
       card.hidden = !fits(card);
       num += !card.hidden;
     }
-    if (cards.some((card, at) => card !== grid.children[at])) grid.append(...cards);
+    for (const group of groups) group.hidden = order !== "" || cardsOf(group).every((card) => card.hidden);
+    const inOrder = order === "" && groups.length ? groups.flatMap((group) => [group, ...cardsOf(group)]) : [...groups, ...cards];
+    if (inOrder.some((one, at) => one !== grid.children[at])) grid.append(...inOrder);
     const shown = document.getElementById("ps-shown"), none = document.getElementById("ps-none");
     if (shown && shown.textContent !== String(num)) shown.textContent = num;
     if (none) none.hidden = num > 0;
