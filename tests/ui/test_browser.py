@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +15,13 @@ from typer.testing import CliRunner
 from app.cli import cli
 from tests import models, tiny
 from tests.server import RunningServer
+from tests.ui.chromium import MARKS, WAIT_MS, chromium, page_of, playwright
 from tests.worker.test_confinement import landlock_version, statuses_of
 
-pytest.importorskip("gradio")
-playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
 
-CHROMIUM = shutil.which("chromium")
-WAIT_MS = 90_000  # the pages' process imports Gradio first, maybe beside much else
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(400),
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; Debian's package is called chromium"),
-]
+pytestmark = MARKS
 
 
 @dataclass(frozen=True)
@@ -69,32 +61,22 @@ def created_key(keys: Path, name: str, *scopes: str) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
 def page(server: Locked, browser: Any) -> Iterator[Any]:
-    """Logged in. Fails the test for a request to another host, an error of a script, and an answer that is an error."""
-    wrong: list[str] = []
-    context = browser.new_context(base_url=server.url)
-    made = context.new_page()
-    made.on("request", lambda asked: wrong.extend([] if _is_ours(asked.url, server) else [f"asked {asked.url}"]))
-    made.on("pageerror", lambda error: wrong.append(str(error)))
-    made.goto("/ui/", wait_until="commit", timeout=WAIT_MS)
-    made.get_by_label("API key").fill(server.key, timeout=WAIT_MS)
-    made.on("response", lambda answer: wrong.extend([f"{answer.status} {answer.url}"] if answer.status >= 400 else []))
-    made.get_by_role("button", name="Log in").click()
-    made.locator(".ps-card").first.wait_for(timeout=WAIT_MS)
-    yield made
-    context.close()
-    assert wrong == []
-
-
-def _is_ours(url: str, server: Locked) -> bool:
-    return url.startswith((server.url, "data:", "blob:"))
+    """Logged in. Fails the test for an answer that is an error, too."""
+    errors: list[str] = []
+    with page_of(browser, server.url) as made:
+        made.goto("/ui/", wait_until="commit", timeout=WAIT_MS)
+        made.get_by_label("API key").fill(server.key, timeout=WAIT_MS)
+        made.on("response", lambda got: errors.extend([f"{got.status} {got.url}"] if got.status >= 400 else []))
+        made.get_by_role("button", name="Log in").click()
+        made.locator(".ps-card").first.wait_for(timeout=WAIT_MS)
+        yield made
+    assert errors == []
 
 
 def test_nobody_sees_models_without_a_key(server: Locked, browser: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,18 +10,9 @@ import yaml
 
 from tests.models import build
 from tests.server import RunningServer
+from tests.ui.chromium import MARKS, WAIT_MS, chromium, page_of
 
-pytest.importorskip("gradio")
-playwright = pytest.importorskip("playwright.sync_api")
-
-CHROMIUM = shutil.which("chromium")
-WAIT_MS = 90_000  # the pages' process imports Gradio first, maybe beside much else
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(400),
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; Debian's package is called chromium"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -43,27 +33,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
 def page(server: RunningServer, browser: Any) -> Iterator[Any]:
-    """Fails the test for a request to another host and an error of a script."""
-    wrong: list[str] = []
-    context = browser.new_context(base_url=server.url)
-    made = context.new_page()
-    made.on("request", lambda asked: wrong.extend([] if _is_ours(asked.url, server) else [f"asked {asked.url}"]))
-    made.on("pageerror", lambda error: wrong.append(str(error)))
-    yield made
-    context.close()
-    assert wrong == []
-
-
-def _is_ours(url: str, server: RunningServer) -> bool:
-    return url.startswith((server.url, "data:", "blob:"))
+    with page_of(browser, server.url) as made:
+        yield made
 
 
 def open_model(page: Any, model: str) -> None:

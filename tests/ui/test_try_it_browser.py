@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -14,12 +13,8 @@ import yaml
 from app.tasks.samples import PNG
 from tests import models, tiny
 from tests.server import RunningServer
+from tests.ui.chromium import MARKS, WAIT_MS, chromium, page_of
 
-pytest.importorskip("gradio")
-playwright = pytest.importorskip("playwright.sync_api")
-
-CHROMIUM = shutil.which("chromium")
-WAIT_MS = 90_000  # the pages' process imports Gradio first, maybe beside much else
 CARD = """---
 widget:
 - src: samples/disc.png
@@ -29,13 +24,9 @@ widget:
 ---
 # Shapes
 """
-WITH_MICROPHONE = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+WITH_MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(400),
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; Debian's package is called chromium"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -63,26 +54,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=WITH_MICROPHONE)
-        yield chromium
-        chromium.close()
+    with chromium(*WITH_MICROPHONE) as started:
+        yield started
 
 
 @pytest.fixture
 def page(server: RunningServer, browser: Any) -> Iterator[Any]:
-    """Fails the test for a request to another host and an error of a script."""
-    wrong: list[str] = []
-    context = browser.new_context(base_url=server.url)
-    context.grant_permissions(["clipboard-read", "clipboard-write", "microphone"])
-    made = context.new_page()
-    made.set_default_timeout(WAIT_MS)
-    is_ours = (server.url, "data:", "blob:")
-    made.on("request", lambda asked: wrong.extend([] if asked.url.startswith(is_ours) else [f"asked {asked.url}"]))
-    made.on("pageerror", lambda error: wrong.append(str(error)))
-    yield made
-    context.close()
-    assert wrong == []
+    with page_of(browser, server.url, permissions=["clipboard-read", "clipboard-write", "microphone"]) as made:
+        made.set_default_timeout(WAIT_MS)
+        yield made
 
 
 def opened(page: Any, address: str) -> Any:
