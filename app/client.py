@@ -65,10 +65,18 @@ def task_of(card: Mapping[str, Any], task_name: str | None) -> Task:
 
 
 def told_by(response: httpx.Response) -> tuple[str | None, str | None]:
-    """The sentence and the code of an error, in Hugging Face's or OpenAI's shape; None where it is in neither."""
+    """As `told_in`, of an answer."""
     try:
         body = response.json()
+    except ValueError:  # not in our words
+        return None, None
+    return told_in(body)
+
+
+def told_in(body: Any) -> tuple[str | None, str | None]:
+    """The sentence and the code of an error, in Hugging Face's or OpenAI's shape; None where it is in neither."""
+    try:
         told = body["error"]
         return (str(told["message"]), None) if isinstance(told, dict) else (str(told), body.get("error_type"))
-    except (ValueError, LookupError, TypeError, AttributeError):  # not in our words
+    except (LookupError, TypeError, AttributeError):
         return None, None

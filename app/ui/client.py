@@ -13,6 +13,7 @@ import orjson
 
 from app.access.keys import ADMIN
 from app.api.schemas import LoadProgress, ModelActivity, ModelCard, ModelDetails, ModelList
+from app.client import model_path, told_by, told_in
 from app.ui.sessions import Visitor
 from app.ui.told import Told
 
@@ -76,33 +77,33 @@ class Api:
         return ModelList.model_validate_json(answer.content).data
 
     async def details(self, key: str | None, model: str) -> ModelDetails:
-        answer = await self._request("GET", f"/v1/models/{quote(model)}/details", key)
+        answer = await self._request("GET", f"{model_path(model)}/details", key)
         return ModelDetails.model_validate_json(answer.content)
 
     async def media(self, key: str | None, model: str, path: str) -> bytes:
         """A picture, sound or film of the model's folder."""
-        answer = await self._request("GET", f"/v1/models/{quote(model)}/media?path={quote(path, safe='')}", key)
+        answer = await self._request("GET", f"{model_path(model)}/media?path={quote(path, safe='')}", key)
         return answer.content
 
     async def model(self, key: str | None, model: str) -> ModelCard:
-        answer = await self._request("GET", f"/v1/models/{quote(model)}", key)
+        answer = await self._request("GET", model_path(model), key)
         return ModelCard.model_validate_json(answer.content)
 
     async def activity(self, key: str | None, model: str) -> ModelActivity:
-        answer = await self._request("GET", f"/v1/models/{quote(model)}/activity", key)
+        answer = await self._request("GET", f"{model_path(model)}/activity", key)
         return ModelActivity.model_validate_json(answer.content)
 
     async def tell(self, key: str | None, model: str, action: str) -> None:
         """action: unload, pin or unpin."""
-        await self._request("POST", f"/v1/models/{quote(model)}/{action}", key)
+        await self._request("POST", f"{model_path(model)}/{action}", key)
 
     async def load(self, key: str | None, model: str) -> AsyncIterator[LoadProgress]:
         """Its progress, until it is ready."""
-        async for name, data in self._events(f"/v1/models/{quote(model)}/load", key):
+        async for name, data in self._events(f"{model_path(model)}/load", key):
             if name == "progress":
                 yield LoadProgress.model_validate_json(data)
             elif name == "error":
-                raise ApiError(500, _message(orjson.loads(data)))
+                raise _failed(orjson.loads(data))
 
     async def chat(self, key: str | None, body: dict[str, Any]) -> AsyncIterator[Said]:
         """The answer as it is made; calls of tools at its end."""
@@ -112,7 +113,7 @@ class Api:
                 break
             chunk = orjson.loads(data)
             if "error" in chunk:
-                raise ApiError(500, _message(chunk))
+                raise _failed(chunk)
             for choice in chunk["choices"]:
                 delta = choice["delta"]
                 _gather(calls, delta.get("tool_calls") or [])
@@ -189,18 +190,14 @@ def _trusting(told: Told) -> ssl.SSLContext:
 
 
 def _refused(response: httpx2.Response) -> ApiError:
-    try:
-        message = _message(response.json())
-    except ValueError:
-        message = f"The server answered {response.status_code}."
+    message = told_by(response)[0] or f"The server answered {response.status_code}."
     retry_after = response.headers.get("retry-after", "")
     return ApiError(response.status_code, message, retry_after_s=float(retry_after) if retry_after.isdigit() else None)
 
 
-def _message(body: Any) -> str:
-    """Of an error in Hugging Face's shape or in OpenAI's."""
-    error = body.get("error") if isinstance(body, dict) else None
-    return str(error.get("message") if isinstance(error, dict) else error)
+def _failed(body: Any) -> ApiError:
+    """What a stream ended with."""
+    return ApiError(500, told_in(body)[0] or "The server broke off its answer.")
 
 
 def _unreachable(error: Exception) -> ApiError:

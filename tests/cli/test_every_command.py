@@ -6,9 +6,7 @@ import json
 import os
 import re
 import socket
-import threading
 from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from app.cli import cli
 from app.tasks.samples import PNG
+from tests.serving import Quiet, serving
 
 WITHOUT_JSON = {
     "serve": "it prints no result: it serves",
@@ -84,7 +83,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Stranger(BaseHTTPRequestHandler):
+class Stranger(Quiet):
     """A server of somebody else's, whose every page is HTML; below /json, JSON that nobody asked for."""
 
     def do_GET(self) -> None:
@@ -96,18 +95,11 @@ class Stranger(BaseHTTPRequestHandler):
 
     do_POST = do_GET
 
-    def log_message(self, format: str, *arguments: Any) -> None:
-        pass
-
 
 @pytest.fixture(scope="module")
 def stranger() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with serving(Stranger) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

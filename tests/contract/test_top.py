@@ -13,7 +13,6 @@ import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from app.cli import cli
 from bench.processes import free_port
 from tests.contract.conftest import write_catalog
 from tests.server import REPOSITORY, RunningServer, wait_until
+from tests.serving import Quiet, serving
 
 REVIEWS: dict[str, Any] = {
     "id": "acme/reviews", "task": "text-classification", "model": "sequence-classification", "keep_alive": "5m",
@@ -126,25 +126,18 @@ def test_no_server_is_a_sentence(house: House) -> None:
     )
 
 
-class Stranger(BaseHTTPRequestHandler):
+class Stranger(Quiet):
     def do_GET(self) -> None:
         status = 200 if self.path.startswith("/a/") else 404
         self.send_response(status)
         self.end_headers()
         self.wfile.write(b"up 1\n")
 
-    def log_message(self, format: str, *arguments: Any) -> None:
-        pass
-
 
 @pytest.fixture
 def stranger() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with serving(Stranger) as url:
+        yield url
 
 
 def test_other_server_is_a_sentence(house: House, stranger: str) -> None:

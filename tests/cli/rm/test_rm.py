@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from app.fingerprint import fingerprint
 from app.made_files import MadeFiles, Recipe
 from tests.cli.push.folders import WEIGHTS, cache, write, write_model
 from tests.cli.several import Done, run_several
+from tests.serving import Quiet, serving
 
 NOBODY = "http://127.0.0.1:9"
 OLD, NEW = "a" * 40, "b" * 40
@@ -119,7 +118,7 @@ def export(folder: Path, source: Path, precision: str) -> None:
 def listing(cards: list[dict[str, Any]], status: int = 200) -> Iterator[str]:
     """A server that says of these models what it says."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             body = json.dumps({"data": cards} if status == 200 else {"error": "wants a key"}).encode()
             self.send_response(status)
@@ -127,18 +126,8 @@ def listing(cards: list[dict[str, Any]], status: int = 200) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as url:
+        yield url
 
 
 def test_what_would_go_is_told_with_its_size(removals: Removals) -> None:
